@@ -1,0 +1,3 @@
+//! The `farrun` program.
+
+fn main() {}

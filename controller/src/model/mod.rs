@@ -1,0 +1,12 @@
+//! Pure types and the legal transitions between their states; no I/O.
+
+pub mod host;
+pub mod output;
+pub mod prompt;
+pub mod run;
+pub mod slug;
+
+pub use host::{Host, HostSettings};
+pub use output::OutputRecord;
+pub use prompt::Prompt;
+pub use run::{Run, RunEvent, RunStatus};

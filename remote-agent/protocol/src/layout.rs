@@ -1,0 +1,66 @@
+//! Where things lie below a host's state folder. All paths are relative to it.
+//!
+//! ```text
+//! host-id                                  made once
+//! agents/<sha256>/farrun-agent             0555, never overwritten
+//! blobs/<sha256>                           inputs by content, 0444
+//! blobs/incoming/<sha256>.<controller_id>  an upload in progress
+//! runs/<run_id>/spec.json launch.lock start.intent stop.intent settled.json manifest.json adopted secrets.json
+//! runs/<run_id>/inputs/ outputs/ diagnostics/
+//! runs/<run_id>/record/run.log run.tail generation started exit.json
+//! ```
+
+use crate::id::{ControllerId, RunId, Sha256};
+use std::path::PathBuf;
+
+/// The state folder unless a host says otherwise, relative to the account's login folder.
+pub const DEFAULT_STATE: &str = ".local/share/farrun";
+
+/// File name of the agent within its folder.
+pub const AGENT: &str = "farrun-agent";
+
+/// Where the agent lies inside a container; also PID 1's program.
+pub const CONTAINER_AGENT: &str = "/.farrun/farrun-agent";
+/// Where a run's record lies inside a container.
+pub const CONTAINER_RECORD: &str = "/.farrun/record";
+
+/// Label that marks a container as ours; its value is the run id.
+pub const LABEL_RUN: &str = "farrun.run_id";
+/// Label with the id of the controller that ordered the run.
+pub const LABEL_CONTROLLER: &str = "farrun.controller_id";
+/// Label with the hash of the run spec.
+pub const LABEL_SPEC: &str = "farrun.spec_sha256";
+/// Label with the GPUs given to the run, comma-separated UUIDs, `all` or `none`.
+pub const LABEL_GPUS: &str = "farrun.gpus";
+/// Label with the hash of the agent that is PID 1.
+pub const LABEL_AGENT: &str = "farrun.agent";
+
+/// Folder of one agent version.
+pub fn agent_folder(sha256: &Sha256) -> PathBuf {
+    PathBuf::from("agents").join(sha256.as_str())
+}
+
+/// The agent program of one version.
+pub fn agent(sha256: &Sha256) -> PathBuf {
+    agent_folder(sha256).join(AGENT)
+}
+
+/// An input by content.
+pub fn blob(sha256: &Sha256) -> PathBuf {
+    PathBuf::from("blobs").join(sha256.as_str())
+}
+
+/// Where a controller uploads an input until it is verified.
+pub fn incoming(sha256: &Sha256, controller: &ControllerId) -> PathBuf {
+    PathBuf::from("blobs/incoming").join(format!("{sha256}.{controller}"))
+}
+
+/// Folder of one run.
+pub fn run(run: &RunId) -> PathBuf {
+    PathBuf::from("runs").join(run.as_str())
+}
+
+/// Name of a run's container.
+pub fn container_name(run: &RunId) -> String {
+    format!("farrun-{run}")
+}

@@ -1,0 +1,49 @@
+//! The contract between the farrun controller and its agent on a host.
+//!
+//! This crate is the specification. It holds what both sides must agree on and nothing else: how bytes are
+//! framed, which requests exist, what an order for a run looks like, which files a host keeps and how they
+//! are written. It opens no socket, starts no process and prints nothing.
+//!
+//! # One conversation
+//!
+//! The controller opens an SSH exec channel and starts `…/agents/<sha256>/farrun-agent serve <nonce>`.
+//! A login shell may print before the agent does, so the agent's first bytes are the [`preamble`]: a line that
+//! repeats the nonce. The reader skips at most [`preamble::LIMIT`] bytes up to it. After that both directions
+//! carry [`frame`]s. The first request is [`Request::Hello`]; every other request before it is refused.
+//!
+//! | frame | from | payload |
+//! |---|---|---|
+//! | `Request` | controller | JSON [`Request`] |
+//! | `Reply` | agent | JSON [`Reply`], exactly one per request unless it fails or is answered by a `LogChunk` |
+//! | `Failure` | agent | JSON [`Failure`] |
+//! | `Progress` | agent | JSON [`Progress`], any number before the reply |
+//! | `LogChunk` | agent | [`log::LogChunk`], raw run-log bytes behind a fixed head |
+//! | `Ping`, `Pong` | both | empty; any inbound frame counts as a sign of life |
+//! | `Cancel` | controller | empty; ends the wait of the request with that id, which then fails as `cancelled` |
+//!
+//! The agent never writes a sentence for the user: it sends typed facts, and `detail` fields quote what an
+//! engine or the kernel said. Whatever a host sends is hostile until checked; types whose text can end in a
+//! path or a command line validate themselves while they are decoded.
+//!
+//! # Versions
+//!
+//! [`PROTOCOL`] changes when an old peer would misunderstand a message. The controller always starts the agent
+//! it carries, by content hash, so both ends of a conversation are normally of one build. Files on the host
+//! are shared between agent versions; see [`record`] for their rules.
+
+pub mod frame;
+pub mod id;
+pub mod layout;
+pub mod log;
+pub mod manifest;
+pub mod message;
+pub mod preamble;
+pub mod record;
+pub mod spec;
+pub mod verdict;
+
+pub use id::{ControllerId, Generation, HostId, PromptId, RunId, Sha256};
+pub use message::{ErrorCode, Failure, Progress, Reply, Request};
+
+/// Version of the conversation; both sides must agree on it exactly.
+pub const PROTOCOL: u32 = 1;

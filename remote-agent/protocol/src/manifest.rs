@@ -1,0 +1,116 @@
+//! What a run left in its outputs folder, hashed on the host, so that nothing arrives here unverified.
+//!
+//! The agent writes it to `runs/<run_id>/manifest.json`; it can be larger than a frame, so the controller fetches
+//! it over SFTP and checks it against the hash in the reply.
+
+use crate::id::{RunId, Sha256};
+use serde::{Deserialize, Serialize};
+
+/// Version of the file.
+pub const FORMAT: u32 = 1;
+/// Size of the blocks that are hashed one by one, in bytes; what a cut connection can cost.
+pub const BLOCK: u64 = 4 * 1024 * 1024;
+/// Most files one manifest names.
+pub const MAX_FILES: usize = 200_000;
+/// Largest manifest file a controller reads, in bytes.
+pub const MAX_SIZE: u64 = 128 * 1024 * 1024;
+
+/// The outputs of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Whose outputs these are.
+    pub run_id: RunId,
+    /// The files, sorted by path. Folders exist only as part of paths.
+    pub files: Vec<OutputFile>,
+    /// What lies in the folder and is not listed, with the reason.
+    pub skipped: Vec<Skipped>,
+}
+
+/// One regular file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputFile {
+    /// Path below the outputs folder, `/` between parts; checked by [`is_safe_path`] on both sides.
+    pub path: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Permission bits, `& 0o777`.
+    pub mode: u32,
+    /// Last change, nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// Hash of the whole file.
+    pub sha256: Sha256,
+    /// Hashes of its [`BLOCK`]s, in order; empty when the file has at most one block.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<Sha256>,
+}
+
+/// Something in the outputs folder that is not brought back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Its path, with bytes that are not UTF-8 replaced.
+    pub path: String,
+    /// Why.
+    pub reason: SkipReason,
+}
+
+/// Why a file is not listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkipReason {
+    /// A symbolic link; its target may lie anywhere.
+    Symlink,
+    /// A device, socket or pipe.
+    Special,
+    /// A name no controller would accept, see [`is_safe_path`].
+    Name,
+    /// The account may not read it, even after its permissions were opened.
+    Unreadable,
+    /// It changed while it was hashed.
+    Changed,
+    /// The manifest is full.
+    TooMany,
+}
+
+/// Whether `path` may be created below a folder of ours: relative, no `.` or `..` or empty part, no NUL, no
+/// backslash, no part longer than 255 bytes, at most 32 parts and 3000 bytes.
+pub fn is_safe_path(path: &str) -> bool {
+    path.len() <= 3000
+        && path.split('/').count() <= 32
+        && path.split('/').all(|part| {
+            !part.is_empty()
+                && part.len() <= 255
+                && part != "."
+                && part != ".."
+                && !part.bytes().any(|byte| byte == 0 || byte == b'\\')
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_leave_the_folder_are_unsafe() {
+        for path in [
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../b",
+            "a//b",
+            "a/",
+            "./a",
+            "a\0b",
+            "a\\b",
+            "..",
+        ] {
+            assert!(!is_safe_path(path), "{path:?}");
+        }
+        assert!(!is_safe_path(&"x".repeat(256)));
+        assert!(!is_safe_path(&vec!["d"; 33].join("/")));
+        for path in ["a", "a/b.mp4", "ünï/códe 🎬.png", "...", "-rf", "a\nb"] {
+            assert!(is_safe_path(path), "{path:?}");
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! Requests, replies, progress and failures: the JSON half of the conversation.
+
+use crate::id::{ControllerId, Generation, HostId, RunId, Sha256};
+use crate::record::RunFacts;
+use crate::spec::{Input, RunSpec};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// What a controller asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "verb")]
+pub enum Request {
+    /// Opens the conversation. Answered by [`Reply::Hello`].
+    Hello(Hello),
+    /// Which inputs must be sent. Answered by [`Reply::Inputs`].
+    CheckInputs {
+        /// The inputs of a run that is about to be launched.
+        inputs: Vec<Input>,
+    },
+    /// An upload is finished: verify it and give it its name. Answered by [`Reply::Done`]; fails as
+    /// `hash_mismatch`, and then the upload is gone.
+    CommitInput {
+        /// What it must hash to.
+        sha256: Sha256,
+        /// How long it must be.
+        size: u64,
+    },
+    /// Start a run, or find it started. Answered by [`Reply::Run`], with any number of [`Progress`] before.
+    Launch(Launch),
+    /// The facts of these runs, or of all. Ended ones are settled on the way. Answered by [`Reply::Runs`].
+    Runs {
+        /// Which; empty for all of them.
+        run_ids: Vec<RunId>,
+    },
+    /// The order of a run. Answered by [`Reply::Spec`].
+    Spec {
+        /// The run.
+        run_id: RunId,
+    },
+    /// Run-log bytes from an offset. Answered by a log chunk.
+    FetchLog(FetchLog),
+    /// Hash of a prefix of the run log. Answered by [`Reply::LogPrefix`].
+    HashLog {
+        /// The run.
+        run_id: RunId,
+        /// How many bytes from the start.
+        length: u64,
+    },
+    /// Ask the job to end, or end it. Answered by [`Reply::Run`].
+    StopRun {
+        /// The run.
+        run_id: RunId,
+        /// Seconds between SIGTERM and SIGKILL.
+        grace: u64,
+        /// SIGKILL at once.
+        kill: bool,
+    },
+    /// Hash the outputs of an ended run. Answered by [`Reply::Manifest`], with [`Progress`] before.
+    Outputs {
+        /// The run.
+        run_id: RunId,
+    },
+    /// Make this controller an owner of a run. Answered by [`Reply::Run`].
+    Adopt {
+        /// The run.
+        run_id: RunId,
+    },
+    /// What the host is and holds. Answered by [`Reply::Host`].
+    Host,
+    /// What could be removed, or remove it. Answered by [`Reply::Garbage`].
+    Collect(Collect),
+}
+
+/// Opens a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`crate::PROTOCOL`] of the controller.
+    pub protocol: u32,
+    /// Who asks; the owner of what this conversation launches.
+    pub controller_id: ControllerId,
+    /// Whether Docker needs `sudo -n` on this host.
+    #[serde(default)]
+    pub docker_sudo: bool,
+    /// `DOCKER_HOST` for this host (`unix://…`, `tcp://…`), when its settings name one.
+    #[serde(default)]
+    pub docker_host: Option<String>,
+}
+
+/// Starts a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The order.
+    pub spec: RunSpec,
+    /// Values for [`RunSpec::secret_names`].
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+/// A value that is never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+    /// The value, for the one place that must hand it on.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
+/// Asks for run-log bytes: a long poll.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchLog {
+    /// The run.
+    pub run_id: RunId,
+    /// The life of the log the caller already holds bytes of; fails as `generation_changed` when it is another.
+    #[serde(default)]
+    pub generation: Option<Generation>,
+    /// Run-log bytes the caller already holds. Fails as `offset_beyond_end` when the log is shorter.
+    pub offset: u64,
+    /// Hash of the last [`crate::log::TAIL_LENGTH`] bytes (or fewer) before `offset`, to prove that they are the
+    /// same bytes. Fails as `tail_mismatch` when they are not.
+    #[serde(default)]
+    pub tail_sha256: Option<Sha256>,
+    /// Most bytes wanted; capped at [`crate::log::MAX_CHUNK`].
+    pub max: u64,
+    /// How long to wait for a byte, in milliseconds; capped at 30 s. An empty chunk answers when none came.
+    pub wait: u64,
+}
+
+/// Removes what a host no longer needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collect {
+    /// Only say what would go.
+    pub dry_run: bool,
+    /// Settled runs of this controller whose folders and containers may go.
+    #[serde(default)]
+    pub run_ids: Vec<RunId>,
+    /// Agents that no run needs, other than the one that answers.
+    #[serde(default)]
+    pub agents: bool,
+    /// Inputs that no run's order names.
+    #[serde(default)]
+    pub blobs: bool,
+}
+
+/// What an agent answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "answer")]
+pub enum Reply {
+    /// To [`Request::Hello`].
+    Hello(HelloReply),
+    /// To [`Request::CheckInputs`], in the same order.
+    Inputs {
+        /// Whether each must be sent.
+        states: Vec<InputState>,
+    },
+    /// Nothing to say.
+    Done,
+    /// One run.
+    Run(Box<RunFacts>),
+    /// Several runs.
+    Runs {
+        /// Their facts; runs the host does not know are absent.
+        runs: Vec<RunFacts>,
+    },
+    /// An order.
+    Spec(Box<RunSpec>),
+    /// To [`Request::HashLog`].
+    LogPrefix {
+        /// Hash of the prefix; none when the log is shorter than asked.
+        sha256: Option<Sha256>,
+    },
+    /// To [`Request::Outputs`].
+    Manifest(ManifestReply),
+    /// To [`Request::Host`].
+    Host(Box<HostFacts>),
+    /// To [`Request::Collect`].
+    Garbage {
+        /// What went, or would go.
+        items: Vec<Garbage>,
+    },
+}
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelloReply {
+    /// [`crate::PROTOCOL`] of the agent.
+    pub protocol: u32,
+    /// The agent's version.
+    pub version: String,
+    /// Hash of the program that answers.
+    pub agent_sha256: Sha256,
+    /// The machine.
+    pub host_id: HostId,
+    /// This boot of it.
+    pub boot_id: String,
+    /// `uname -m`.
+    pub machine: String,
+    /// Absolute path of the state folder.
+    pub state: String,
+    /// The host's clock.
+    pub now: DateTime<Utc>,
+}
+
+/// Whether an input must be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum InputState {
+    /// It lies on the host, verified.
+    Present,
+    /// It must be uploaded to `path` (absolute), from byte `have` on.
+    Missing {
+        /// Where to.
+        path: String,
+        /// Bytes of an earlier upload that are already there; the whole is verified at the end.
+        have: u64,
+    },
+}
+
+/// Where to find a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestReply {
+    /// Absolute path of the manifest file.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its hash.
+    pub sha256: Sha256,
+    /// Absolute path of the outputs folder.
+    pub outputs: String,
+    /// Number of files.
+    pub files: u64,
+    /// Their sizes together, in bytes.
+    pub bytes: u64,
+}
+
+/// What a host is and holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// Its engine, or why there is none.
+    pub engine: Result<EngineFacts, Failure>,
+    /// Bytes free where the state folder lies.
+    pub disk_free: u64,
+    /// Size of that file system in bytes.
+    pub disk_total: u64,
+    /// Seconds since boot.
+    pub uptime: u64,
+    /// One-minute load average as the kernel prints it.
+    pub load: String,
+    /// Memory in bytes, and how much of it is available.
+    pub memory_total: u64,
+    /// Available memory in bytes.
+    pub memory_available: u64,
+    /// Our containers, also those of other controllers of this account.
+    pub containers: Vec<OurContainer>,
+    /// Agent versions on disk.
+    pub agents: Vec<Sha256>,
+}
+
+/// A container engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineFacts {
+    /// Its version.
+    pub version: String,
+    /// Newest API version it speaks.
+    pub api: String,
+    /// Where the agent reached it.
+    pub address: String,
+    /// Whether containers outlive a restart of it.
+    pub live_restore: bool,
+    /// Whether it can hand out GPUs.
+    pub gpus: bool,
+    /// Folder of its images and containers.
+    pub root: String,
+}
+
+/// A container with our label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OurContainer {
+    /// Its 64 hex digits.
+    pub id: String,
+    /// Its run.
+    pub run_id: RunId,
+    /// Who ordered it.
+    pub controller_id: Option<ControllerId>,
+    /// The engine's word for its state.
+    pub status: String,
+    /// Image it was made from.
+    pub image: String,
+    /// GPUs label.
+    pub gpus: String,
+    /// Whether the state folder knows the run.
+    pub known: bool,
+}
+
+/// Something that can be removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Garbage {
+    /// `run`, `container`, `agent`, `blob`, `incoming`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Why it stays although it was named, when it does.
+    #[serde(default)]
+    pub kept: Option<String>,
+}
+
+/// What happens while a request is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "step")]
+pub enum Progress {
+    /// The image is being fetched.
+    Pulling {
+        /// Layers that are complete.
+        layers_done: u64,
+        /// Layers known so far.
+        layers: u64,
+        /// Bytes fetched.
+        bytes_done: u64,
+        /// Bytes known so far.
+        bytes: u64,
+    },
+    /// The container is being made and started.
+    Starting,
+    /// Outputs are being hashed.
+    Hashing {
+        /// Bytes hashed.
+        bytes_done: u64,
+        /// Bytes in all.
+        bytes: u64,
+    },
+    /// Outputs are being opened to the account.
+    Opening,
+}
+
+/// Why a request was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{code}{}", detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default())]
+pub struct Failure {
+    /// Stable code.
+    pub code: ErrorCode,
+    /// What an engine or the kernel said, or which path it is about; at most 4000 characters.
+    #[serde(default)]
+    pub detail: Option<String>,
+}
+
+impl Failure {
+    /// A failure with a detail.
+    pub fn new(code: ErrorCode, detail: impl fmt::Display) -> Self {
+        Self {
+            code,
+            detail: Some(detail.to_string().chars().take(4000).collect()),
+        }
+    }
+}
+
+/// Stable codes of failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The request could not be understood.
+    BadRequest,
+    /// Another protocol version, or no hello yet.
+    Protocol,
+    /// No such run on this host.
+    RunUnknown,
+    /// The run id exists with another order.
+    SpecConflict,
+    /// The run belongs to another controller; `adopt` it first.
+    NotOwner,
+    /// The run has not ended.
+    RunActive,
+    /// An input is neither uploaded nor an output of an earlier run.
+    InputMissing,
+    /// Bytes do not hash to what was promised.
+    HashMismatch,
+    /// The log is another one than the caller holds.
+    GenerationChanged,
+    /// The caller's bytes are not those of the log.
+    TailMismatch,
+    /// The log is shorter than what the caller holds.
+    OffsetBeyondEnd,
+    /// No engine answers at its socket, or there is none.
+    DockerUnreachable,
+    /// The account may not use the engine.
+    DockerDenied,
+    /// The engine did not answer in time.
+    DockerTimeout,
+    /// The engine refused; `detail` quotes it.
+    DockerRefused,
+    /// A mount's source does not exist.
+    MountMissing,
+    /// The disk is full, or a quota.
+    DiskFull,
+    /// The file system refused.
+    Io,
+    /// A file of a newer farrun; this version leaves it alone.
+    NewerFormat,
+    /// The wait was ended by its caller.
+    Cancelled,
+    /// A defect of the agent.
+    Internal,
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The wire name is the stable name.
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(name)) => formatter.write_str(&name),
+            _ => formatter.write_str("unknown"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let launch = BTreeMap::from([("TOKEN".to_owned(), Secret::new("hunter2"))]);
+        assert!(!format!("{launch:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn requests_are_tagged_by_verb() {
+        let request = Request::StopRun {
+            run_id: "rs_abcdefgh".parse().unwrap(),
+            grace: 10,
+            kill: false,
+        };
+        assert_eq!(
+            serde_json::to_string(&request).unwrap(),
+            r#"{"verb":"stop_run","run_id":"rs_abcdefgh","grace":10,"kill":false}"#
+        );
+    }
+}

@@ -1,0 +1,328 @@
+//! The files a run leaves on its host, and how they survive a full disk, a crash and other agent versions.
+//!
+//! Every file carries a format number. A reader keeps fields it does not know and refuses a newer major format
+//! without touching the file.
+//!
+//! `exit.json` is special. PID 1 may run as any user and cannot create or rename inside the account's folder, and
+//! the disk may be full when the job ends. So the file is made beforehand, [`EXIT_SIZE`] bytes long with its blocks
+//! allocated, and overwritten in place: one line `FARRUN-EXIT 1 <sha256 of the JSON> <length>`, the JSON, and
+//! padding. A file whose checksum does not hold was never finished.
+
+use crate::id::{ControllerId, Generation, PromptId, RunId, Sha256};
+use crate::log::LogEnd;
+use crate::verdict::Verdict;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// Version of `exit.json`, `settled.json` and `start.intent`.
+pub const FORMAT: u32 = 1;
+/// Size of `exit.json` on disk, in bytes.
+pub const EXIT_SIZE: usize = 8192;
+/// Size of the rolling tail behind the log cap, in bytes.
+pub const TAIL_SIZE: u64 = 4 * 1024 * 1024;
+
+/// What PID 1 knows when the main process has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Exit code of the main process.
+    #[serde(default)]
+    pub code: Option<i32>,
+    /// Signal that ended it.
+    #[serde(default)]
+    pub signal: Option<i32>,
+    /// Why the main process could not be started at all.
+    #[serde(default)]
+    pub exec_error: Option<ExecError>,
+    /// When it was started.
+    #[serde(default)]
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub ended_at: DateTime<Utc>,
+    /// Boot id of the host.
+    #[serde(default)]
+    pub boot_id: Option<String>,
+    /// Length and hash of `run.log`.
+    pub log: LogEnd,
+    /// Bytes the job wrote in all.
+    pub written: u64,
+    /// Bytes that are neither in `run.log` nor in `run.tail`.
+    pub dropped: u64,
+    /// Bytes in `run.tail`, the newest [`TAIL_SIZE`] of what did not fit the cap.
+    pub tail: u64,
+    /// Error of the first write to `run.log` that failed; capture went on without storing.
+    #[serde(default)]
+    pub log_error: Option<String>,
+    /// Whether the time limit ended it.
+    #[serde(default)]
+    pub timed_out: bool,
+    /// Signals that PID 1 received and passed on, in order, at most 16.
+    #[serde(default)]
+    pub forwarded: Vec<i32>,
+    /// Processes of the container that the kernel ended for want of memory.
+    #[serde(default)]
+    pub oom_kills: u64,
+}
+
+/// Why a main process could not be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum ExecError {
+    /// No such program.
+    NotFound {
+        /// What was to be executed.
+        program: String,
+    },
+    /// It is there and cannot be executed.
+    NotExecutable {
+        /// What was to be executed.
+        program: String,
+        /// The kernel's error.
+        error: String,
+    },
+    /// The working directory cannot be entered.
+    WorkingDirectory {
+        /// The directory.
+        path: String,
+        /// The kernel's error.
+        error: String,
+    },
+    /// No secrets arrived on stdin.
+    SecretsMissing,
+    /// The record could not be opened or claimed.
+    Record {
+        /// What failed.
+        error: String,
+    },
+}
+
+impl ExecError {
+    /// What the kernel said about what, for people.
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Self::NotFound { program } => Some(program.clone()),
+            Self::NotExecutable { program, error } => Some(format!("{program}: {error}")),
+            Self::WorkingDirectory { path, error } => Some(format!("{path}: {error}")),
+            Self::SecretsMissing => None,
+            Self::Record { error } => Some(error.clone()),
+        }
+    }
+}
+
+/// What the engine says about a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerFacts {
+    /// Its 64 hex digits.
+    pub id: String,
+    /// The engine's word: `created`, `running`, `paused`, `restarting`, `removing`, `exited`, `dead`.
+    pub status: String,
+    /// Id of the image it was made from (`sha256:…`).
+    #[serde(default)]
+    pub image_id: Option<String>,
+    /// When it was last started; none when never.
+    #[serde(default)]
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it last ended; none when never.
+    #[serde(default)]
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Exit code, once ended.
+    #[serde(default)]
+    pub exit_code: Option<i64>,
+    /// The engine's flag; unreliable on its own.
+    #[serde(default)]
+    pub oom_killed: bool,
+    /// The engine's error about the start.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// Whether the engine captures the output instead of PID 1.
+    #[serde(default)]
+    pub engine_capture: bool,
+}
+
+impl ContainerFacts {
+    /// Whether the container has a live process.
+    pub fn is_live(&self) -> bool {
+        matches!(self.status.as_str(), "running" | "paused" | "restarting")
+    }
+}
+
+/// `start.intent`: written and fsynced before the one start call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartIntent {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The container that is about to be started.
+    pub container_id: String,
+    /// Boot id of the host at that moment.
+    #[serde(default)]
+    pub boot_id: Option<String>,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// `settled.json`: written once, when nothing about the run will change on the host any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Whose end this is.
+    pub run_id: RunId,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Length and hash of `run.log`.
+    pub log: LogEnd,
+    /// Life of that log.
+    pub generation: Generation,
+    /// What PID 1 recorded, when its record is valid.
+    #[serde(default)]
+    pub exit: Option<ExitRecord>,
+    /// The engine's last word.
+    #[serde(default)]
+    pub container: Option<ContainerFacts>,
+    /// When the job was started, from the best source.
+    #[serde(default)]
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended, from the best source.
+    #[serde(default)]
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Why outputs could not be opened to the account, when that failed.
+    #[serde(default)]
+    pub outputs_error: Option<String>,
+}
+
+/// What a host knows about one of its runs, gathered on request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFacts {
+    /// The run.
+    pub run_id: RunId,
+    /// Who ordered it.
+    pub controller_id: ControllerId,
+    /// Controllers that have adopted it since.
+    #[serde(default)]
+    pub adopted_by: Vec<ControllerId>,
+    /// Its prompt.
+    #[serde(default)]
+    pub prompt_id: Option<PromptId>,
+    /// Hash of its spec.
+    pub spec_sha256: Sha256,
+    /// Where it stands.
+    pub phase: Phase,
+    /// The engine's word; none when it has no such container or did not answer.
+    #[serde(default)]
+    pub container: Option<ContainerFacts>,
+    /// Digest of the image as its registry names it (`repository@sha256:…`), when it came from one.
+    #[serde(default)]
+    pub image_digest: Option<String>,
+    /// Length of `run.log` now.
+    pub log_length: u64,
+    /// The record of its end.
+    #[serde(default)]
+    pub settled: Option<Box<Settled>>,
+}
+
+/// Where a run stands on its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Its folder exists; nothing was started.
+    Prepared,
+    /// Its container lives.
+    Running,
+    /// It has ended and `settled.json` says how.
+    Settled,
+    /// The engine did not answer in time, so nothing is claimed.
+    Unclear,
+}
+
+impl ExitRecord {
+    /// The [`EXIT_SIZE`] bytes of `exit.json`.
+    ///
+    /// # Errors
+    /// When the record does not fit; its texts are bounded so that it does.
+    pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let json = serde_json::to_vec(self)?;
+        let mut file = format!("FARRUN-EXIT {FORMAT} {} {}\n", Sha256::of(&json), json.len()).into_bytes();
+        file.extend_from_slice(&json);
+        if file.len() >= EXIT_SIZE {
+            return Err(serde::ser::Error::custom(
+                "an exit record is larger than its file",
+            ));
+        }
+        file.resize(EXIT_SIZE - 1, b' ');
+        file.push(b'\n');
+        Ok(file)
+    }
+
+    /// Reads `exit.json`; `None` when it was never finished or is of a newer format.
+    pub fn decode(file: &[u8]) -> Option<Self> {
+        let newline = file.iter().position(|byte| *byte == b'\n')?;
+        let head = std::str::from_utf8(file.get(..newline)?).ok()?;
+        let mut words = head.split(' ');
+        if words.next() != Some("FARRUN-EXIT") || words.next()?.parse::<u32>().ok()? > FORMAT {
+            return None;
+        }
+        let sha256 = words.next()?;
+        let length: usize = words.next()?.parse().ok()?;
+        let json = file.get(newline + 1..newline.checked_add(1)?.checked_add(length)?)?;
+        if Sha256::of(json).as_str() != sha256 {
+            return None;
+        }
+        serde_json::from_slice(json).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record() -> ExitRecord {
+        ExitRecord {
+            format: FORMAT,
+            code: Some(3),
+            signal: None,
+            exec_error: None,
+            started_at: None,
+            ended_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+            boot_id: Some("b".into()),
+            log: LogEnd {
+                length: 4,
+                sha256: Sha256::of(b"done"),
+            },
+            written: 4,
+            dropped: 0,
+            tail: 0,
+            log_error: None,
+            timed_out: false,
+            forwarded: vec![15],
+            oom_kills: 0,
+        }
+    }
+
+    #[test]
+    fn the_file_is_frozen_and_of_fixed_size() {
+        let file = record().encode().unwrap();
+        assert_eq!(file.len(), EXIT_SIZE);
+        let text = String::from_utf8(file.clone()).unwrap();
+        assert!(text.starts_with("FARRUN-EXIT 1 "), "{text}");
+        assert!(text.contains(r#"{"format":1,"code":3,"signal":null,"#), "{text}");
+        assert_eq!(ExitRecord::decode(&file), Some(record()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_half_written_file_is_never_believed(cut in 0usize..600) {
+            let whole = record().encode().unwrap();
+            let mut file = vec![0; EXIT_SIZE];
+            file[..cut].copy_from_slice(&whole[..cut]);
+            let json_end = whole.iter().rposition(|byte| *byte == b'}').unwrap() + 1;
+            prop_assert_eq!(ExitRecord::decode(&file).is_some(), cut >= json_end);
+        }
+
+        #[test]
+        fn hostile_files_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = ExitRecord::decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The `farrun-agent` program.
+
+fn main() {}
