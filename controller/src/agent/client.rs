@@ -1,0 +1,331 @@
+//! Opening a conversation, and calls in it.
+
+use super::opening::read_preamble;
+use super::wire::{self, Shared, Waiting};
+use super::{AgentError, Cause};
+use bytes::Bytes;
+use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, MAX_PAYLOAD};
+use farrun_protocol::log::LogChunk;
+use farrun_protocol::message::{Hello, HelloReply};
+use farrun_protocol::{Failure, PROTOCOL, Progress, Reply, Request, Sha256};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::DropGuard;
+
+/// Most requests that wait for an answer at one time; each answer may be as large as a frame.
+const MAX_CALLS: usize = 32;
+/// Frames that may wait to be written.
+const QUEUE: usize = 64;
+/// Progress reports of one call that may wait to be taken.
+const MAX_PROGRESS: usize = 16;
+
+/// How long a conversation waits for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// For the preamble, and again for the answer to the hello.
+    pub opening: Duration,
+    /// Between two pings.
+    pub ping: Duration,
+    /// For any frame, before the conversation is given up.
+    pub silence: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            opening: Duration::from_secs(10),
+            ping: Duration::from_secs(5),
+            silence: Duration::from_secs(20),
+        }
+    }
+}
+
+/// A conversation with an agent. Clones speak in the same one; it ends when the last is dropped.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    calls: Arc<Semaphore>,
+    next_id: Arc<AtomicU64>,
+    _end: Arc<DropGuard>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Client")
+            .field("host", &self.shared.host)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came for a request.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Reply(Reply),
+    Chunk(LogChunk),
+}
+
+impl Answer {
+    /// What it is, without its content.
+    pub(super) fn describe(&self) -> String {
+        let reply = match self {
+            Self::Chunk(_) => return "a log chunk".to_owned(),
+            Self::Reply(reply) => reply,
+        };
+        let name = match reply {
+            Reply::Hello(_) => "hello",
+            Reply::Inputs { .. } => "inputs",
+            Reply::Done => "done",
+            Reply::Run(_) => "run",
+            Reply::Runs { .. } => "runs",
+            Reply::Spec(_) => "spec",
+            Reply::LogPrefix { .. } => "log_prefix",
+            Reply::Manifest(_) => "manifest",
+            Reply::Host(_) => "host",
+            Reply::Garbage { .. } => "garbage",
+        };
+        format!("`{name}`")
+    }
+}
+
+/// Tells the agent that nobody waits any more, unless the answer came.
+struct CancelOnDrop<'a> {
+    shared: &'a Shared,
+    id: u64,
+    sent: bool,
+    answered: bool,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        self.shared.forget(self.id);
+        if self.sent {
+            // A queue that is full of unsent frames loses the cancel; waits end by themselves and an answer
+            // to a forgotten id is ignored.
+            let _ = self.shared.outbound.try_send(Frame::empty(Kind::Cancel, self.id));
+        }
+    }
+}
+
+impl Client {
+    /// Opens a conversation with the usual [`Timing`].
+    ///
+    /// # Errors
+    /// No agent of this protocol answers in time, or it refuses.
+    pub async fn start<R, W>(
+        reader: R,
+        writer: W,
+        nonce: &str,
+        hello: Hello,
+        host: &str,
+    ) -> Result<(Self, HelloReply), AgentError>
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        Self::start_with(reader, writer, nonce, hello, host, Timing::default()).await
+    }
+
+    /// Opens a conversation.
+    ///
+    /// # Errors
+    /// No agent of this protocol answers in time, or it refuses.
+    pub async fn start_with<R, W>(
+        mut reader: R,
+        writer: W,
+        nonce: &str,
+        hello: Hello,
+        host: &str,
+        timing: Timing,
+    ) -> Result<(Self, HelloReply), AgentError>
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        let rest = read_preamble(&mut reader, nonce, host, timing.opening).await?;
+        let (outbound, queue) = mpsc::channel(QUEUE);
+        let shared = Arc::new(Shared::new(host, outbound));
+        let client = Self {
+            calls: Arc::new(Semaphore::new(MAX_CALLS)),
+            next_id: Arc::new(AtomicU64::new(1)),
+            _end: Arc::new(shared.over.clone().drop_guard()),
+            shared: Arc::clone(&shared),
+        };
+        let frames = FrameReader::new(reader, &rest);
+        let reading = Arc::clone(&shared);
+        tokio::spawn(async move { wire::read(&reading, frames, timing.silence).await });
+        tokio::spawn(async move { wire::write(&shared, writer, queue, timing.ping).await });
+        let reply = tokio::time::timeout(timing.opening, client.hello(hello)).await;
+        let reply = reply.map_err(|_| AgentError::Silent {
+            host: host.to_owned(),
+            after: timing.opening,
+        })??;
+        Ok((client, reply))
+    }
+
+    async fn hello(&self, hello: Hello) -> Result<HelloReply, AgentError> {
+        match self.call(Request::Hello(hello)).await? {
+            Reply::Hello(reply) if reply.protocol == PROTOCOL => Ok(reply),
+            Reply::Hello(reply) => Err(AgentError::VersionMismatch {
+                host: self.shared.host.clone(),
+                got: reply.protocol,
+            }),
+            other => Err(self.unexpected("`hello`", &Answer::Reply(other))),
+        }
+    }
+
+    /// Checks that the program that answered is the one that was started.
+    ///
+    /// # Errors
+    /// [`AgentError::AgentMismatch`] when it is another.
+    pub fn expect_agent(&self, reply: &HelloReply, expected: &Sha256) -> Result<(), AgentError> {
+        if reply.agent_sha256 == *expected {
+            return Ok(());
+        }
+        Err(AgentError::AgentMismatch {
+            host: self.shared.host.clone(),
+            expected: expected.clone(),
+            got: reply.agent_sha256.clone(),
+        })
+    }
+
+    /// The host this conversation is with.
+    pub fn host_name(&self) -> &str {
+        &self.shared.host
+    }
+
+    /// When the last frame came in.
+    pub fn last_heard(&self) -> std::time::Instant {
+        self.shared.last_heard().into_std()
+    }
+
+    /// Waits until the conversation is over, and says why.
+    pub async fn closed(&self) -> AgentError {
+        self.shared.closed().await
+    }
+
+    /// Asks and waits for the reply. Dropping the future cancels the request.
+    ///
+    /// # Errors
+    /// The agent's typed failure, or the end of the conversation.
+    pub async fn call(&self, request: Request) -> Result<Reply, AgentError> {
+        self.call_with_progress(request, |_| {}).await
+    }
+
+    /// Asks, hands on what happens meanwhile, and waits for the reply. Dropping the future cancels the request.
+    ///
+    /// # Errors
+    /// The agent's typed failure, or the end of the conversation.
+    pub async fn call_with_progress<F>(&self, request: Request, progress: F) -> Result<Reply, AgentError>
+    where
+        F: FnMut(Progress) + Send,
+    {
+        match self.ask(&request, progress).await? {
+            Answer::Reply(reply) => Ok(reply),
+            chunk => Err(self.unexpected("a reply", &chunk)),
+        }
+    }
+
+    pub(super) async fn ask<F>(&self, request: &Request, mut progress: F) -> Result<Answer, AgentError>
+    where
+        F: FnMut(Progress) + Send,
+    {
+        let payload = self.encode(request)?;
+        let Ok(_permit) = self.calls.acquire().await else {
+            return Err(self.shared.dropped());
+        };
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (answer, mut answered) = oneshot::channel();
+        let (reports, mut reported) = mpsc::channel(MAX_PROGRESS);
+        let waiting = Waiting {
+            answer,
+            progress: reports,
+        };
+        if !self.shared.expect(id, waiting) {
+            return Err(self.closed().await);
+        }
+        let mut guard = CancelOnDrop {
+            shared: &self.shared,
+            id,
+            sent: false,
+            answered: false,
+        };
+        let frame = Frame {
+            kind: Kind::Request,
+            id,
+            payload,
+        };
+        tokio::select! {
+            () = self.shared.over.cancelled() => {}
+            sent = self.shared.outbound.send(frame) => guard.sent = sent.is_ok(),
+        }
+        let frame = loop {
+            // Progress that came before the answer is told before it.
+            tokio::select! {
+                biased;
+                Some(report) = reported.recv() => tell(&report, &mut progress),
+                frame = &mut answered => break frame,
+            }
+        };
+        guard.answered = frame.is_ok();
+        while let Ok(report) = reported.try_recv() {
+            tell(&report, &mut progress);
+        }
+        match frame {
+            Ok(frame) => self.decode(frame),
+            Err(_) => Err(self.closed().await),
+        }
+    }
+
+    fn encode(&self, request: &Request) -> Result<Bytes, AgentError> {
+        let payload = serde_json::to_vec(request).map_err(|error| AgentError::Closed {
+            host: self.shared.host.clone(),
+            cause: Cause::Broken(Arc::new(error.into())),
+        })?;
+        if payload.len() > MAX_PAYLOAD {
+            return Err(AgentError::Frame(Arc::new(FrameError::TooLarge(payload.len()))));
+        }
+        Ok(payload.into())
+    }
+
+    fn decode(&self, frame: Frame) -> Result<Answer, AgentError> {
+        let malformed = |expected| AgentError::Unexpected {
+            host: self.shared.host.clone(),
+            expected,
+            got: format!("{} bytes that are none", frame.payload.len()),
+        };
+        match frame.kind {
+            Kind::Reply => serde_json::from_slice(&frame.payload)
+                .map(Answer::Reply)
+                .map_err(|_| malformed("a reply")),
+            Kind::LogChunk => LogChunk::decode(frame.payload.clone())
+                .map(Answer::Chunk)
+                .map_err(|_| malformed("a log chunk")),
+            _ => match serde_json::from_slice::<Failure>(&frame.payload) {
+                Ok(failure) => Err(AgentError::Failed(failure)),
+                Err(_) => Err(malformed("a failure")),
+            },
+        }
+    }
+
+    pub(super) fn unexpected(&self, expected: &'static str, got: &Answer) -> AgentError {
+        AgentError::Unexpected {
+            host: self.shared.host.clone(),
+            expected,
+            got: got.describe(),
+        }
+    }
+}
+
+fn tell(report: &[u8], progress: &mut impl FnMut(Progress)) {
+    // A step that this version does not know is no reason to fail what it reports on.
+    if let Ok(report) = serde_json::from_slice(report) {
+        progress(report);
+    }
+}

@@ -1,0 +1,116 @@
+//! What can go wrong in a conversation.
+
+use farrun_protocol::frame::FrameError;
+use farrun_protocol::{Failure, Sha256};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A call was not answered, or a conversation is over. Clones are cheap: everyone who waits gets the same cause.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AgentError {
+    /// Something else than the agent answered.
+    #[error("no agent answered on `{host}`")]
+    NoPreamble {
+        /// The host.
+        host: String,
+        /// The first bytes of what came instead, escaped; empty when nothing came.
+        printed: String,
+    },
+    /// The conversation is over.
+    #[error("the conversation with `{host}` is over: {cause}")]
+    Closed {
+        /// The host.
+        host: String,
+        /// Why.
+        cause: Cause,
+    },
+    /// Nothing was heard for too long; the conversation was given up.
+    #[error("`{host}` was silent for {} s", after.as_secs())]
+    Silent {
+        /// The host.
+        host: String,
+        /// How long.
+        after: Duration,
+    },
+    /// A frame that no agent of ours sends, or one too large to be sent.
+    #[error("the conversation cannot go on")]
+    Frame(#[source] Arc<FrameError>),
+    /// The agent's typed answer is that it cannot.
+    #[error(transparent)]
+    Failed(Failure),
+    /// The answer is not one to this request.
+    #[error("`{host}` answered {got} where {expected} was due")]
+    Unexpected {
+        /// The host.
+        host: String,
+        /// The answer that belongs to the request.
+        expected: &'static str,
+        /// What came: a description of ours, no text of the host's.
+        got: String,
+    },
+    /// The agent speaks another version of the protocol.
+    #[error(
+        "the agent on `{host}` speaks protocol {got}, this program {}",
+        farrun_protocol::PROTOCOL
+    )]
+    VersionMismatch {
+        /// The host.
+        host: String,
+        /// Its version.
+        got: u32,
+    },
+    /// Another program answers than was started.
+    #[error("the agent on `{host}` is {got}, not {expected}")]
+    AgentMismatch {
+        /// The host.
+        host: String,
+        /// Hash of the program that was started.
+        expected: Sha256,
+        /// Hash of the program that answers.
+        got: Sha256,
+    },
+}
+
+/// Why a conversation ended.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Cause {
+    /// The agent closed its side between two frames.
+    #[error("the agent ended it")]
+    Ended,
+    /// The stream broke, maybe inside a frame.
+    #[error("{0}")]
+    Broken(Arc<std::io::Error>),
+    /// The last handle was given up on this side.
+    #[error("it was ended here")]
+    Dropped,
+}
+
+impl AgentError {
+    /// The agent's typed failure, when that is what this is.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Failed(failure) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// Whether the conversation is over, so that a new one must be opened before anything else is asked.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Failed(_) | Self::Unexpected { .. } => false,
+            Self::Frame(error) => !matches!(**error, FrameError::TooLarge(_)),
+            _ => true,
+        }
+    }
+
+    /// Sorts a frame error into a broken stream or a malformed frame.
+    pub(super) fn from_frame(host: &str, error: FrameError) -> Self {
+        match error {
+            FrameError::Io(error) => Self::Closed {
+                host: host.to_owned(),
+                cause: Cause::Broken(Arc::new(error)),
+            },
+            error => Self::Frame(Arc::new(error)),
+        }
+    }
+}
