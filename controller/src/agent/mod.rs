@@ -18,3 +18,6 @@ mod wire;
 
 pub use client::{Client, Timing};
 pub use error::{AgentError, Cause};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,353 @@
+use super::*;
+use bytes::Bytes;
+use farrun_protocol::frame::{Frame, FrameReader, Kind, write_frame};
+use farrun_protocol::log::LogChunk;
+use farrun_protocol::message::{FetchLog, Hello, HelloReply};
+use farrun_protocol::{
+    ControllerId, ErrorCode, Failure, Generation, HostId, PROTOCOL, Progress, Reply, Request, RunId, Sha256,
+    preamble,
+};
+use std::time::Duration;
+use tokio::io::{AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+const QUICK: Timing = Timing {
+    opening: Duration::from_secs(10),
+    ping: Duration::from_millis(20),
+    silence: Duration::from_millis(300),
+};
+/// Nothing but the script speaks.
+const PATIENT: Timing = Timing {
+    opening: Duration::from_secs(20),
+    ping: Duration::from_secs(3600),
+    silence: Duration::from_secs(3600),
+};
+
+/// The far end of a conversation, told frame by frame what to do.
+struct Script {
+    frames: FrameReader<ReadHalf<DuplexStream>>,
+    stream: WriteHalf<DuplexStream>,
+}
+
+impl Script {
+    async fn next(&mut self) -> Frame {
+        let next = tokio::time::timeout(DEADLINE, self.frames.next()).await;
+        next.expect("a frame in time").unwrap().expect("a frame")
+    }
+    async fn say(&mut self, kind: Kind, id: u64, payload: impl Into<Bytes>) {
+        let payload = payload.into();
+        write_frame(&mut self.stream, &Frame { kind, id, payload })
+            .await
+            .unwrap();
+    }
+    async fn reply(&mut self, id: u64, reply: &Reply) {
+        self.say(Kind::Reply, id, serde_json::to_vec(reply).unwrap())
+            .await;
+    }
+}
+
+fn nonce() -> String {
+    "0f".repeat(32)
+}
+
+fn hello() -> Hello {
+    Hello {
+        protocol: PROTOCOL,
+        controller_id: ControllerId::random(),
+        docker_sudo: false,
+        docker_host: None,
+    }
+}
+
+fn greeting() -> HelloReply {
+    HelloReply {
+        protocol: PROTOCOL,
+        version: "0.1.0".into(),
+        agent_sha256: Sha256::of(b"agent"),
+        host_id: HostId::random(),
+        boot_id: "boot".into(),
+        machine: "x86_64".into(),
+        state: "/home/u/.local/share/farrun".into(),
+        now: chrono::DateTime::UNIX_EPOCH,
+    }
+}
+
+async fn opened(timing: Timing) -> (Client, Script) {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let (reader, writer) = tokio::io::split(near);
+    let (far_reader, far_writer) = tokio::io::split(far);
+    let mut script = Script {
+        frames: FrameReader::new(far_reader, &[]),
+        stream: far_writer,
+    };
+    let nonce = nonce();
+    let start = Client::start_with(reader, writer, &nonce, hello(), "gpu1", timing);
+    let agent = async {
+        script.stream.write_all(b"motd\n").await.unwrap();
+        script.stream.write_all(&preamble::line(&nonce)).await.unwrap();
+        let frame = script.next().await;
+        assert!(matches!(
+            serde_json::from_slice(&frame.payload),
+            Ok(Request::Hello(_))
+        ));
+        script.reply(frame.id, &Reply::Hello(greeting())).await;
+    };
+    let (started, ()) = tokio::join!(start, agent);
+    (started.unwrap().0, script)
+}
+
+fn run_id() -> RunId {
+    "rs_abcdefgh".parse().unwrap()
+}
+
+fn fetch() -> FetchLog {
+    FetchLog {
+        run_id: run_id(),
+        generation: None,
+        offset: 0,
+        tail_sha256: None,
+        max: 100,
+        wait: 25_000,
+    }
+}
+
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future)
+        .await
+        .expect("an answer in time")
+}
+
+#[tokio::test]
+async fn answers_find_their_callers_whatever_their_order() {
+    let (client, mut script) = opened(PATIENT).await;
+    let done = client.commit_input(Sha256::of(b""), 0);
+    let log = client.fetch_log(fetch());
+    let refused = client.spec(run_id());
+    let agent = async {
+        let ids = [
+            script.next().await.id,
+            script.next().await.id,
+            script.next().await.id,
+        ];
+        script.reply(77, &Reply::Done).await;
+        script.say(Kind::Request, ids[0], "{}").await;
+        let failure = Failure::new(ErrorCode::RunUnknown, "no such run");
+        script
+            .say(Kind::Failure, ids[2], serde_json::to_vec(&failure).unwrap())
+            .await;
+        let chunk = LogChunk {
+            generation: Generation::random(),
+            offset: 0,
+            end: None,
+            bytes: Bytes::from_static(b"\xff\0"),
+        };
+        script.say(Kind::LogChunk, ids[1], chunk.encode()).await;
+        script.reply(ids[0], &Reply::Done).await;
+        script.reply(ids[0], &Reply::Done).await;
+    };
+    let (done, log, refused, ()) = in_time(async { tokio::join!(done, log, refused, agent) }).await;
+    done.unwrap();
+    assert_eq!(&log.unwrap().bytes[..], b"\xff\0");
+    assert_eq!(
+        refused.unwrap_err().failure().unwrap().code,
+        ErrorCode::RunUnknown
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_is_an_error_and_the_conversation_goes_on() {
+    let (client, mut script) = opened(PATIENT).await;
+    for (kind, payload) in [
+        (Kind::Reply, &br#"{"answer":"done"}"#[..]),
+        (Kind::Reply, b"{\"answer\":"),
+        (Kind::Reply, b"\xff"),
+        (Kind::Failure, b"[]"),
+        (Kind::LogChunk, b"short"),
+        (Kind::LogChunk, &[0; 30]),
+    ] {
+        let agent = async {
+            let id = script.next().await.id;
+            script.say(kind, id, Bytes::copy_from_slice(payload)).await;
+        };
+        let (answer, ()) = in_time(async { tokio::join!(client.runs(vec![]), agent) }).await;
+        let error = answer.unwrap_err();
+        assert!(matches!(error, AgentError::Unexpected { .. }), "{error}");
+        assert!(!error.is_over());
+    }
+}
+
+#[tokio::test]
+async fn progress_is_told_before_the_reply_and_never_holds_it_up() {
+    let (client, mut script) = opened(PATIENT).await;
+    let agent = async {
+        let id = script.next().await.id;
+        for _ in 0..100 {
+            script.say(Kind::Progress, id, r#"{"step":"starting"}"#).await;
+        }
+        script.say(Kind::Progress, id, r#"{"step":"dancing"}"#).await;
+        script.reply(id, &Reply::Done).await;
+    };
+    let mut seen = Vec::new();
+    let call = client.call_with_progress(Request::Host, |step| seen.push(step));
+    let (reply, ()) = in_time(async { tokio::join!(call, agent) }).await;
+    assert_eq!(reply.unwrap(), Reply::Done);
+    assert!(!seen.is_empty() && seen.iter().all(|step| *step == Progress::Starting));
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_cancelled_under_its_id() {
+    let (client, mut script) = opened(PATIENT).await;
+    let asked = {
+        let call = client.fetch_log(fetch());
+        tokio::pin!(call);
+        tokio::select! {
+            _ = &mut call => panic!("nobody answered"),
+            frame = script.next() => frame,
+        }
+    };
+    let cancel = script.next().await;
+    assert_eq!((cancel.kind, cancel.id), (Kind::Cancel, asked.id));
+}
+
+#[tokio::test]
+async fn an_answered_call_is_not_cancelled() {
+    let (client, mut script) = opened(PATIENT).await;
+    let agent = async {
+        let id = script.next().await.id;
+        script.reply(id, &Reply::Done).await;
+    };
+    let (done, ()) = in_time(async { tokio::join!(client.commit_input(Sha256::of(b""), 0), agent) }).await;
+    done.unwrap();
+    tokio::spawn(async move { client.call(Request::Host).await });
+    assert_eq!(script.next().await.kind, Kind::Request);
+}
+
+#[tokio::test]
+async fn pings_are_answered_and_sent() {
+    let (_client, mut script) = opened(QUICK).await;
+    script.say(Kind::Ping, 0, "").await;
+    let mut kinds = vec![];
+    while !(kinds.contains(&Kind::Ping) && kinds.contains(&Kind::Pong)) {
+        kinds.push(script.next().await.kind);
+    }
+}
+
+#[tokio::test]
+async fn silence_ends_the_conversation_for_everyone_who_waits() {
+    let (client, _script) = opened(QUICK).await;
+    let (call, closed) = in_time(async { tokio::join!(client.runs(vec![]), client.closed()) }).await;
+    assert!(matches!(call, Err(AgentError::Silent { .. })));
+    assert!(matches!(closed, AgentError::Silent { .. }));
+    // And for whoever comes later, at once.
+    assert!(matches!(
+        in_time(client.runs(vec![])).await,
+        Err(AgentError::Silent { .. })
+    ));
+}
+
+#[tokio::test]
+async fn any_frame_is_a_sign_of_life() {
+    let (client, mut script) = opened(QUICK).await;
+    let until = client.last_heard() + 3 * QUICK.silence;
+    let agent = async {
+        let mut id = None;
+        while client.last_heard() < until {
+            // Our own pings set the pace.
+            let frame = script.next().await;
+            if frame.kind == Kind::Request {
+                id = Some(frame.id);
+            }
+            script
+                .say(Kind::Progress, id.unwrap_or(99), r#"{"step":"opening"}"#)
+                .await;
+        }
+        script.reply(id.unwrap(), &Reply::Done).await;
+    };
+    let (reply, ()) = in_time(async { tokio::join!(client.commit_input(Sha256::of(b""), 0), agent) }).await;
+    reply.unwrap();
+}
+
+#[tokio::test]
+async fn the_last_handle_ends_the_conversation() {
+    let (client, mut script) = opened(PATIENT).await;
+    let other = client.clone();
+    drop(client);
+    assert!(other.expect_agent(&greeting(), &Sha256::of(b"agent")).is_ok());
+    assert!(matches!(
+        other.expect_agent(&greeting(), &Sha256::of(b"another")),
+        Err(AgentError::AgentMismatch { .. })
+    ));
+    drop(other);
+    assert!(in_time(script.frames.next()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_malformed_frame_ends_the_conversation() {
+    let (client, mut script) = opened(PATIENT).await;
+    script.stream.write_all(&[0x7f, 0, 0, 0, 1]).await.unwrap();
+    let error = in_time(client.runs(vec![])).await.unwrap_err();
+    assert!(matches!(error, AgentError::Frame(_)), "{error}");
+    assert!(error.is_over());
+}
+
+#[tokio::test]
+async fn a_request_that_fits_no_frame_is_refused_here() {
+    let (client, _script) = opened(PATIENT).await;
+    let run_ids = vec![run_id(); 100_000];
+    let error = in_time(client.runs(run_ids)).await.unwrap_err();
+    assert!(matches!(error, AgentError::Frame(_)) && !error.is_over());
+}
+
+/// Speaks a recorded conversation, and hangs up after `cut` bytes of it.
+async fn speak(far: DuplexStream, opening: Vec<u8>, reply: Vec<u8>, cut: usize) {
+    let (reader, mut writer) = tokio::io::split(far);
+    let mut frames = FrameReader::new(reader, &[]);
+    writer
+        .write_all(&opening[..cut.min(opening.len())])
+        .await
+        .unwrap();
+    if cut <= opening.len() {
+        return;
+    }
+    while let Ok(Some(frame)) = frames.next().await {
+        if frame.id == 2 {
+            let _ = writer.write_all(&reply[..cut - opening.len()]).await;
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cut_at_any_byte_is_an_error_and_never_a_hang() {
+    let frame = |id, reply: &Reply| {
+        let mut wire = bytes::BytesMut::new();
+        let payload = serde_json::to_vec(reply).unwrap().into();
+        Frame {
+            kind: Kind::Reply,
+            id,
+            payload,
+        }
+        .encode(&mut wire)
+        .unwrap();
+        wire.to_vec()
+    };
+    let mut opening = b"motd".to_vec();
+    opening.extend(preamble::line(&nonce()));
+    opening.extend(frame(1, &Reply::Hello(greeting())));
+    let reply = frame(2, &Reply::Done);
+    for cut in 0..=opening.len() + reply.len() {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (reader, writer) = tokio::io::split(near);
+        tokio::spawn(speak(far, opening.clone(), reply.clone(), cut));
+        let conversation = async {
+            let (client, _) = Client::start_with(reader, writer, &nonce(), hello(), "gpu1", PATIENT).await?;
+            client.commit_input(Sha256::of(b""), 0).await
+        };
+        let outcome = in_time(conversation).await;
+        assert_eq!(
+            outcome.is_ok(),
+            cut == opening.len() + reply.len(),
+            "cut at {cut}: {outcome:?}"
+        );
+    }
+}

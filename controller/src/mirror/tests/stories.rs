@@ -1,0 +1,1 @@
+//! Single stories that the model tells too rarely or not at all.
