@@ -74,11 +74,17 @@ impl Fake {
     fn answer(&self, fetch: &FetchLog, fault: Fault) -> Result<Option<LogChunk>, SourceError> {
         let refuse = |code| Err(SourceError::Refused(Failure { code, detail: None }));
         let log = self.log.lock().unwrap();
-        if fetch.generation.as_ref().is_some_and(|known| *known != log.generation) {
+        if fetch
+            .generation
+            .as_ref()
+            .is_some_and(|known| *known != log.generation)
+        {
             return refuse(ErrorCode::GenerationChanged);
         }
         let offset = fetch.offset as usize;
-        let Some(before) = log.bytes.get(..offset) else { return refuse(ErrorCode::OffsetBeyondEnd) };
+        let Some(before) = log.bytes.get(..offset) else {
+            return refuse(ErrorCode::OffsetBeyondEnd);
+        };
         if let Some(expected) = &fetch.tail_sha256 {
             let tail = &before[offset - offset.min(TAIL_LENGTH as usize)..];
             if Sha256::of(tail) != *expected {
@@ -156,7 +162,12 @@ impl LogSource for Fake {
         let log = self.log.lock().unwrap();
         let hash = log.bytes.get(..length as usize).map(Sha256::of);
         drop(log);
-        if self.with(|log| std::mem::replace(&mut log.hash_cuts, log.hash_cuts.saturating_sub(1))) > 0 {
+        let left = self.with(|log| {
+            let left = log.hash_cuts;
+            log.hash_cuts = left.saturating_sub(1);
+            left
+        });
+        if left > 0 {
             return Err(lost());
         }
         Ok(hash)
@@ -171,7 +182,9 @@ pub(super) struct Tight {
 }
 
 fn take(count: &AtomicU32) -> bool {
-    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    count
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+        .is_ok()
 }
 
 impl Disk for Tight {

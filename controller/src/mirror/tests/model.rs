@@ -5,9 +5,12 @@ use crate::mirror::{From, Mirror, MirrorError, Options};
 use farrun_protocol::{Generation, RunId};
 use proptest::prelude::*;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+/// Several of the largest chunks.
+static HUGE: OnceLock<Vec<u8>> = OnceLock::new();
 
 #[derive(Debug, Clone)]
 enum Action {
@@ -123,7 +126,10 @@ impl World {
             // The process was killed in the middle.
             None => self.reopen(),
         }
-        assert!(self.suspect || self.fake.truth().starts_with(&self.file()), "not a prefix");
+        assert!(
+            self.suspect || self.fake.truth().starts_with(&self.file()),
+            "not a prefix"
+        );
     }
 
     async fn pull_with(&mut self, after: usize, fault: Fault) {
@@ -140,7 +146,10 @@ impl World {
         assert!(!second.is_writer());
         let mut reader = Reader::default();
         let mut sink = |event: crate::mirror::Event<'_>| reader.hear(event);
-        second.follow(&self.fake, Options::for_now(From::Start), &mut sink).await.unwrap();
+        second
+            .follow(&self.fake, Options::for_now(From::Start), &mut sink)
+            .await
+            .unwrap();
         assert_eq!(reader.bytes, self.fake.truth());
     }
 
@@ -151,7 +160,7 @@ impl World {
             Action::Nuls(count) => append(self, &vec![0; count]),
             Action::NotText(count) => append(self, &vec![0xff; count]),
             Action::Large(count) => append(self, &noise(count)),
-            Action::Huge => append(self, &noise(3_300_000)),
+            Action::Huge => append(self, HUGE.get_or_init(|| noise(3_300_000))),
             Action::Pull => self.pull().await,
             Action::CutAfter(after) => self.pull_with(after, Fault::Cut).await,
             Action::CutHash => {
@@ -166,7 +175,8 @@ impl World {
             Action::ShortReads(most) => self.pull_with(0, Fault::Short(most)).await,
             Action::EmptyAnswer => self.pull_with(0, Fault::Empty).await,
             Action::ReplaceLog(bytes) => {
-                self.fake.with(|log| (log.bytes, log.generation) = (bytes, Generation::random()));
+                self.fake
+                    .with(|log| (log.bytes, log.generation) = (bytes, Generation::random()));
                 self.suspect = true;
             }
             Action::TailZeroed(count) => self.damage(|bytes| {
@@ -179,7 +189,9 @@ impl World {
                     *byte ^= 1;
                 }
             }),
-            Action::Truncated(count) => self.damage(|bytes| bytes.truncate(bytes.len().saturating_sub(count))),
+            Action::Truncated(count) => {
+                self.damage(|bytes| bytes.truncate(bytes.len().saturating_sub(count)))
+            }
             Action::ForeignBytes(count) => self.damage(|bytes| bytes.extend(noise(count))),
             Action::LengthChangedWhileOpen(count) => {
                 let mut bytes = self.file();
@@ -210,14 +222,16 @@ impl World {
 fn noise(count: usize) -> Vec<u8> {
     let mut state = count as u64 | 1;
     let step = |_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as u8
     };
     (0..count).map(step).collect()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 250, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_file_is_a_prefix_of_the_log_and_in_the_end_equal(actions in proptest::collection::vec(any_action(), 1..40)) {
