@@ -29,7 +29,7 @@ pub struct Timing {
     pub opening: Duration,
     /// Between two pings.
     pub ping: Duration,
-    /// For any frame, before the conversation is given up.
+    /// For any byte, before the conversation is given up.
     pub silence: Duration,
 }
 
@@ -157,7 +157,7 @@ impl Client {
             _end: Arc::new(shared.over.clone().drop_guard()),
             shared: Arc::clone(&shared),
         };
-        let frames = FrameReader::new(reader, &rest);
+        let frames = FrameReader::new(wire::Listening::new(reader, &shared), &rest);
         let reading = Arc::clone(&shared);
         tokio::spawn(async move { wire::read(&reading, frames, timing.silence).await });
         tokio::spawn(async move { wire::write(&shared, writer, queue, timing.ping).await });
@@ -200,7 +200,7 @@ impl Client {
         &self.shared.host
     }
 
-    /// When the last frame came in.
+    /// When the last bytes came in.
     pub fn last_heard(&self) -> std::time::Instant {
         self.shared.last_heard().into_std()
     }

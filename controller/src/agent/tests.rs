@@ -268,6 +268,28 @@ async fn any_frame_is_a_sign_of_life() {
 }
 
 #[tokio::test]
+async fn a_frame_that_takes_long_to_come_is_no_silence() {
+    let (client, mut script) = opened(QUICK).await;
+    let until = client.last_heard() + 3 * QUICK.silence;
+    let agent = async {
+        // A frame of 4000 bytes: its head, and then a byte for each of our pings.
+        script
+            .stream
+            .write_all(&[0, 0, 0x0f, 0xa0, Kind::Progress as u8])
+            .await
+            .unwrap();
+        while client.last_heard() < until {
+            script.next().await;
+            script.stream.write_all(b" ").await.unwrap();
+        }
+    };
+    tokio::select! {
+        error = client.closed() => panic!("{error}"),
+        () = agent => {}
+    }
+}
+
+#[tokio::test]
 async fn the_last_handle_ends_the_conversation() {
     let (client, mut script) = opened(PATIENT).await;
     let other = client.clone();

@@ -7,9 +7,12 @@ use super::{AgentError, Cause};
 use bytes::Bytes;
 use farrun_protocol::frame::{Frame, FrameReader, Kind, write_frame};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -66,7 +69,7 @@ impl Shared {
         }
     }
 
-    /// When the last frame came in.
+    /// When the last bytes came in.
     pub(super) fn last_heard(&self) -> Instant {
         *self.heard.borrow()
     }
@@ -122,6 +125,37 @@ impl Shared {
     }
 }
 
+/// Notes every byte that comes in: a large frame on a slow link takes longer than the silence that ends a
+/// conversation, and is none.
+pub(super) struct Listening<R> {
+    stream: R,
+    shared: Arc<Shared>,
+}
+
+impl<R> Listening<R> {
+    pub(super) fn new(stream: R, shared: &Arc<Shared>) -> Self {
+        Self {
+            stream,
+            shared: Arc::clone(shared),
+        }
+    }
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Listening<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.shared.heard.send_replace(Instant::now());
+        }
+        polled
+    }
+}
+
 /// Reads until the stream ends, breaks, or is silent for `silence`.
 pub(super) async fn read<R: AsyncRead + Unpin>(
     shared: &Shared,
@@ -134,10 +168,7 @@ pub(super) async fn read<R: AsyncRead + Unpin>(
             next = tokio::time::timeout_at(shared.last_heard() + silence, frames.next()) => next,
         };
         match next {
-            Ok(Ok(Some(frame))) => {
-                shared.heard.send_replace(Instant::now());
-                shared.deliver(frame);
-            }
+            Ok(Ok(Some(frame))) => shared.deliver(frame),
             Ok(Ok(None)) => {
                 break AgentError::Closed {
                     host: shared.host.clone(),
@@ -145,6 +176,8 @@ pub(super) async fn read<R: AsyncRead + Unpin>(
                 };
             }
             Ok(Err(error)) => break AgentError::from_frame(&shared.host, error),
+            // Bytes of an unfinished frame came meanwhile.
+            Err(_) if shared.last_heard().elapsed() < silence => {}
             Err(_) => {
                 break AgentError::Silent {
                     host: shared.host.clone(),

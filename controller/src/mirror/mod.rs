@@ -15,6 +15,7 @@
 //! * `follow`: what it is asked and what it tells; `stream`: the loop from request to file and reader
 //! * `ahead`: requests that are under way
 //! * `local`: the locked file
+//! * `prove`: what is done about a file that may not be of the log
 //! * `repair`: the longest common prefix
 //! * [`read`]: the file alone, without a source
 
@@ -22,6 +23,7 @@ mod ahead;
 mod error;
 mod follow;
 mod local;
+mod prove;
 pub mod read;
 mod repair;
 mod source;

@@ -3,11 +3,9 @@
 use super::ahead::{Ahead, Answer};
 use super::follow::{Event, Followed, From, Mirror, Options, Until};
 use super::local::{Local, PIECE, is_full};
-use super::repair::repair;
-use super::{LogSource, MirrorError, SourceError, read};
+use super::{LogSource, MirrorError, read};
 use farrun_protocol::ErrorCode;
 use farrun_protocol::log::{LogChunk, LogEnd, MAX_CHUNK};
-use farrun_protocol::message::FetchLog;
 use std::time::{Duration, Instant};
 
 /// How long a request waits for a byte.
@@ -18,9 +16,6 @@ const WAIT_ELSEWHERE: Duration = Duration::from_secs(5);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// An empty answer that comes faster than this did not wait.
 const AT_ONCE: Duration = Duration::from_millis(20);
-/// Answers without progress in a row, or repairs and replacements in all, until the source is not believed any
-/// more: each replacement leaves a file behind.
-const MAX_CONTRADICTIONS: u32 = 16;
 
 /// What to do after an answer.
 enum Next {
@@ -36,12 +31,12 @@ enum Next {
 
 /// One call of [`Mirror::follow`].
 pub(super) struct Session<'a, S> {
-    mirror: &'a mut Mirror,
-    source: &'a S,
+    pub(super) mirror: &'a mut Mirror,
+    pub(super) source: &'a S,
     options: Options,
-    sink: &'a mut (dyn FnMut(Event<'_>) + Send),
-    contradictions: u32,
-    upheavals: u32,
+    pub(super) sink: &'a mut (dyn FnMut(Event<'_>) + Send),
+    pub(super) contradictions: u32,
+    pub(super) upheavals: u32,
     elsewhere: bool,
     refetched: bool,
 }
@@ -105,44 +100,6 @@ impl<'a, S: LogSource> Session<'a, S> {
             });
         }
         Ok(())
-    }
-
-    /// Compares the file with the log; false when it was cut or replaced and must be looked at again.
-    async fn prove(&mut self) -> Result<bool, MirrorError> {
-        let Some(local) = self.mirror.local.as_mut() else {
-            return Ok(true);
-        };
-        let probe = FetchLog {
-            run_id: self.mirror.run_id.clone(),
-            generation: local.generation.clone(),
-            offset: local.length(),
-            tail_sha256: local.tail_sha256()?,
-            max: 1,
-            wait: 0,
-        };
-        let whole = self.source.hash(&self.mirror.run_id, local.length());
-        let (probed, whole) = futures_util::future::join(self.source.fetch(probe), whole).await;
-        let chunk = match probed {
-            Ok(chunk) => chunk,
-            Err(error) => {
-                self.refused(error).await?;
-                return Ok(false);
-            }
-        };
-        if local
-            .generation
-            .as_ref()
-            .is_some_and(|known| *known != chunk.generation)
-        {
-            self.replace()?;
-        } else if whole?.is_some_and(|whole| whole == local.sha256()) {
-            local.proven = true;
-            local.set_generation(&chunk.generation);
-            return Ok(true);
-        } else {
-            self.repair().await?;
-        }
-        Ok(false)
     }
 
     /// Fetches until following is done, or the file must be proven again.
@@ -376,67 +333,6 @@ impl<'a, S: LogSource> Session<'a, S> {
         }
         self.repair().await?;
         Ok(Next::Prepare)
-    }
-
-    /// Acts on a refusal that says something about the file; any other ends following.
-    async fn refused(&mut self, error: SourceError) -> Result<(), MirrorError> {
-        match error.code() {
-            Some(ErrorCode::GenerationChanged) => self.replace(),
-            Some(ErrorCode::TailMismatch | ErrorCode::OffsetBeyondEnd) if self.mirror.local.is_some() => {
-                self.repair().await
-            }
-            _ => Err(error.into()),
-        }
-    }
-
-    async fn repair(&mut self) -> Result<(), MirrorError> {
-        self.upheavals += 1;
-        self.believe()?;
-        let Some(local) = self.mirror.local.as_mut() else {
-            return Ok(());
-        };
-        let had = local.length();
-        let kept = repair(local, self.source, &self.mirror.run_id).await?;
-        if kept < had {
-            self.mirror.told = self.mirror.told.map(|told| told.min(kept));
-            (self.sink)(Event::Repaired { had, kept });
-        }
-        Ok(())
-    }
-
-    /// The host has another log: keeps the old file under another name, and begins a new one.
-    fn replace(&mut self) -> Result<(), MirrorError> {
-        self.upheavals += 1;
-        self.believe()?;
-        self.mirror.told = self.mirror.told.map(|_| 0);
-        self.mirror.generation = None;
-        match self.mirror.local.take() {
-            Some(mut local) if local.length() == 0 => {
-                local.generation = None;
-                self.mirror.local = Some(local);
-            }
-            Some(local) => {
-                let kept = local.put_aside()?;
-                (self.sink)(Event::Replaced { kept: Some(&kept) });
-                self.mirror.local = Local::open(&self.mirror.path)?;
-            }
-            None => (self.sink)(Event::Replaced { kept: None }),
-        }
-        Ok(())
-    }
-
-    fn contradiction(&mut self) -> Result<(), MirrorError> {
-        self.contradictions += 1;
-        self.believe()
-    }
-
-    fn believe(&self) -> Result<(), MirrorError> {
-        if self.contradictions.max(self.upheavals) > MAX_CONTRADICTIONS {
-            return Err(MirrorError::Contradiction {
-                run_id: self.mirror.run_id.clone(),
-            });
-        }
-        Ok(())
     }
 }
 
