@@ -373,3 +373,61 @@ async fn a_cut_at_any_byte_is_an_error_and_never_a_hang() {
         );
     }
 }
+
+/// Answers log requests from memory until the controller hangs up.
+async fn serve_log(mut script: Script, log: &[u8]) {
+    let generation = Generation::random();
+    while let Ok(Some(frame)) = script.frames.next().await {
+        if frame.kind != Kind::Request {
+            continue;
+        }
+        match serde_json::from_slice(&frame.payload).unwrap() {
+            Request::FetchLog(fetch) if fetch.offset as usize > log.len() => {
+                let failure = Failure::new(ErrorCode::OffsetBeyondEnd, "");
+                script
+                    .say(Kind::Failure, frame.id, serde_json::to_vec(&failure).unwrap())
+                    .await;
+            }
+            Request::FetchLog(fetch) => {
+                let stop = log.len().min((fetch.offset + fetch.max) as usize);
+                let end = (stop == log.len()).then(|| farrun_protocol::log::LogEnd {
+                    length: log.len() as u64,
+                    sha256: Sha256::of(log),
+                });
+                let chunk = LogChunk {
+                    generation: generation.clone(),
+                    offset: fetch.offset,
+                    end,
+                    bytes: Bytes::copy_from_slice(&log[fetch.offset as usize..stop]),
+                };
+                script.say(Kind::LogChunk, frame.id, chunk.encode()).await;
+            }
+            Request::HashLog { length, .. } => {
+                let sha256 = log.get(..length as usize).map(Sha256::of);
+                script.reply(frame.id, &Reply::LogPrefix { sha256 }).await;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mirror_is_filled_through_a_conversation() {
+    use crate::mirror::{From, Mirror, Options};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.log");
+    let log: Vec<u8> = (0..10_000_000_u32).map(|at| (at % 251) as u8).collect();
+    // What an earlier process left, and what a power loss made of its end.
+    std::fs::write(&path, [&log[..3_000_000], &[0; 1000]].concat()).unwrap();
+    let (client, script) = opened(PATIENT).await;
+    let mirror = async {
+        let mut mirror = Mirror::open(&path, &run_id()).unwrap();
+        let options = Options::to_the_end(From::Start);
+        let followed = mirror.follow(&client, options, &mut |_| ()).await.unwrap();
+        drop(client);
+        followed
+    };
+    let (followed, ()) = in_time(async { tokio::join!(mirror, serve_log(script, &log)) }).await;
+    assert!(followed.complete);
+    assert!(std::fs::read(&path).unwrap() == log);
+}
