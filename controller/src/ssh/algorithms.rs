@@ -81,7 +81,11 @@ mod tests {
     fn a_recorded_type_is_the_only_one_offered() {
         let rsa = preferred(&["ssh-rsa".to_owned()]);
         assert_eq!(rsa.key.len(), 2);
-        assert!(rsa.key.iter().all(|algorithm| algorithm.is_rsa()));
+        assert!(
+            rsa.key
+                .iter()
+                .all(|algorithm| matches!(algorithm, Algorithm::Rsa { .. }))
+        );
         let ed25519 = preferred(&["ssh-ed25519".to_owned()]);
         assert_eq!(ed25519.key.as_ref(), [Algorithm::Ed25519]);
     }

@@ -190,7 +190,10 @@ impl Drain {
             () = self.traffic.crowded() => false,
             () = self.traffic.excuse_the_peer() => false,
         };
-        if let (false, Some(stdout)) = (delivered, self.stdout.take()) {
+        if delivered {
+            return;
+        }
+        if let Some(stdout) = self.stdout.take() {
             let reason = "more arrived than was read while other channels were waiting";
             stdout.fail(io::Error::new(io::ErrorKind::OutOfMemory, reason));
         }
