@@ -28,6 +28,8 @@ pub struct Endpoint {
     pub host_key_alias: Option<String>,
     /// Record the names of newly trusted hosts only as hashes.
     pub hash_known_hosts: bool,
+    /// Whether a person may be asked to trust an unknown key: false under `StrictHostKeyChecking yes`.
+    pub ask_about_new_key: bool,
     /// Which family of addresses to use.
     pub family: IpFamily,
     /// Authentication methods that may be used, all of them if none.
@@ -35,7 +37,7 @@ pub struct Endpoint {
     /// Longest wait for a TCP connection to one address.
     pub connect_timeout: Duration,
     /// Hosts to go through, the first of them first.
-    pub jumps: Vec<Endpoint>,
+    pub jumps: Vec<Self>,
 }
 
 /// Which ssh-agent holds keys for us.
@@ -98,6 +100,7 @@ impl Endpoint {
             },
             host_key_alias: None,
             hash_known_hosts: false,
+            ask_about_new_key: true,
             family: IpFamily::Any,
             methods: None,
             connect_timeout: CONNECT_TIMEOUT,

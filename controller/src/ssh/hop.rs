@@ -77,7 +77,7 @@ async fn connect_hop(
                 key_type,
                 fingerprint,
                 key_line,
-            }) if !asked_for_key => {
+            }) if !asked_for_key && endpoint.ask_about_new_key => {
                 asked_for_key = true;
                 let question = HostKeyQuestion {
                     host: host.clone(),

@@ -95,7 +95,7 @@ pub(super) struct Link {
 pub struct Session {
     link: Link,
     /// The connection this one runs through.
-    outer: Option<Box<Session>>,
+    outer: Option<Box<Self>>,
 }
 
 impl Session {

@@ -1,5 +1,13 @@
 //! A throw-away OpenSSH server on a loopback port.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    dead_code,
+    reason = "tests fail by panicking"
+)]
+
 use farrun::ssh::Endpoint;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -12,16 +20,19 @@ use std::time::Duration;
 
 const SERVER: &str = "/usr/sbin/sshd";
 
+/// Configuration of a server without SFTP.
+pub(crate) const NO_SFTP: &str = "# no sftp";
+
 /// A running server, its keys and the files of its client; all gone when dropped.
-pub struct Sshd {
-    pub folder: tempfile::TempDir,
-    pub port: u16,
+pub(crate) struct Sshd {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) port: u16,
     child: Child,
 }
 
 impl Sshd {
     /// Starts a server with these additional lines of configuration.
-    pub fn start(extra: &str) -> Self {
+    pub(crate) fn start(extra: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         make_key(&folder.path().join("host_key"), "ed25519", "");
         make_key(&folder.path().join("user_key"), "ed25519", "");
@@ -34,7 +45,7 @@ impl Sshd {
     }
 
     /// Starts a server in a folder that has its keys.
-    pub fn start_in(folder: tempfile::TempDir, extra: &str) -> Self {
+    pub(crate) fn start_in(folder: tempfile::TempDir, extra: &str) -> Self {
         // The server insists on the folder when it runs as root, and cannot make it itself.
         let _ = fs::create_dir_all("/run/sshd");
         for _ in 0..20 {
@@ -46,18 +57,18 @@ impl Sshd {
         panic!("no port for a server");
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// The line that records the server's key.
-    pub fn known_hosts_line(&self) -> String {
+    pub(crate) fn known_hosts_line(&self) -> String {
         let key = fs::read_to_string(self.path("host_key.pub")).unwrap();
         format!("[127.0.0.1]:{} {key}", self.port)
     }
 
     /// An endpoint that knows the server's key and has a key of its own.
-    pub fn endpoint(&self) -> Endpoint {
+    pub(crate) fn endpoint(&self) -> Endpoint {
         fs::write(self.path("known_hosts"), self.known_hosts_line()).unwrap();
         let mut endpoint = self.stranger();
         endpoint.identities = vec![self.path("user_key")];
@@ -65,7 +76,7 @@ impl Sshd {
     }
 
     /// An endpoint with the files as they are, and no key.
-    pub fn stranger(&self) -> Endpoint {
+    pub(crate) fn stranger(&self) -> Endpoint {
         let mut endpoint = Endpoint::plain("127.0.0.1", self.port, user_name(), self.path("known_hosts"));
         endpoint.name = "gpu1".to_owned();
         endpoint
@@ -84,7 +95,12 @@ fn spawn(folder: &Path, port: u16, extra: &str) -> Option<Child> {
     let configuration = format!(
         "{extra}\nListenAddress 127.0.0.1\nPort {port}\nHostKey {at}/host_key\nAuthorizedKeysFile {at}/authorized_keys\n\
          PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-         PermitRootLogin yes\nSubsystem sftp internal-sftp\nMaxStartups 100\nPrintMotd no\n"
+         PermitRootLogin yes\nMaxStartups 100\nPrintMotd no\n{}",
+        if extra.contains(NO_SFTP) {
+            ""
+        } else {
+            "Subsystem sftp internal-sftp\n"
+        }
     );
     let file = folder.join(format!("sshd_config.{port}"));
     fs::write(&file, configuration).unwrap();
@@ -120,7 +136,7 @@ fn spawn(folder: &Path, port: u16, extra: &str) -> Option<Child> {
 }
 
 /// Makes a key pair without a question.
-pub fn make_key(path: &Path, kind: &str, passphrase: &str) {
+pub(crate) fn make_key(path: &Path, kind: &str, passphrase: &str) {
     let made = Command::new("ssh-keygen")
         .args(["-q", "-t", kind, "-N", passphrase, "-C", "test", "-f"])
         .arg(path)
@@ -130,7 +146,7 @@ pub fn make_key(path: &Path, kind: &str, passphrase: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-pub fn user_name() -> String {
+pub(crate) fn user_name() -> String {
     let output = Command::new("id").arg("-un").output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }

@@ -9,6 +9,7 @@ mod pattern;
 
 pub use append::append;
 pub use line::key_line;
+pub(in crate::ssh) use pattern::matches as pattern_matches;
 
 use super::endpoint::{Endpoint, KnownHostsFiles};
 use super::error::{RecordedKey, SshError};
