@@ -1,0 +1,88 @@
+//! Questions that only a person can answer.
+
+use std::fmt;
+
+/// Someone who may be asked. The calls block, and are made outside of any connection so that no timeout of a
+/// server runs while a person thinks; the exception is [`Ask::answer`], whose text comes from the server.
+pub trait Ask: Send + Sync {
+    /// Whether the unknown key of a host may be trusted and recorded.
+    fn trust_host_key(&self, question: &HostKeyQuestion) -> bool;
+
+    /// The passphrase of an encrypted private key; none to go without that key.
+    fn passphrase(&self, question: &PromptQuestion) -> Option<Secret>;
+
+    /// The account's password; none to go without it.
+    fn password(&self, question: &PromptQuestion) -> Option<Secret>;
+
+    /// The answer to a question the server asks while logging in, such as a one-time code. The text was written by
+    /// the server and must be escaped before it is shown.
+    fn answer(&self, question: &PromptQuestion, echo: bool) -> Option<Secret>;
+}
+
+/// The key a host showed that nobody has recorded yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostKeyQuestion {
+    /// What the user calls the host.
+    pub host: String,
+    /// What the key will be recorded under, such as `[gpu1.example]:2222`.
+    pub key_name: String,
+    /// `ssh-ed25519` and the like.
+    pub key_type: String,
+    /// `SHA256:…`, as `ssh-keygen -l` prints it.
+    pub fingerprint: String,
+}
+
+/// A secret that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptQuestion {
+    /// What the user calls the host.
+    pub host: String,
+    /// The account there.
+    pub user: String,
+    /// The key file, or the server's own words.
+    pub subject: String,
+}
+
+/// A text that no log and no error message may show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret(…)")
+    }
+}
+
+/// Nobody is there: every question is answered with no, as without a terminal.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NobodyToAsk;
+
+impl Ask for NobodyToAsk {
+    fn trust_host_key(&self, _question: &HostKeyQuestion) -> bool {
+        false
+    }
+
+    fn passphrase(&self, _question: &PromptQuestion) -> Option<Secret> {
+        None
+    }
+
+    fn password(&self, _question: &PromptQuestion) -> Option<Secret> {
+        None
+    }
+
+    fn answer(&self, _question: &PromptQuestion, _echo: bool) -> Option<Secret> {
+        None
+    }
+}

@@ -1,0 +1,378 @@
+//! One authenticated connection to a host.
+
+use super::ask::{Ask, NobodyToAsk};
+use super::channel::{self, Counted, Traffic};
+use super::endpoint::Endpoint;
+use super::error::SshError;
+use super::exec::{Ending, Exec, ExecStdin, ExecStdout, Output};
+use super::handler::{Client, Notes};
+use super::hop;
+use russh::client::{Handle, Msg};
+use russh::{Channel, ChannelMsg, Disconnect};
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// Messages that may arrive before the host confirms that a program was started.
+const MOST_EARLY_MESSAGES: usize = 64;
+
+/// What a connection is for. The two never share one: a transfer would hold up conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Conversations with the agent and short commands.
+    Control,
+    /// File transfers.
+    Bulk,
+}
+
+/// How long to wait for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the TCP connection to agreed keys.
+    pub handshake: Duration,
+    /// From there to being logged in.
+    pub login: Duration,
+    /// For a channel or a program to be started.
+    pub answer: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(30),
+            login: Duration::from_secs(30),
+            answer: Duration::from_secs(20),
+        }
+    }
+}
+
+/// How to make a connection.
+#[derive(Clone)]
+pub struct Options {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Who may be asked about an unknown key, a passphrase or a password.
+    pub ask: Arc<dyn Ask>,
+    /// How long to wait.
+    pub timeouts: Timeouts,
+}
+
+impl Options {
+    /// The defaults, with nobody to ask.
+    pub fn new(purpose: Purpose) -> Self {
+        Self {
+            purpose,
+            ask: Arc::new(NobodyToAsk),
+            timeouts: Timeouts::default(),
+        }
+    }
+
+    /// The same, with someone to ask.
+    #[must_use]
+    pub fn asking(self, ask: Arc<dyn Ask>) -> Self {
+        Self { ask, ..self }
+    }
+}
+
+/// What a finished hop hands over.
+pub(super) struct Link {
+    pub(super) host: String,
+    pub(super) handle: Handle<Client>,
+    pub(super) notes: Arc<Notes>,
+    pub(super) closed: CancellationToken,
+    pub(super) _breaks: DropGuard,
+    pub(super) traffic: Traffic,
+    pub(super) answer_timeout: Duration,
+}
+
+/// One authenticated connection to a host. Dropping it cuts the connection; [`Session::close`] says goodbye first.
+pub struct Session {
+    link: Link,
+    /// The connection this one runs through.
+    outer: Option<Box<Self>>,
+}
+
+impl Session {
+    /// Connects, checks every host key on the way and logs in.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SshError`] but those of channels. Nothing is sent to a host whose key is not known.
+    pub async fn connect(endpoint: &Endpoint, options: &Options) -> Result<Self, SshError> {
+        hop::connect(endpoint, options).await
+    }
+
+    pub(super) fn new(link: Link, outer: Option<Self>) -> Self {
+        Self {
+            link,
+            outer: outer.map(Box::new),
+        }
+    }
+
+    /// What the user calls the host.
+    pub fn host(&self) -> &str {
+        &self.link.host
+    }
+
+    pub(super) fn heard(&self) -> Vec<Arc<AtomicBool>> {
+        self.link.traffic.heard.clone()
+    }
+
+    /// Starts a command by the account's login shell.
+    ///
+    /// # Errors
+    ///
+    /// [`SshError::ChannelRefused`], [`SshError::AnswerTimeout`] or [`SshError::Lost`].
+    pub async fn exec(&self, command: &str) -> Result<Exec, SshError> {
+        let (channel, counted) = self.open_channel().await?;
+        self.answered("a command", channel.exec(true, command)).await?;
+        self.started(channel, counted, "a command").await
+    }
+
+    /// Runs a command to its end and keeps what it wrote to standard output, at most `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::exec`]; [`SshError::TooMuchOutput`] beyond the limit; [`SshError::Lost`] when its end did
+    /// not arrive.
+    pub async fn output(&self, command: &str, limit: usize, timeout: Duration) -> Result<Output, SshError> {
+        let running = async {
+            let mut exec = self.exec(command).await?;
+            drop(exec.stdin);
+            let mut stdout = Vec::new();
+            let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+            let read = (&mut exec.stdout).take(most).read_to_end(&mut stdout).await;
+            read.map_err(|error| self.lost(error.to_string()))?;
+            if stdout.len() > limit {
+                return Err(SshError::TooMuchOutput {
+                    host: self.link.host.clone(),
+                    what: command.to_owned(),
+                    limit,
+                });
+            }
+            let ending = exec.ending.wait().await;
+            if ending == Ending::Lost {
+                return Err(self.lost("the command's end did not arrive".to_owned()));
+            }
+            let stderr = exec.ending.stderr();
+            Ok(Output {
+                stdout,
+                stderr,
+                ending,
+            })
+        };
+        tokio::time::timeout(timeout, running)
+            .await
+            .map_err(|_| self.no_answer("a command", timeout))?
+    }
+
+    /// Opens the SFTP subsystem as a stream of bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`SshError::SftpRefused`] for an account without one, otherwise as for [`Session::exec`].
+    pub async fn sftp(&self) -> Result<ByteStream, SshError> {
+        let (channel, counted) = self.open_channel().await?;
+        self.answered("sftp", channel.request_subsystem(true, "sftp"))
+            .await?;
+        match self.started(channel, counted, "sftp").await {
+            Ok(exec) => Ok(ByteStream {
+                reader: exec.stdout,
+                writer: exec.stdin,
+            }),
+            Err(SshError::ChannelRefused { host, .. }) => Err(SshError::SftpRefused { host }),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) async fn open_tcp(&self, host: &str, port: u16) -> Result<Channel<Msg>, russh::Error> {
+        self.link
+            .handle
+            .channel_open_direct_tcpip(host, u32::from(port), "127.0.0.1", 0)
+            .await
+    }
+
+    async fn open_channel(&self) -> Result<(Channel<Msg>, Counted), SshError> {
+        let counted = self.link.traffic.count();
+        let channel = self
+            .answered("a channel", self.link.handle.channel_open_session())
+            .await?;
+        Ok((channel, counted))
+    }
+
+    /// Waits for the host to confirm that a program was started, then puts the tasks behind its channel.
+    async fn started(
+        &self,
+        mut channel: Channel<Msg>,
+        counted: Counted,
+        what: &'static str,
+    ) -> Result<Exec, SshError> {
+        let confirmation = async {
+            let mut early = Vec::new();
+            while early.len() < MOST_EARLY_MESSAGES {
+                match channel.wait().await {
+                    Some(ChannelMsg::Success) => return Ok(early),
+                    Some(ChannelMsg::Failure) => {
+                        return Err(self.refused(what, "it could not be started".to_owned()));
+                    }
+                    Some(ChannelMsg::Close) | None => return Err(self.refused_or_lost(what)),
+                    Some(message) => early.push(message),
+                }
+            }
+            Err(self.refused(what, "it talks before it has started".to_owned()))
+        };
+        let limit = self.link.answer_timeout;
+        let confirmed = tokio::time::timeout(limit, confirmation).await;
+        let early = confirmed.map_err(|_| self.no_answer(what, limit))??;
+        Ok(channel::run(channel, early, self.link.traffic.clone(), counted))
+    }
+
+    async fn answered<T>(
+        &self,
+        what: &'static str,
+        asking: impl Future<Output = Result<T, russh::Error>>,
+    ) -> Result<T, SshError> {
+        let limit = self.link.answer_timeout;
+        let answer = tokio::time::timeout(limit, asking)
+            .await
+            .map_err(|_| self.no_answer(what, limit))?;
+        answer.map_err(|error| match error {
+            russh::Error::ChannelOpenFailure(reason) => self.refused(what, format!("{reason:?}")),
+            other => self.lost(other.to_string()),
+        })
+    }
+
+    /// Whether the connection is gone.
+    pub fn is_closed(&self) -> bool {
+        self.link.closed.is_cancelled() || self.link.handle.is_closed()
+    }
+
+    /// Waits until the connection is gone.
+    pub async fn closed(&self) {
+        self.link.closed.cancelled().await;
+    }
+
+    /// Why the connection is gone, as far as it is known.
+    pub fn farewell(&self) -> Option<String> {
+        self.link.notes.farewell().map(|farewell| farewell.reason)
+    }
+
+    /// Asks the host for a sign of life and measures how long it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`SshError::AnswerTimeout`] or [`SshError::Lost`].
+    pub async fn round_trip(&self, timeout: Duration) -> Result<Duration, SshError> {
+        let start = Instant::now();
+        let ping = async {
+            tokio::select! {
+                biased;
+                () = self.closed() => Err(self.lost("the connection is closed".to_owned())),
+                sent = self.link.handle.send_ping() => sent.map_err(|error| self.lost(error.to_string())),
+            }
+        };
+        tokio::time::timeout(timeout, ping)
+            .await
+            .map_err(|_| self.no_answer("a ping", timeout))??;
+        Ok(start.elapsed())
+    }
+
+    /// Says goodbye and closes the connection, and the ones it goes through.
+    pub async fn close(mut self) {
+        let goodbye = async {
+            let _ = self
+                .link
+                .handle
+                .disconnect(Disconnect::ByApplication, "", "en")
+                .await;
+            self.closed().await;
+        };
+        // A peer that does not react is cut off by dropping the session.
+        let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
+        if let Some(outer) = self.outer.take() {
+            Box::pin(outer.close()).await;
+        }
+    }
+
+    fn refused(&self, what: &'static str, reason: String) -> SshError {
+        SshError::ChannelRefused {
+            host: self.link.host.clone(),
+            what,
+            reason,
+        }
+    }
+
+    fn refused_or_lost(&self, what: &'static str) -> SshError {
+        if self.is_closed() {
+            self.lost("the connection is closed".to_owned())
+        } else {
+            self.refused(what, "the host closed its channel".to_owned())
+        }
+    }
+
+    fn lost(&self, reason: String) -> SshError {
+        SshError::Lost {
+            host: self.link.host.clone(),
+            reason: self.farewell().unwrap_or(reason).escape_default().to_string(),
+        }
+    }
+
+    fn no_answer(&self, what: &'static str, limit: Duration) -> SshError {
+        SshError::AnswerTimeout {
+            host: self.link.host.clone(),
+            what,
+            seconds: limit.as_secs(),
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Session")
+            .field("host", &self.link.host)
+            .field("through", &self.outer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bytes to and from a program on the host. Dropping it closes its channel.
+#[derive(Debug)]
+pub struct ByteStream {
+    reader: ExecStdout,
+    writer: ExecStdin,
+}
+
+impl AsyncRead for ByteStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.reader).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for ByteStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.writer).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.writer).poll_shutdown(context)
+    }
+}
