@@ -1,1 +1,2 @@
 //! (module map)
+pub mod transfer;
