@@ -22,6 +22,7 @@ mod keys;
 pub mod known_hosts;
 mod session;
 mod socket;
+pub mod transfer;
 mod watched;
 
 pub use ask::{Ask, HostKeyQuestion, NobodyToAsk, PromptQuestion, Secret};

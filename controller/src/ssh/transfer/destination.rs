@@ -1,0 +1,139 @@
+//! The local side of a download: the destination, the folder of unfinished files in it, and its lock.
+
+use super::folder::Folder;
+use super::{TransferError, Wanted};
+use farrun_protocol::Sha256;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstatvfs, openat, statat, unlinkat};
+use rustix::io::Errno;
+use std::fs::File;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Folder of unfinished files, at the top of a destination.
+pub(super) const PARTS: &str = ".farrun-part";
+
+/// Held by one process at a time.
+#[derive(Debug)]
+pub(super) struct Destination {
+    pub(super) folder: Folder,
+    parts: Arc<OwnedFd>,
+    /// Whether an earlier download may have left parts.
+    pub(super) resumes: bool,
+}
+
+impl Destination {
+    /// Makes, opens and locks it, and checks that `wanted` will fit.
+    pub(super) fn open(path: &Path, wanted: &[Wanted]) -> Result<Self, TransferError> {
+        let folder = Folder::create(path)?;
+        let resumes = folder.folder(PARTS, false)?.is_some();
+        let parts = folder
+            .folder(PARTS, true)?
+            .ok_or_else(|| folder.error(PARTS, Errno::NOENT))?;
+        match flock(&*parts, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                return Err(TransferError::Busy {
+                    path: path.to_path_buf(),
+                });
+            }
+            Err(errno) => return Err(folder.error(PARTS, errno)),
+        }
+        let destination = Self {
+            folder,
+            parts,
+            resumes,
+        };
+        destination.check_space(wanted)?;
+        Ok(destination)
+    }
+
+    /// The folder of unfinished files.
+    pub(super) fn parts(&self) -> BorrowedFd<'_> {
+        self.parts.as_fd()
+    }
+
+    /// The name under which an unfinished file lies.
+    pub(super) fn part_name(wanted: &Wanted) -> String {
+        Sha256::of(wanted.path.as_bytes()).as_str().to_owned()
+    }
+
+    /// Opens the unfinished file `name`; None if there is none and it is not to be made.
+    pub(super) fn part(&self, name: &str, make: bool) -> Result<Option<File>, TransferError> {
+        let mut flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        if make {
+            flags |= OFlags::CREATE;
+        }
+        let opened = match openat(self.parts(), name, flags, Mode::from_raw_mode(0o600)) {
+            Err(Errno::NOENT) if !make => return Ok(None),
+            other => File::from(other.map_err(|errno| self.part_error(name, errno))?),
+        };
+        let facts = opened.metadata().map_err(|error| self.part_error(name, error))?;
+        match facts.is_file() && std::os::unix::fs::MetadataExt::nlink(&facts) == 1 {
+            true => Ok(Some(opened)),
+            false => Err(TransferError::NotContained {
+                path: self.folder.path().join(PARTS).join(name),
+            }),
+        }
+    }
+
+    /// The error for an unfinished file.
+    pub(super) fn part_error(&self, name: &str, error: impl Into<std::io::Error>) -> TransferError {
+        TransferError::local(&self.folder.path().join(PARTS).join(name), error)
+    }
+
+    /// After everything has its final name: what is left over belongs to files that are no longer wanted.
+    pub(super) fn clear(&self) {
+        let Ok(entries) = rustix::fs::Dir::read_from(self.parts()) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if name.to_str().is_ok_and(|name| name.parse::<Sha256>().is_ok()) {
+                let _ = unlinkat(self.parts(), name, AtFlags::empty());
+            }
+        }
+        // It stays if someone put something of their own into it.
+        let _ = unlinkat(self.folder.root(), PARTS, AtFlags::REMOVEDIR);
+    }
+
+    fn check_space(&self, wanted: &[Wanted]) -> Result<(), TransferError> {
+        let path = self.folder.path();
+        let volume = fstatvfs(self.folder.root()).map_err(|errno| TransferError::local(path, errno))?;
+        let available = volume.f_bavail.saturating_mul(volume.f_frsize);
+        let all = wanted
+            .iter()
+            .fold(0_u64, |sum, file| sum.saturating_add(file.size));
+        // Most of the time there is plenty, and nothing needs to be looked at.
+        if all <= available {
+            return Ok(());
+        }
+        let here = |file: &Wanted| file.size - self.held(file).min(file.size);
+        let needed = wanted
+            .iter()
+            .fold(0_u64, |sum, file| sum.saturating_add(here(file)));
+        match needed <= available {
+            true => Ok(()),
+            false => Err(TransferError::NotEnoughSpace {
+                path: path.to_path_buf(),
+                needed,
+                available,
+            }),
+        }
+    }
+
+    /// Bytes that a file probably has here already.
+    fn held(&self, file: &Wanted) -> u64 {
+        let size_of = |found: rustix::fs::Stat| u64::try_from(found.st_size).unwrap_or(0);
+        let done = self.folder.file(&file.path).ok().flatten();
+        if let Some(Ok(found)) = done.map(rustix::fs::fstat)
+            && size_of(found) == file.size
+        {
+            return file.size;
+        }
+        let part = statat(self.parts(), Self::part_name(file), AtFlags::SYMLINK_NOFOLLOW);
+        part.map_or(0, |found| {
+            u64::try_from(found.st_blocks).unwrap_or(0).saturating_mul(512)
+        })
+    }
+}

@@ -1,0 +1,182 @@
+//! What is to be fetched, and whether it may be.
+
+use super::TransferError;
+use super::destination::PARTS;
+use farrun_protocol::Sha256;
+use farrun_protocol::manifest::{BLOCK, MAX_FILES, OutputFile, is_safe_path};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use unicode_normalization::UnicodeNormalization as _;
+
+/// One file to fetch, as the host announced it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Absolute path on the host.
+    pub remote: String,
+    /// Path below the destination, checked before anything is written.
+    pub path: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Hash of the whole.
+    pub sha256: Sha256,
+    /// Hashes of its blocks of 4 MiB; empty when it has at most one.
+    pub blocks: Vec<Sha256>,
+    /// Permission bits; set-id bits are dropped, the owner may always read and write.
+    pub mode: u32,
+    /// Last change, nanoseconds since 1970.
+    pub modified_ns: i64,
+}
+
+impl Wanted {
+    /// A file of a manifest whose files lie below `folder` on the host.
+    pub fn from_manifest(file: &OutputFile, folder: &str) -> Self {
+        Self {
+            remote: format!("{}/{}", folder.trim_end_matches('/'), file.path),
+            path: file.path.clone(),
+            size: file.size,
+            sha256: file.sha256.clone(),
+            blocks: file.blocks.clone(),
+            mode: file.mode,
+            modified_ns: file.modified_ns,
+        }
+    }
+
+    /// Number of blocks.
+    pub(super) fn block_count(&self) -> u64 {
+        self.size.div_ceil(BLOCK)
+    }
+
+    /// Length of block `index`.
+    pub(super) fn block_length(&self, index: u64) -> u64 {
+        self.size.saturating_sub(index.saturating_mul(BLOCK)).min(BLOCK)
+    }
+
+    /// Hash of block `index`.
+    pub(super) fn block_hash(&self, index: u64) -> Option<&Sha256> {
+        match self.block_count() {
+            0 | 1 => Some(&self.sha256),
+            _ => self.blocks.get(usize::try_from(index).ok()?),
+        }
+    }
+}
+
+/// Refuses a list that could write where it should not, twice to one place, or that contradicts itself.
+pub(super) fn check(wanted: &[Wanted]) -> Result<(), TransferError> {
+    if wanted.len() > MAX_FILES {
+        let path = wanted.first().map(|file| file.path.clone()).unwrap_or_default();
+        let detail = format!("{} files are more than {MAX_FILES}", wanted.len());
+        return Err(TransferError::BadAnnouncement { path, detail });
+    }
+    let mut names = HashMap::with_capacity(wanted.len() * 2);
+    for file in wanted {
+        check_shape(file)?;
+        check_place(file, &mut names)?;
+    }
+    Ok(())
+}
+
+fn check_shape(file: &Wanted) -> Result<(), TransferError> {
+    let top = file.path.split('/').next().unwrap_or_default();
+    if !is_safe_path(&file.path) || folded(top) == PARTS {
+        return Err(TransferError::UnsafeName {
+            path: file.path.clone(),
+        });
+    }
+    if !file.remote.starts_with('/') || file.remote.contains('\0') {
+        return Err(TransferError::UnsafeName {
+            path: file.remote.clone(),
+        });
+    }
+    let count = file.block_count();
+    if count > 1 && file.blocks.len() as u64 != count {
+        let detail = format!("{} block hashes for {} bytes", file.blocks.len(), file.size);
+        return Err(TransferError::BadAnnouncement {
+            path: file.path.clone(),
+            detail,
+        });
+    }
+    Ok(())
+}
+
+/// What a name is to a file system that ignores case and composition.
+fn folded(name: &str) -> String {
+    name.nfc().flat_map(char::to_lowercase).nfc().collect()
+}
+
+/// Enters a file and the folders above it; a name may be one spelling of a folder or one file.
+fn check_place<'a>(
+    file: &'a Wanted,
+    names: &mut HashMap<String, (&'a str, bool)>,
+) -> Result<(), TransferError> {
+    let ends = file.path.match_indices('/').map(|(end, _)| (end, false));
+    for (end, is_file) in ends.chain([(file.path.len(), true)]) {
+        let name = file.path.get(..end).unwrap_or_default();
+        match names.entry(folded(name)) {
+            Entry::Vacant(entry) => {
+                entry.insert((name, is_file));
+            }
+            Entry::Occupied(entry) => {
+                let (other, other_is_file) = *entry.get();
+                if is_file || other_is_file || other != name {
+                    return Err(TransferError::Collision {
+                        path: name.to_owned(),
+                        other: other.to_owned(),
+                    });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(paths: &[&str]) -> Vec<Wanted> {
+        let wanted = |path: &&str| Wanted {
+            remote: "/r".into(),
+            path: (*path).to_owned(),
+            size: 1,
+            sha256: Sha256::of(b"x"),
+            blocks: Vec::new(),
+            mode: 0o644,
+            modified_ns: 0,
+        };
+        paths.iter().map(wanted).collect()
+    }
+
+    #[test]
+    fn names_that_collide_or_leave_are_refused() {
+        for paths in [
+            &["a", "a"][..],
+            &["a", "A"],
+            &["a", "a/b"],
+            &["a/b", "a"],
+            &["A/b", "a/c"],
+            &["\u{e9}", "e\u{301}"],
+            &["STRASSE\u{130}", "strassei\u{307}"],
+            &["../a"],
+            &["/a"],
+            &[".farrun-part/x"],
+            &[".FARRUN-part/x"],
+        ] {
+            assert!(check(&list(paths)).is_err(), "{paths:?}");
+        }
+        check(&list(&["a/b", "a/c", "b", "ab", "a\nb", ".farrun-part2"])).unwrap();
+    }
+
+    #[test]
+    fn an_announcement_must_fit_its_size() {
+        let mut wanted = list(&["a"]);
+        wanted[0].size = u64::MAX;
+        assert!(matches!(
+            check(&wanted),
+            Err(TransferError::BadAnnouncement { .. })
+        ));
+        wanted[0].size = BLOCK + 1;
+        wanted[0].blocks = vec![Sha256::of(b""); 2];
+        check(&wanted).unwrap();
+        assert_eq!(wanted[0].block_length(1), 1);
+    }
+}

@@ -1,0 +1,61 @@
+//! Files with known content and what a host would announce about them.
+
+use farrun::ssh::transfer::Wanted;
+use farrun_protocol::Sha256;
+use farrun_protocol::manifest::BLOCK;
+use std::path::Path;
+
+/// Bytes that look random and depend on `seed` alone.
+pub(crate) fn bytes(size: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut content = Vec::with_capacity(size + 8);
+    while content.len() < size {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        content.extend_from_slice(&state.to_le_bytes());
+    }
+    content.truncate(size);
+    content
+}
+
+/// What is announced for `content` at `folder/path`.
+pub(crate) fn announce(folder: &Path, path: &str, content: &[u8]) -> Wanted {
+    let blocks = content.chunks(BLOCK as usize).map(Sha256::of).collect::<Vec<_>>();
+    Wanted {
+        remote: folder.join(path).to_str().unwrap().to_owned(),
+        path: path.to_owned(),
+        size: content.len() as u64,
+        sha256: Sha256::of(content),
+        blocks: if blocks.len() > 1 { blocks } else { Vec::new() },
+        mode: 0o640,
+        modified_ns: 1_600_000_000_123_456_789,
+    }
+}
+
+/// Writes a file and announces it.
+pub(crate) fn make(folder: &Path, path: &str, size: usize, seed: u64) -> Wanted {
+    let content = bytes(size, seed);
+    let place = folder.join(path);
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    std::fs::write(&place, &content).unwrap();
+    announce(folder, path, &content)
+}
+
+/// Whether every wanted file is below `folder` with the announced content.
+pub(crate) fn assert_here(folder: &Path, wanted: &[Wanted]) {
+    for file in wanted {
+        let content = std::fs::read(folder.join(&file.path)).unwrap();
+        assert_eq!(Sha256::of(&content), file.sha256, "{}", file.path);
+    }
+    assert!(!folder.join(".farrun-part").exists());
+}
+
+/// Whether every file that has a wanted name below `folder` has the announced content.
+pub(crate) fn assert_nothing_unverified(folder: &Path, wanted: &[Wanted]) {
+    for file in wanted {
+        if let Ok(content) = std::fs::read(folder.join(&file.path)) {
+            assert_eq!(Sha256::of(&content), file.sha256, "{}", file.path);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Cuts at any byte, and what is kept.
+
+use crate::content::{assert_here, assert_nothing_unverified, bytes, make};
+use crate::server::{connect, cut_after};
+use farrun::ssh::transfer::{DownloadOptions, Progress, Report, Sftp, Transfer, TransferError, Wanted};
+use farrun_protocol::Sha256;
+use farrun_protocol::manifest::BLOCK;
+use proptest::prelude::*;
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+
+const MIB: usize = 1024 * 1024;
+const TOTAL: u64 = 24 * 1024 * 1024;
+
+async fn fetch(sftp: &Sftp, wanted: &[Wanted], home: &Path) -> Result<Report, TransferError> {
+    sftp.download(wanted, home, &Progress::new(), &DownloadOptions::default())
+        .await
+}
+
+fn make_set(host: &Path) -> Vec<Wanted> {
+    let mut wanted = vec![
+        make(host, "a/nine", 9 * MIB, 1),
+        make(host, "b/eleven", 11 * MIB, 2),
+    ];
+    wanted.extend((0..40).map(|index| make(host, &format!("small/{index}"), 9_000, 100 + index)));
+    wanted.push(make(host, "c/three", 3 * MIB, 3));
+    wanted
+}
+
+/// Cuts three times, then lets it finish; checks every step.
+async fn cut_and_go_on(wanted: &[Wanted], cuts: [u64; 3]) {
+    let home = tempfile::tempdir().unwrap();
+    let mut had = 0;
+    for cut in cuts {
+        let Ok((sftp, received)) = cut_after(cut).await else {
+            continue;
+        };
+        let cut_off = fetch(&sftp, wanted, home.path()).await;
+        assert_nothing_unverified(home.path(), wanted);
+        match cut_off {
+            Ok(_) => had = u64::MAX,
+            Err(error) => {
+                assert!(error.is_connection(), "{error}");
+                // Headers and refusals are received too, so this is an upper bound of the content.
+                had = had.max(received.load(Relaxed).saturating_sub(64 * 1024));
+            }
+        }
+    }
+    let report = fetch(&connect().await, wanted, home.path()).await.unwrap();
+    assert_here(home.path(), wanted);
+    let large = wanted.iter().filter(|file| file.size > BLOCK).count() as u64;
+    // One block of each large file and the small files that were under way.
+    let lost = (large + 1) * BLOCK;
+    assert!(
+        report.bytes_kept >= had.min(TOTAL).saturating_sub(lost),
+        "{report:?} after {had}"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn a_cut_costs_at_most_a_block_per_file(cuts in prop::array::uniform3(0..TOTAL)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let host = tempfile::tempdir().unwrap();
+        let wanted = make_set(host.path());
+        runtime.block_on(cut_and_go_on(&wanted, cuts));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_bit_in_a_part_costs_its_block_only() {
+    let (host, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let wanted = vec![make(host.path(), "large", 13 * MIB, 1)];
+    let parts = home.path().join(".farrun-part");
+    std::fs::create_dir(&parts).unwrap();
+    let mut content = bytes(13 * MIB, 1);
+    content[5 * MIB] ^= 1;
+    content.extend_from_slice(b"and a tail");
+    let part = parts.join(Sha256::of(b"large").as_str());
+    std::fs::write(&part, &content).unwrap();
+    std::fs::write(parts.join(Sha256::of(b"no longer wanted").as_str()), b"x").unwrap();
+    let report = fetch(&connect().await, &wanted, home.path()).await.unwrap();
+    assert_eq!((report.bytes_fetched, report.bytes_kept), (BLOCK, 9 * MIB as u64));
+    assert_here(home.path(), &wanted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_complete_part_needs_no_content() {
+    let (host, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let wanted = vec![
+        make(host.path(), "large", 9 * MIB, 1),
+        make(host.path(), "small", 99, 2),
+    ];
+    let parts = home.path().join(".farrun-part");
+    std::fs::create_dir(&parts).unwrap();
+    for (file, size, seed) in [("large", 9 * MIB, 1), ("small", 99, 2)] {
+        std::fs::write(
+            parts.join(Sha256::of(file.as_bytes()).as_str()),
+            bytes(size, seed),
+        )
+        .unwrap();
+    }
+    let report = fetch(&connect().await, &wanted, home.path()).await.unwrap();
+    assert_eq!((report.bytes_fetched, report.files_fetched), (0, 2));
+    assert_here(home.path(), &wanted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_connection_leaves_its_work_to_the_others() {
+    let (host, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let wanted = make_set(host.path());
+    let (short, _) = cut_after(6 * MIB as u64).await.unwrap();
+    let transfer = Transfer::new(vec![short, connect().await]);
+    transfer
+        .download(
+            &wanted,
+            home.path(),
+            &Progress::new(),
+            &DownloadOptions::default(),
+        )
+        .await
+        .unwrap();
+    assert_here(home.path(), &wanted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_another_process_fetches_is_left_alone() {
+    let (host, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let wanted = vec![make(host.path(), "f", 10, 1)];
+    std::fs::create_dir(home.path().join(".farrun-part")).unwrap();
+    let held = std::fs::File::open(home.path().join(".farrun-part")).unwrap();
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let refused = fetch(&connect().await, &wanted, home.path()).await;
+    assert!(matches!(refused, Err(TransferError::Busy { .. })));
+    drop(held);
+    fetch(&connect().await, &wanted, home.path()).await.unwrap();
+}
