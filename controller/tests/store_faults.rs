@@ -1,4 +1,12 @@
 //! Kills, full disks, old and newer databases, and what lies on disk. SQLite only, unless named otherwise.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test may fail by panicking, also in the functions that tests share"
+)]
 
 mod store_support;
 

@@ -258,4 +258,21 @@ mod tests {
             assert!(!is_new_enough(bad), "{bad}");
         }
     }
+
+    #[tokio::test]
+    async fn what_was_acknowledged_is_on_disk_and_waiting_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::Sqlite(folder.path().join("farrun.db"));
+        let store = Store::open(&location, "laptop").await.unwrap();
+        for (pragma, expected) in [
+            ("synchronous", 2), // FULL
+            ("busy_timeout", 10_000),
+            ("foreign_keys", 1),
+        ] {
+            let statement = Statement::from_string(DbBackend::Sqlite, format!("PRAGMA {pragma}"));
+            let row = store.connection.query_one_raw(statement).await.unwrap().unwrap();
+            assert_eq!(row.try_get_by_index::<i32>(0).unwrap(), expected, "{pragma}");
+        }
+        store.close().await.unwrap();
+    }
 }

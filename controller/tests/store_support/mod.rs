@@ -1,4 +1,12 @@
 //! What the store's tests share: a throw-away PostgreSQL cluster, and records to fill a database with.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test may fail by panicking, also in the functions that tests share"
+)]
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 use chrono::Utc;
@@ -145,7 +153,8 @@ fn command(program: &Path, folder: &Path) -> Command {
         command
             .arg(format!("--reuid={user}"))
             .arg(format!("--regid={group}"))
-            .args(["--clear-groups", "--"])
+            // A test program that is killed takes its server along.
+            .args(["--clear-groups", "--pdeathsig=QUIT", "--"])
             .arg(program);
         command
     } else {
