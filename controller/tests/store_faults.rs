@@ -140,6 +140,53 @@ async fn a_newer_database_is_refused_and_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_newer_server_database_is_refused() {
+    use sea_orm::{ConnectionTrait as _, Database};
+    let fixture = Fixture::postgres();
+    fixture.open().await.close().await.unwrap();
+    let Fixture::Postgres(cluster) = &fixture else {
+        panic!("a PostgreSQL fixture is meant")
+    };
+    let database = Database::connect(cluster.url()).await.unwrap();
+    database
+        .execute_unprepared("INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_future', 0)")
+        .await
+        .unwrap();
+    database.close().await.unwrap();
+    let error = Store::open(&fixture.location(), "laptop").await.unwrap_err();
+    assert!(matches!(error, StoreError::DatabaseNewer { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_lock_that_others_hold_is_waited_for() {
+    use sea_orm::{ConnectionTrait as _, Database, TransactionOptions, TransactionTrait as _};
+    let fixture = Fixture::sqlite();
+    let store = fixture.open().await;
+    let other = Database::connect(format!("sqlite://{}", path(&fixture).display()))
+        .await
+        .unwrap();
+    let options = TransactionOptions {
+        sqlite_transaction_mode: Some(sea_orm::SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    let held = other.begin_with_options(options).await.unwrap();
+    held.execute_unprepared("DELETE FROM prompts").await.unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.create_prompt(&prompt("late", "x")).await }
+    });
+    // Reading does not wait for the writer.
+    let reader = fixture.open().await;
+    assert!(reader.find_prompts("late").await.unwrap().is_empty());
+    held.commit().await.unwrap();
+    waiting.await.unwrap().unwrap();
+    assert_eq!(reader.find_prompts("late").await.unwrap().len(), 1);
+    other.close().await.unwrap();
+    store.close().await.unwrap();
+    reader.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_no_database_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notes.txt");

@@ -91,7 +91,7 @@ async fn prompts_are_found(fixture: Fixture) {
     assert_eq!(store.prompt(&first.id).await.unwrap(), Some(first.clone()));
 
     let id = first.id.as_str();
-    for reference in [id, &id[..id.len() - 2], "neon_city"] {
+    for reference in [id, &id[..id.len() - 2], &id.to_uppercase(), "neon_city"] {
         assert_eq!(
             store.find_prompts(reference).await.unwrap(),
             [first.clone()],

@@ -66,7 +66,9 @@ impl Store {
         if reference.is_empty() || reference.contains('\0') {
             return Ok(Vec::new());
         }
-        let pattern = LikeExpr::new(format!("{}%", literal(reference))).escape(ESCAPE);
+        // SQLite's LIKE ignores the case of ASCII and PostgreSQL's does not; ids have no capitals.
+        let prefix = literal(&reference.to_ascii_lowercase());
+        let pattern = LikeExpr::new(format!("{prefix}%")).escape(ESCAPE);
         let named = Condition::any()
             .add(Column::Name.eq(reference))
             .add(Column::Id.like(pattern));

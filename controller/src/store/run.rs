@@ -112,7 +112,9 @@ impl Store {
         if prefix.is_empty() || prefix.contains('\0') {
             return Ok(Vec::new());
         }
-        let pattern = LikeExpr::new(format!("{}%", literal(prefix))).escape(ESCAPE);
+        // SQLite's LIKE ignores the case of ASCII and PostgreSQL's does not; ids have no capitals.
+        let prefix = literal(&prefix.to_ascii_lowercase());
+        let pattern = LikeExpr::new(format!("{prefix}%")).escape(ESCAPE);
         // Ids first: they lie in an index of their own, the rows are large.
         let ids: Vec<String> = Entity::find()
             .select_only()
