@@ -9,6 +9,15 @@
 )]
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+/// Makes each story a test on SQLite and one on PostgreSQL.
+#[allow(unused_macros, reason = "each test program uses its own part")]
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite { $(#[tokio::test] async fn $name() { super::$name(super::Fixture::sqlite()).await; })* }
+        mod postgres { $(#[tokio::test] async fn $name() { super::$name(super::Fixture::postgres()).await; })* }
+    };
+}
+
 use chrono::Utc;
 use farrun::model::{Host, HostSettings, Prompt, Run, RunStatus};
 use farrun::store::{Location, Store};
