@@ -1,0 +1,19 @@
+//! The table `output_files`.
+
+use sea_orm::entity::prelude::*;
+
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "output_files")]
+pub(crate) struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) run_id: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub(crate) path: String,
+    pub(crate) size: i64,
+    pub(crate) sha256: String,
+}
+
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub(crate) enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,319 @@
+//! The life of prompts, hosts and runs, on both databases.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test may fail by panicking, also in the functions that tests share"
+)]
+
+#[macro_use]
+mod store_support;
+
+use chrono::{DateTime, Duration, Utc};
+use farrun::model::RunStatus;
+use farrun::store::{Created, PromptFilter, RunFilter, StoreError};
+use farrun_protocol::verdict::Reason;
+use farrun_protocol::{HostId, PromptId, RunId, Sha256};
+use store_support::{Fixture, host, prompt, run};
+
+on_both!(
+    hosts_are_kept,
+    prompts_are_found,
+    a_run_lives_and_ends,
+    runs_are_listed_by_page
+);
+
+async fn hosts_are_kept(fixture: Fixture) {
+    let store = fixture.open().await;
+    let mut first = host("gpu1");
+    store.add_host(&first).await.unwrap();
+    store.add_host(&host("a-gpu")).await.unwrap();
+    let again = store.add_host(&first).await;
+    assert!(matches!(again, Err(StoreError::HostExists { name }) if name == "gpu1"));
+    assert_eq!(store.host("gpu1").await.unwrap(), Some(first.clone()));
+
+    first.host_id = Some(HostId::random());
+    first.last_seen = Some(Utc::now());
+    let seen = first.clone();
+    let (changed, answer) = store
+        .change_host("gpu1", move |host| {
+            *host = seen;
+            7
+        })
+        .await
+        .unwrap();
+    assert_eq!((&changed, answer), (&first, 7));
+    let names: Vec<String> = store
+        .hosts()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|host| host.name)
+        .collect();
+    assert_eq!(names, ["a-gpu", "gpu1"]);
+    let unknown = store.change_host("none", |_| ()).await;
+    assert!(matches!(unknown, Err(StoreError::HostUnknown { .. })));
+    assert!(store.remove_host("gpu1").await.unwrap());
+    assert!(!store.remove_host("gpu1").await.unwrap());
+
+    let id = store.controller_id().clone();
+    store.close().await.unwrap();
+    let store = fixture.open_as("desktop").await;
+    assert_eq!(
+        store.controller_id(),
+        &id,
+        "the controller belongs to the database"
+    );
+    assert_eq!(store.host("gpu1").await.unwrap(), None);
+    store.close().await.unwrap();
+}
+
+async fn prompts_are_found(fixture: Fixture) {
+    let store = fixture.open().await;
+    let mut first = prompt("neon_city", "A NEON city, 100% Über_groß");
+    first.created_at = Utc::now() - Duration::seconds(5);
+    let second = prompt("forest", "A quiet forest!");
+    store.create_prompt(&first).await.unwrap();
+    store.create_prompt(&second).await.unwrap();
+    let taken = store.create_prompt(&prompt("forest", "x")).await;
+    assert!(matches!(taken, Err(StoreError::PromptNameTaken { name }) if name == "forest"));
+    assert_eq!(store.prompt(&first.id).await.unwrap(), Some(first.clone()));
+
+    let id = first.id.as_str();
+    for reference in [id, &id[..id.len() - 2], &id.to_uppercase(), "neon_city"] {
+        assert_eq!(
+            store.find_prompts(reference).await.unwrap(),
+            [first.clone()],
+            "{reference}"
+        );
+    }
+    assert_eq!(store.find_prompts("neon").await.unwrap(), [], "a name is whole");
+    assert_eq!(store.find_prompts("ps_%").await.unwrap(), []);
+    assert_eq!(store.find_prompts("").await.unwrap(), []);
+    assert_eq!(store.find_prompts("ps_").await.unwrap().len(), 2);
+
+    let found = async |text: &str| {
+        let search = Some(text.to_owned());
+        let filter = PromptFilter {
+            search,
+            ..PromptFilter::default()
+        };
+        let prompts = store.prompts(&filter).await.unwrap();
+        prompts.into_iter().map(|prompt| prompt.name).collect::<Vec<_>>()
+    };
+    assert_eq!(found("neon C").await, ["neon_city"]);
+    assert_eq!(found("ÜBER").await, ["neon_city"]);
+    assert_eq!(found("100%").await, ["neon_city"]);
+    assert_eq!(found("r_g").await, ["neon_city"]);
+    assert_eq!(found("n%c").await, [""; 0]);
+    assert_eq!(found("t!").await, ["forest"]);
+    assert_eq!(found("A ").await, ["forest", "neon_city"]);
+    let newest = PromptFilter {
+        limit: Some(1),
+        ..PromptFilter::default()
+    };
+    assert_eq!(
+        store.prompts(&newest).await.unwrap(),
+        std::slice::from_ref(&second)
+    );
+
+    let of_first = run(&store, Some(&first.id));
+    store.create_run(&of_first).await.unwrap();
+    let kept = store.delete_prompt(&first.id, false).await;
+    assert!(matches!(kept, Err(StoreError::PromptHasRuns { runs: 1, .. })));
+    assert!(store.delete_prompt(&first.id, true).await.unwrap());
+    assert_eq!(store.run(&of_first.id).await.unwrap(), None);
+    assert!(store.delete_prompt(&second.id, false).await.unwrap());
+    assert!(!store.delete_prompt(&PromptId::random(), false).await.unwrap());
+    store.close().await.unwrap();
+}
+
+async fn a_run_lives_and_ends(fixture: Fixture) {
+    let store = fixture.open().await;
+    let ordered = run(&store, None);
+    assert_eq!(store.create_run(&ordered).await.unwrap(), Created::New);
+    assert_eq!(
+        store.run(&ordered.id).await.unwrap(),
+        Some(ordered.clone()),
+        "nothing is lost or rounded"
+    );
+    let again = store.create_run(&ordered).await;
+    assert!(matches!(again, Err(StoreError::RunExists { .. })));
+
+    let (running, ()) = store
+        .change_run(&ordered.id, |run| {
+            run.status = RunStatus::Running;
+            run.started_at = Some(DateTime::from_timestamp_nanos(1_700_000_000_123_456_789));
+            run.container_id = Some("c0ffee".to_owned());
+        })
+        .await
+        .unwrap();
+    assert!(running.updated_at > ordered.updated_at);
+    let back = store
+        .change_run(&ordered.id, |run| run.status = RunStatus::Queued)
+        .await;
+    assert!(matches!(
+        back,
+        Err(StoreError::IllegalTransition {
+            from: RunStatus::Running,
+            to: RunStatus::Queued,
+            ..
+        })
+    ));
+    assert_eq!(store.run(&ordered.id).await.unwrap(), Some(running.clone()));
+    let (same, ()) = store.change_run(&ordered.id, |_| ()).await.unwrap();
+    assert_eq!(same, running);
+
+    let (failed, ()) = store
+        .change_run(&ordered.id, |run| {
+            run.status = RunStatus::Failed;
+            run.reason = Some(Reason::ExitCode);
+            run.exit_code = Some(3);
+            run.error_message = Some("ü\0".repeat(600));
+            run.log_length = Some(i64::MAX as u64);
+            run.log_sha256 = Some(Sha256::of(b"log"));
+        })
+        .await
+        .unwrap();
+    assert_eq!(failed.error_message.as_ref().unwrap().chars().count(), 1000);
+    let once = store
+        .change_run(&ordered.id, |run| run.status = RunStatus::Completed)
+        .await;
+    assert!(matches!(once, Err(StoreError::IllegalTransition { .. })));
+    store
+        .change_run(&ordered.id, |run| run.log_complete = true)
+        .await
+        .unwrap();
+    assert!(store.run(&ordered.id).await.unwrap().unwrap().log_complete);
+
+    store.add_event(&ordered.id, "pulled", "2 files\0").await.unwrap();
+    let events = store.events(&ordered.id).await.unwrap();
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| (event.kind.as_str(), event.detail.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("status", "pending"),
+            ("status", "pending -> running"),
+            ("status", "running -> failed (exit_code)"),
+            ("pulled", "2 files\u{fffd}"),
+        ]
+    );
+    let unknown = RunId::random();
+    let nowhere = store.add_event(&unknown, "pulled", "").await;
+    assert!(matches!(nowhere, Err(StoreError::RunUnknown { run }) if run == unknown));
+    assert!(matches!(
+        store.change_run(&unknown, |_| ()).await,
+        Err(StoreError::RunUnknown { .. })
+    ));
+    assert!(store.delete_run(&ordered.id).await.unwrap());
+    assert!(!store.delete_run(&ordered.id).await.unwrap());
+    assert_eq!(store.events(&ordered.id).await.unwrap(), []);
+    store.close().await.unwrap();
+}
+
+async fn runs_are_listed_by_page(fixture: Fixture) {
+    let store = fixture.open().await;
+    let made_from = PromptId::random();
+    let start = Utc::now();
+    let mut ids = Vec::new();
+    for number in 0..25 {
+        let mut run = run(&store, (number % 5 == 0).then_some(&made_from));
+        // Pairs of the same instant: a page must neither repeat nor drop one of them.
+        run.created_at = start + Duration::seconds(number / 2);
+        run.host = if number < 10 { "gpu1" } else { "gpu2" }.to_owned();
+        run.status = if number % 2 == 0 {
+            RunStatus::Completed
+        } else {
+            RunStatus::Queued
+        };
+        run.operation = if number == 3 { "upscale" } else { "inference" }.to_owned();
+        store.create_run(&run).await.unwrap();
+        ids.push(run.id);
+    }
+    let mut filter = RunFilter {
+        limit: Some(7),
+        ..RunFilter::default()
+    };
+    let mut seen = Vec::new();
+    loop {
+        let page = store.runs(&filter).await.unwrap();
+        let summaries = store.run_summaries(&filter).await.unwrap();
+        assert!(
+            page.iter()
+                .map(|run| &run.id)
+                .eq(summaries.iter().map(|run| &run.id))
+        );
+        assert!(
+            summaries
+                .iter()
+                .all(|run| run.name == "neon_city" && run.gpus == "all")
+        );
+        assert!(page.is_sorted_by(|one, next| one.created_at >= next.created_at));
+        let Some(last) = page.last() else { break };
+        filter.before = Some(last.id.clone());
+        seen.extend(page.into_iter().map(|run| run.id));
+    }
+    assert_eq!(seen.len(), 25);
+    seen.sort();
+    ids.sort();
+    assert_eq!(seen, ids);
+
+    let count = async |filter: RunFilter| store.runs(&filter).await.unwrap().len();
+    let all = RunFilter::default;
+    assert_eq!(
+        count(RunFilter {
+            host: Some("gpu1".to_owned()),
+            ..all()
+        })
+        .await,
+        10
+    );
+    assert_eq!(
+        count(RunFilter {
+            prompt: Some(made_from),
+            ..all()
+        })
+        .await,
+        5
+    );
+    assert_eq!(
+        count(RunFilter {
+            operation: Some("upscale".to_owned()),
+            ..all()
+        })
+        .await,
+        1
+    );
+    assert_eq!(
+        count(RunFilter {
+            statuses: vec![RunStatus::Queued, RunStatus::Failed],
+            ..all()
+        })
+        .await,
+        12
+    );
+    assert_eq!(store.unsettled_runs(None).await.unwrap().len(), 12);
+    assert_eq!(store.unsettled_runs(Some("gpu1")).await.unwrap().len(), 5);
+    let last = store.last_run().await.unwrap().unwrap();
+    assert_eq!(last.created_at, start + Duration::seconds(12));
+    assert_eq!(
+        store.find_runs(last.id.as_str(), 5).await.unwrap(),
+        std::slice::from_ref(&last)
+    );
+    assert_eq!(store.find_runs("rs_", 5).await.unwrap().len(), 5);
+    assert_eq!(store.find_runs("rs%", 5).await.unwrap(), []);
+    let unknown = RunFilter {
+        before: Some(RunId::random()),
+        ..all()
+    };
+    assert!(matches!(
+        store.runs(&unknown).await,
+        Err(StoreError::RunUnknown { .. })
+    ));
+    store.close().await.unwrap();
+}
