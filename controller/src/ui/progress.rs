@@ -3,10 +3,24 @@
 use super::terminal::Ui;
 use super::{escape, format};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::cell::Cell;
 use std::time::Duration;
 
 /// How often a spinner moves.
 const TICK: Duration = Duration::from_millis(120);
+
+thread_local! {
+    /// Whether this thread holds the bars' lock already; taking it twice would never return.
+    static SUSPENDED: Cell<bool> = const { Cell::new(false) };
+}
+
+struct EndOfSuspension;
+
+impl Drop for EndOfSuspension {
+    fn drop(&mut self) {
+        SUSPENDED.set(false);
+    }
+}
 
 /// Every bar of one terminal.
 pub(super) struct Bars(MultiProgress);
@@ -22,7 +36,12 @@ impl Bars {
         Self(MultiProgress::with_draw_target(ProgressDrawTarget::hidden()))
     }
 
+    /// Runs `write` while no bar is drawn. May be nested, as a write within [`Progress::suspend`] is.
     pub(super) fn suspend<R>(&self, write: impl FnOnce() -> R) -> R {
+        if SUSPENDED.replace(true) {
+            return write();
+        }
+        let _end = EndOfSuspension;
         self.0.suspend(write)
     }
 

@@ -335,7 +335,7 @@ const CYAN: &str = "36";
 
 /// Escaped text whose further lines cannot pass for lines of ours.
 fn indented(text: &str) -> String {
-    escape::block(text.trim_end()).replace('\n', "\n  ")
+    escape::block(text.trim_end()).replace('\n', "\n    ")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

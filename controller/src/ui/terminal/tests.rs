@@ -44,7 +44,7 @@ fn narrow_terminals_cut_the_widest_columns() {
         out.text()
     );
     insta::assert_snapshot!(out.text(), @"
-    RUN       STATUS       SIZE  MESSAG…
+    RUN       STATUS       SIZE  MESSAGE
     rs_abcd…  complet…  3.2 GiB  -
     rs_zyxw…  failed      512 B  the jo…
     ");
@@ -106,7 +106,7 @@ fn messages_go_to_stderr_and_name_causes_and_hints() {
     warning: host `gpu1` has no `nvidia-smi`
     error: host `gpu1` did not answer within 10 s
       caused by: connection refused
-      error: forged \x1b[8m
+        error: forged \x1b[8m
     hint: run `farrun host doctor gpu1`
     ");
 }
