@@ -1,1 +1,28 @@
-//! (module map)
+//! The only writer to the terminal: data on stdout, everything else on stderr.
+//!
+//! Text may come from a host, and a forgotten escape would hand it the terminal. So no method takes text on trust:
+//! every line, message, cell and field is escaped here ([`escape`]), JSON has its control characters written as
+//! JSON escapes, and the run log passes a streaming escaper unless stdout is no terminal, where its bytes stay exact.
+//!
+//! | file | what |
+//! |---|---|
+//! | `terminal` | [`Ui`]: lines, messages, JSON, the run log |
+//! | `sink` | where bytes go, and what became of them |
+//! | `escape` | which characters never reach a terminal |
+//! | `table` | tables and aligned fields |
+//! | `progress` | bars and spinners that give way to output |
+//! | `ask` | questions and secrets typed by the user |
+//! | `format` | sizes, durations, ages and times for people |
+
+pub mod ask;
+pub mod escape;
+pub mod format;
+pub mod progress;
+mod sink;
+pub mod table;
+mod terminal;
+
+pub use progress::Progress;
+pub use sink::Captured;
+pub use table::{Cell, Table, Tone};
+pub use terminal::{Ui, UiOptions};

@@ -1,0 +1,347 @@
+//! Lines, messages, JSON and the run log.
+
+use super::escape::{self, StreamEscaper};
+use super::progress::Bars;
+use super::sink::{Captured, Sink};
+use super::table::{self, Table};
+use serde::Serialize;
+use std::io::{self, IsTerminal as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Width where neither the terminal nor `COLUMNS` says one.
+const DEFAULT_WIDTH: usize = 80;
+
+/// What the user asked of the output.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UiOptions {
+    /// Data is printed as JSON.
+    pub json: bool,
+    /// No notes, hints or progress; warnings and errors stay.
+    pub quiet: bool,
+    /// Colour always or never; none lets `NO_COLOR`, `TERM` and the terminal decide.
+    pub color: Option<bool>,
+    /// Width in columns; none lets the terminal, then `COLUMNS` decide.
+    pub width: Option<usize>,
+}
+
+/// The terminal. Clones write to the same streams.
+#[derive(Clone)]
+pub struct Ui(pub(super) Arc<Inner>);
+
+pub(super) struct Inner {
+    pub(super) facts: Facts,
+    stdout: Mutex<Sink>,
+    stderr: Mutex<Sink>,
+    log: Mutex<StreamEscaper>,
+    /// The run log's last byte on this terminal was not a line feed.
+    mid_line: AtomicBool,
+    pub(super) bars: Bars,
+}
+
+/// What is known about the streams.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    json: bool,
+    pub(super) quiet: bool,
+    color_stdout: bool,
+    color_stderr: bool,
+    width: usize,
+    stdin_tty: bool,
+    stdout_tty: bool,
+    pub(super) stderr_tty: bool,
+}
+
+impl Facts {
+    fn detect(options: UiOptions) -> Self {
+        let (stdout_tty, stderr_tty) = (io::stdout().is_terminal(), io::stderr().is_terminal());
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        Self {
+            json: options.json,
+            quiet: options.quiet,
+            color_stdout: options.color.unwrap_or(stdout_tty && !refused),
+            color_stderr: options.color.unwrap_or(stderr_tty && !refused),
+            width: options
+                .width
+                .or_else(terminal_width)
+                .or_else(columns)
+                .unwrap_or(DEFAULT_WIDTH),
+            stdin_tty: io::stdin().is_terminal(),
+            stdout_tty,
+            stderr_tty,
+        }
+    }
+
+    fn captured(options: UiOptions) -> Self {
+        Self {
+            json: options.json,
+            quiet: options.quiet,
+            color_stdout: options.color.unwrap_or(false),
+            color_stderr: options.color.unwrap_or(false),
+            width: options.width.unwrap_or(DEFAULT_WIDTH),
+            stdin_tty: false,
+            stdout_tty: false,
+            stderr_tty: false,
+        }
+    }
+
+    /// Whether bars may be drawn.
+    pub(super) fn draws_bars(self) -> bool {
+        self.stderr_tty && !self.json && !self.quiet
+    }
+}
+
+fn terminal_width() -> Option<usize> {
+    let of = |size: rustix::termios::Winsize| usize::from(size.ws_col);
+    rustix::termios::tcgetwinsize(io::stdout())
+        .or_else(|_| rustix::termios::tcgetwinsize(io::stderr()))
+        .ok()
+        .map(of)
+        .filter(|width| *width > 0)
+}
+
+fn columns() -> Option<usize> {
+    std::env::var("COLUMNS")
+        .ok()?
+        .parse()
+        .ok()
+        .filter(|width| *width > 0)
+}
+
+impl Ui {
+    /// The program's own streams.
+    pub fn new(options: UiOptions) -> Self {
+        Self::of(Facts::detect(options), Sink::stdout(), Sink::stderr())
+    }
+
+    /// A terminal for tests: what is written to stdout and stderr lands in the two buffers. No TTY, no colour,
+    /// 80 columns.
+    pub fn captured() -> (Self, Captured, Captured) {
+        Self::captured_with(UiOptions::default())
+    }
+
+    /// Like [`Self::captured`], with other options.
+    pub fn captured_with(options: UiOptions) -> (Self, Captured, Captured) {
+        let (out, err) = (Captured::default(), Captured::default());
+        let ui = Self::of(
+            Facts::captured(options),
+            Sink::captured(out.clone()),
+            Sink::captured(err.clone()),
+        );
+        (ui, out, err)
+    }
+
+    /// Like [`Self::captured_with`], behaving as if stdout and stderr were terminals, without drawing bars.
+    pub fn captured_tty(options: UiOptions) -> (Self, Captured, Captured) {
+        let (out, err) = (Captured::default(), Captured::default());
+        let facts = Facts {
+            stdout_tty: true,
+            stderr_tty: true,
+            ..Facts::captured(options)
+        };
+        let mut ui = Self::of(facts, Sink::captured(out.clone()), Sink::captured(err.clone()));
+        if let Some(inner) = Arc::get_mut(&mut ui.0) {
+            inner.bars = Bars::hidden();
+        }
+        (ui, out, err)
+    }
+
+    fn of(facts: Facts, stdout: Sink, stderr: Sink) -> Self {
+        Self(Arc::new(Inner {
+            facts,
+            stdout: Mutex::new(stdout),
+            stderr: Mutex::new(stderr),
+            log: Mutex::default(),
+            mid_line: AtomicBool::new(false),
+            bars: if facts.draws_bars() {
+                Bars::drawn()
+            } else {
+                Bars::hidden()
+            },
+        }))
+    }
+
+    /// Whether data is to be printed as JSON.
+    pub fn is_json(&self) -> bool {
+        self.0.facts.json
+    }
+
+    /// Whether notes and hints are left out.
+    pub fn is_quiet(&self) -> bool {
+        self.0.facts.quiet
+    }
+
+    /// Whether stdout is a terminal.
+    pub fn stdout_is_tty(&self) -> bool {
+        self.0.facts.stdout_tty
+    }
+
+    /// Whether the user can be asked something.
+    pub fn stdin_is_tty(&self) -> bool {
+        self.0.facts.stdin_tty
+    }
+
+    /// Columns of the terminal.
+    pub fn width(&self) -> usize {
+        self.0.facts.width
+    }
+
+    /// Whether the reader of stdout went away, as `head` does: end quietly.
+    pub fn stdout_closed(&self) -> bool {
+        lock(&self.0.stdout).is_closed()
+    }
+
+    /// Ends the output.
+    ///
+    /// # Errors
+    /// What kept data from reaching stdout, such as a full disk; a reader that went away is no error.
+    pub fn finish(&self) -> io::Result<()> {
+        self.0.bars.clear();
+        lock(&self.0.stdout).take_failure().map_or(Ok(()), Err)
+    }
+
+    /// Data on stdout; line feeds and tabs in it stay.
+    pub fn line(&self, text: impl AsRef<str>) {
+        self.data(&(escape::block(text.as_ref()) + "\n"));
+    }
+
+    /// Rows under headers on stdout, cut to the terminal's width; uncut where stdout is no terminal.
+    pub fn table(&self, table: &Table) {
+        let facts = self.0.facts;
+        let limit = facts.stdout_tty.then_some(facts.width);
+        self.data(&table.render(limit, facts.color_stdout));
+    }
+
+    /// Aligned `name: value` lines on stdout.
+    pub fn fields(&self, fields: &[(&str, String)]) {
+        self.data(&table::fields(fields));
+    }
+
+    /// One readable JSON document on stdout.
+    pub fn json(&self, value: &impl Serialize) {
+        self.json_text(serde_json::to_string_pretty(value));
+    }
+
+    /// One line of NDJSON on stdout.
+    pub fn json_line(&self, value: &impl Serialize) {
+        self.json_text(serde_json::to_string(value));
+    }
+
+    fn json_text(&self, text: serde_json::Result<String>) {
+        match text {
+            Ok(text) => self.data(&(escape::json(&text) + "\n")),
+            Err(error) => self.error("the answer cannot be written as JSON", &[error.to_string()], &[]),
+        }
+    }
+
+    /// A piece of the run log on stdout: byte for byte, or made harmless where stdout is a terminal.
+    pub fn log_bytes(&self, bytes: &[u8]) {
+        let Some(last) = bytes.last() else { return };
+        if self.0.facts.stdout_tty {
+            let text = lock(&self.0.log).push(bytes);
+            self.0.mid_line.store(*last != b'\n', Ordering::Relaxed);
+            self.write_stdout(text.as_bytes());
+        } else {
+            self.write_stdout(bytes);
+        }
+    }
+
+    /// Ends the run log: writes what a terminal's escaper held back, and ends its last line there.
+    pub fn log_end(&self) {
+        let mut text = lock(&self.0.log).finish();
+        if self.0.mid_line.swap(false, Ordering::Relaxed) {
+            text.push('\n');
+        }
+        self.write_stdout(text.as_bytes());
+    }
+
+    /// A status line on stderr.
+    pub fn note(&self, text: impl AsRef<str>) {
+        if !self.0.facts.quiet {
+            self.message(&(indented(text.as_ref()) + "\n"));
+        }
+    }
+
+    /// Something the user should look at.
+    pub fn warning(&self, text: impl AsRef<str>) {
+        self.message(&self.labelled("warning", YELLOW, text.as_ref()));
+    }
+
+    /// What the user can do.
+    pub fn hint(&self, text: impl AsRef<str>) {
+        if !self.0.facts.quiet {
+            self.message(&self.labelled("hint", CYAN, text.as_ref()));
+        }
+    }
+
+    /// What went wrong, why, and what the user can do.
+    pub fn error(&self, message: impl AsRef<str>, causes: &[String], hints: &[String]) {
+        let mut text = self.labelled("error", RED, message.as_ref());
+        for cause in causes {
+            text.push_str(&format!("  caused by: {}\n", indented(cause)));
+        }
+        for hint in hints {
+            text.push_str(&self.labelled("hint", CYAN, hint));
+        }
+        self.message(&text);
+    }
+
+    fn labelled(&self, label: &str, color: &str, text: &str) -> String {
+        let text = indented(text);
+        if self.0.facts.color_stderr {
+            format!("\x1b[1;{color}m{label}\x1b[0m: {text}\n")
+        } else {
+            format!("{label}: {text}\n")
+        }
+    }
+
+    fn data(&self, text: &str) {
+        self.write_stdout(text.as_bytes());
+    }
+
+    fn write_stdout(&self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.0.bars.suspend(|| lock(&self.0.stdout).write(bytes));
+        }
+    }
+
+    /// Writes to stderr, on a line of its own.
+    pub(super) fn message(&self, text: &str) {
+        let facts = self.0.facts;
+        self.0.bars.suspend(|| {
+            let mut stderr = lock(&self.0.stderr);
+            if facts.stderr_tty && self.0.mid_line.swap(false, Ordering::Relaxed) {
+                stderr.write(b"\n");
+            }
+            stderr.write(text.as_bytes());
+        });
+    }
+
+    /// Writes a question, without ending its line.
+    pub(super) fn question(&self, text: &str) {
+        self.message(&escape::line(text));
+    }
+
+    #[cfg(test)]
+    pub(super) fn break_stdout(&self) {
+        lock(&self.0.stdout).break_pipe();
+    }
+}
+
+const RED: &str = "31";
+const YELLOW: &str = "33";
+const CYAN: &str = "36";
+
+/// Escaped text whose further lines cannot pass for lines of ours.
+fn indented(text: &str) -> String {
+    escape::block(text.trim_end()).replace('\n', "\n    ")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while a line was written leaves nothing half-changed that the next line could trip over.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
