@@ -5,6 +5,10 @@
 //! who may import whom.
 
 pub mod agent;
+pub mod cli;
+pub mod config;
+pub mod controller;
+pub mod error;
 pub mod host;
 pub mod mirror;
 pub mod model;
@@ -12,4 +16,5 @@ pub mod recipe;
 pub mod run;
 pub mod ssh;
 pub mod store;
+pub mod telemetry;
 pub mod ui;

@@ -54,7 +54,7 @@ impl Client {
     where
         F: FnMut(Progress) + Send,
     {
-        ask!(self, Request::Launch(launch), progress, "`run`", Reply::Run(facts) => *facts)
+        ask!(self, Request::Launch(Box::new(launch)), progress, "`run`", Reply::Run(facts) => *facts)
     }
 
     /// The facts of these runs, or of all when none is named.

@@ -1,1 +1,20 @@
-//! (module map)
+//! The stories of a run: ordered, launched, followed, ended, brought home. One story per file.
+//!
+//! A story speaks to hosts through [`crate::host`], keeps what it learns in [`crate::store`] and tells the
+//! observer what happens; it prints nothing and knows no flags.
+
+pub mod adopt;
+pub mod collect;
+pub mod contact;
+pub mod error;
+pub mod explain;
+pub mod follow;
+pub mod garbage;
+pub mod launch;
+pub mod order;
+pub mod owner;
+pub mod reconcile;
+pub mod stop;
+
+pub use error::RunError;
+pub use order::{Order, OrderInput, OrderSource};

@@ -206,6 +206,11 @@ impl Ui {
         self.data(&(escape::block(text.as_ref()) + "\n"));
     }
 
+    /// A text of our own on stdout, such as a script or a manual page, exactly as it is.
+    pub fn verbatim(&self, text: &str) {
+        self.data(text);
+    }
+
     /// Rows under headers on stdout, cut to the terminal's width; uncut where stdout is no terminal.
     pub fn table(&self, table: &Table) {
         let facts = self.0.facts;

@@ -28,7 +28,7 @@ pub enum Request {
         size: u64,
     },
     /// Start a run, or find it started. Answered by [`Reply::Run`], with any number of [`Progress`] before.
-    Launch(Launch),
+    Launch(Box<Launch>),
     /// The facts of these runs, or of all. Ended ones are settled on the way. Answered by [`Reply::Runs`].
     Runs {
         /// Which; empty for all of them.

@@ -35,6 +35,12 @@ pub struct RunSpec {
     pub name: String,
     /// When the order was made.
     pub created_at: DateTime<Utc>,
+    /// Recipe it was resolved from, and with which parameters; for people and for a repetition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
+    /// Every parameter of the recipe's operation with its value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, serde_json::Value>,
     /// Image reference as an engine understands it.
     pub image: String,
     /// When the image is fetched from its registry.

@@ -161,6 +161,11 @@ impl TransferError {
         )
     }
 
+    /// Whether this machine is the cause, not the host or the way to it.
+    pub fn is_here(&self) -> bool {
+        self.is_local() || matches!(self, Self::LocalChanged { .. } | Self::NotContained { .. })
+    }
+
     /// Whether going on with other files is pointless.
     pub(super) fn is_local(&self) -> bool {
         matches!(

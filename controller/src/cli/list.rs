@@ -1,0 +1,89 @@
+//! `farrun list`
+
+use super::outcome;
+use super::view::{Summaries, SummaryView, document};
+use super::{Context, find};
+use crate::error::{CommandError, Exit};
+use crate::model::RunStatus;
+use crate::run::reconcile;
+use crate::store::{RunFilter, RunSummary};
+use crate::ui::{Table, format};
+use chrono::Utc;
+
+/// Arguments of `farrun list`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  farrun list --status failed\n  farrun list --host gpu1 --limit 200 --json")]
+pub struct Args {
+    /// Only runs in this state; may be given several times
+    #[arg(long, value_name = "STATE")]
+    status: Vec<RunStatus>,
+    /// Only runs of this prompt
+    #[arg(long)]
+    prompt: Option<String>,
+    /// Only runs on this host
+    #[arg(long)]
+    host: Option<String>,
+    /// Only runs of this kind (inference, upscale, …)
+    #[arg(long)]
+    operation: Option<String>,
+    /// At most this many, newest first
+    #[arg(long, default_value_t = 50)]
+    limit: u64,
+    /// Ask no host; show what was last known
+    #[arg(long)]
+    offline: bool,
+}
+
+/// Lists runs, after settling what happened while nobody looked.
+///
+/// # Errors
+/// The database, or a prompt that does not exist.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
+    let controller = context.controller().await?;
+    let prompt = match &args.prompt {
+        Some(reference) => Some(find::prompt(&controller, reference).await?.id),
+        None => None,
+    };
+    let silent = if args.offline { Vec::new() } else { reconcile::all(&controller, reconcile::BRIEF).await?.silent };
+    let filter = RunFilter {
+        statuses: args.status,
+        prompt,
+        host: args.host,
+        operation: args.operation,
+        limit: Some(args.limit),
+        ..RunFilter::default()
+    };
+    let runs = controller.store.run_summaries(&filter).await?;
+    if context.ui.is_json() {
+        let silent_hosts = silent.iter().map(|(host, _)| host.as_str()).collect();
+        context.ui.json(&document("farrun.runs/1", Summaries { runs: runs.iter().map(SummaryView::from).collect(), silent_hosts }));
+        return Ok(Exit::Completed);
+    }
+    for (host, cause) in &silent {
+        context.ui.warning(format!("`{host}` did not answer; its runs are shown as last known ({cause})"));
+    }
+    if runs.is_empty() {
+        context.ui.note("no runs");
+    } else {
+        context.ui.table(&table(&runs));
+    }
+    Ok(Exit::Completed)
+}
+
+fn table(runs: &[RunSummary]) -> Table {
+    let mut table = Table::new(["RUN", "NAME", "KIND", "HOST", "STATE", "ORDERED", "TOOK", "WHY"]);
+    let now = Utc::now();
+    for run in runs {
+        table.row([
+            run.id.to_string(),
+            run.name.clone(),
+            run.operation.clone(),
+            run.host.clone(),
+            outcome::summary_state(run),
+            format::age(run.created_at, now),
+            outcome::took(run.started_at, run.ended_at, run.status).unwrap_or_else(|| "-".to_owned()),
+            run.error_message.clone().unwrap_or_default(),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,67 @@
+//! `farrun logs`
+
+use super::{Context, find, launching};
+use crate::error::{CommandError, Exit};
+use crate::mirror;
+use crate::run::follow::{self, Following};
+
+/// Arguments of `farrun logs`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  farrun logs @last -f
+  farrun logs rs_k3v9 --tail 50
+  farrun logs rs_k3v9 --offset 1048576 > rest.log
+
+The log is mirrored byte for byte; on a terminal control sequences other than colours are shown escaped.")]
+pub struct Args {
+    /// The run
+    run: String,
+    /// Go on until the run has ended
+    #[arg(long, short)]
+    follow: bool,
+    /// Begin with the last lines
+    #[arg(long, value_name = "LINES", conflicts_with = "offset")]
+    tail: Option<u64>,
+    /// Begin behind this many bytes
+    #[arg(long, value_name = "BYTES")]
+    offset: Option<u64>,
+    /// Ask no host; print what is here
+    #[arg(long, conflicts_with = "follow")]
+    offline: bool,
+}
+
+/// Prints a run's log, from here or from its host.
+///
+/// # Errors
+/// There is no such run, or its host is out of reach while its log is not whole here.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
+    let controller = context.controller().await?;
+    let run = find::run(&controller, &args.run).await?;
+    let from = match (args.tail, args.offset) {
+        (Some(lines), _) => mirror::From::Lines(lines),
+        (_, Some(offset)) => mirror::From::Offset(offset),
+        _ => mirror::From::Start,
+    };
+    let whole = run.log_complete && run.log_path.as_deref().is_some_and(|path| std::path::Path::new(path).exists());
+    if whole || args.offline {
+        follow::tell_local(&controller, &run, from)?;
+    } else if args.follow {
+        let id = run.id.clone();
+        let following = Following { from, show: true, pull: false };
+        let ended = follow::follow(&controller, run, None, following).await;
+        context.ui.log_end();
+        ended.map_err(|error| launching::left(&id, error))?;
+    } else if run.launched_at.is_some() {
+        if let Err(error) = follow::catch_up(&controller, &run, from).await {
+            // What is here is better than nothing, and the exit code still says that it is not all.
+            follow::tell_local(&controller, &run, from)?;
+            context.ui.log_end();
+            return Err(error.into());
+        }
+    } else {
+        context.ui.note(format!("{} was not launched, so it has no log", run.id));
+    }
+    context.ui.log_end();
+    Ok(Exit::Completed)
+}

@@ -1,0 +1,190 @@
+//! The command line: one file per verb, each an `Args` and one function that translates, calls a story and prints.
+
+pub mod adopt;
+pub mod answer;
+pub mod attach;
+pub mod completions;
+pub mod enhance;
+pub mod find;
+pub mod gc;
+pub mod host;
+pub mod inference;
+pub mod launching;
+pub mod list;
+pub mod logs;
+pub mod man;
+pub mod outcome;
+pub mod progress;
+pub mod prompt;
+pub mod pull;
+pub mod recipe;
+pub mod rerun;
+pub mod run;
+pub mod secrets;
+pub mod show;
+pub mod status;
+pub mod stop;
+pub mod sync;
+pub mod upscale;
+pub mod view;
+pub mod wait;
+
+use crate::config::Config;
+use crate::controller::Controller;
+use crate::error::{CommandError, Exit};
+use crate::ui::Ui;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+const AFTER_HELP: &str = "\
+Examples:
+  farrun host add gpu1 --address me@203.0.113.7 --identity ~/.ssh/id_ed25519
+  farrun prompt create \"a neon city in the rain\" --name city --input video=color.mp4
+  farrun inference city --set steps=35
+  farrun upscale @last
+  farrun run nvidia/cuda:12.4.1-base-ubuntu22.04 --gpus all -- nvidia-smi
+
+Ids may be shortened to any unambiguous prefix; prompts may be named; `@last` is the newest run.
+
+Exit codes:
+  0 completed   1 the run failed   2 usage   3 host unreachable   4 not found   5 refused
+  6 host key    7 cancelled        8 our own fault                130 detached by Ctrl-C";
+
+/// Run inference on GPU hosts you reach by SSH as if they were here
+#[derive(Debug, Parser)]
+#[command(name = "farrun", version, about, after_help = AFTER_HELP, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// Print one JSON document (or one per line for streams) on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Show no progress and no notes
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Show telemetry on stderr; twice for all of it
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Use this configuration file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Add, list, change and remove hosts
+    #[command(subcommand)]
+    Host(host::Command),
+    /// Create, list and search prompts
+    #[command(subcommand)]
+    Prompt(prompt::Command),
+    /// Run inference for one or several prompts
+    Inference(inference::Args),
+    /// Upscale the output of a run
+    Upscale(upscale::Args),
+    /// Let a model rewrite a prompt
+    Enhance(enhance::Args),
+    /// Run any image on a host
+    Run(run::Args),
+    /// List runs
+    List(list::Args),
+    /// Show a run or a prompt
+    Show(show::Args),
+    /// Print a run's log
+    Logs(logs::Args),
+    /// Follow a run to its end and bring its outputs here
+    Attach(attach::Args),
+    /// Wait until runs have ended and bring their outputs here
+    Wait(wait::Args),
+    /// Ask a run to end, or end it
+    Stop(stop::Args),
+    /// Run again what was run before
+    Rerun(rerun::Args),
+    /// Bring the outputs of a run here
+    Pull(pull::Args),
+    /// Bring everything here that is due
+    Sync(sync::Args),
+    /// Take over runs that this database does not know or another controller ordered
+    Adopt(adopt::Args),
+    /// Show hosts, their containers and active runs
+    Status(status::Args),
+    /// Show what hosts no longer need, and remove it
+    Gc(gc::Args),
+    /// List, show and check recipes
+    #[command(subcommand)]
+    Recipe(recipe::Command),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+    /// Print the manual page
+    Man(man::Args),
+}
+
+/// What every verb gets.
+pub struct Context {
+    /// The only writer to the terminal.
+    pub ui: Ui,
+    /// The settled configuration.
+    pub config: Config,
+    /// Cancelled by Ctrl-C, SIGTERM and SIGHUP.
+    pub interrupt: CancellationToken,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Context").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// Opens the database and gathers what stories need.
+    ///
+    /// # Errors
+    /// The database cannot be opened.
+    pub async fn controller(&self) -> Result<Controller, CommandError> {
+        self.controller_that(false).await
+    }
+
+    /// As [`Self::controller`]; `accept_new` accepts unknown host keys without asking.
+    ///
+    /// # Errors
+    /// The database cannot be opened.
+    pub async fn controller_that(&self, accept_new: bool) -> Result<Controller, CommandError> {
+        let ask = Arc::new(answer::TerminalAnswer::new(self.ui.clone(), accept_new));
+        let observer = Arc::new(progress::TerminalObserver::new(self.ui.clone()));
+        Ok(Controller::open(self.config.clone(), self.interrupt.clone(), ask, observer).await?)
+    }
+}
+
+/// Carries out one command.
+///
+/// # Errors
+/// Whatever keeps the command from doing what was asked.
+pub async fn dispatch(command: Command, context: &Context) -> Result<Exit, CommandError> {
+    match command {
+        Command::Host(command) => host::run(command, context).await,
+        Command::Prompt(command) => prompt::run(command, context).await,
+        Command::Inference(args) => inference::run(args, context).await,
+        Command::Upscale(args) => upscale::run(args, context).await,
+        Command::Enhance(args) => enhance::run(args, context).await,
+        Command::Run(args) => run::run(args, context).await,
+        Command::List(args) => list::run(args, context).await,
+        Command::Show(args) => show::run(args, context).await,
+        Command::Logs(args) => logs::run(args, context).await,
+        Command::Attach(args) => attach::run(args, context).await,
+        Command::Wait(args) => wait::run(args, context).await,
+        Command::Stop(args) => stop::run(args, context).await,
+        Command::Rerun(args) => rerun::run(args, context).await,
+        Command::Pull(args) => pull::run(args, context).await,
+        Command::Sync(args) => sync::run(args, context).await,
+        Command::Adopt(args) => adopt::run(args, context).await,
+        Command::Status(args) => status::run(args, context).await,
+        Command::Gc(args) => gc::run(args, context).await,
+        Command::Recipe(command) => recipe::run(command, context),
+        Command::Completions(args) => completions::run(&args, context),
+        Command::Man(args) => man::run(&args, context),
+    }
+}

@@ -1,0 +1,79 @@
+//! Shows what a story tells: progress on stderr, the run log on stdout.
+
+use crate::controller::{Event, Observer};
+use crate::ui::{Progress, Ui, format};
+use std::sync::{Mutex, PoisonError};
+
+/// Shows events in the terminal.
+pub struct TerminalObserver {
+    ui: Ui,
+    bar: Mutex<Option<Progress>>,
+}
+
+impl TerminalObserver {
+    /// Shows through `ui`.
+    pub fn new(ui: Ui) -> Self {
+        Self { ui, bar: Mutex::new(None) }
+    }
+
+    /// Shows `label`, as the bar that is there or a new one, with bytes when they are known.
+    fn step(&self, label: &str, bytes: Option<(u64, u64)>) {
+        let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        if bar.as_ref().is_some_and(|bar| bar.label() != label)
+            && let Some(bar) = bar.take()
+        {
+            bar.finish_and_clear();
+        }
+        let bar = bar.get_or_insert_with(|| self.ui.progress(label));
+        if let Some((done, total)) = bytes {
+            bar.set_bytes(done, total);
+        }
+    }
+
+    fn done(&self) {
+        let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Observer for TerminalObserver {
+    fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::Connecting { host } => self.step(&format!("connecting to `{host}`"), None),
+            Event::Deploying { host } => self.step(&format!("putting the agent on `{host}`"), None),
+            Event::HashingInputs { files: 0 } => {}
+            Event::HashingInputs { .. } => self.step("hashing inputs", None),
+            Event::Uploading { done, total } => self.step("uploading", Some((*done, *total))),
+            Event::PullingImage { image, done, total } => self.step(&format!("pulling `{image}`"), Some((*done, *total))),
+            Event::Starting { run, host } => self.step(&format!("starting {run} on `{host}`"), None),
+            Event::HashingOutputs { done, total } => self.step("hashing outputs", Some((*done, *total))),
+            Event::Downloading { done, total } => self.step("downloading", Some((*done, *total))),
+            Event::StepDone => self.done(),
+            Event::Running { run } => {
+                self.done();
+                self.ui.note(format!("{run} is running; Ctrl-C detaches"));
+            }
+            Event::Log(bytes) => {
+                self.done();
+                self.ui.log_bytes(bytes);
+            }
+            Event::LinkLost { host, cause } => {
+                self.done();
+                self.ui.warning(format!("the link to `{host}` broke ({cause}); the run goes on, reconnecting"));
+            }
+            Event::LinkBack { host } => {
+                self.done();
+                self.ui.note(format!("the link to `{host}` is back"));
+            }
+            Event::Warning(text) => self.ui.warning(text),
+            Event::Note(text) => self.ui.note(text),
+        }
+    }
+}
+
+/// `3 files, 1.2 GiB`.
+pub fn count_and_size(files: usize, bytes: u64) -> String {
+    format!("{files} file{}, {}", if files == 1 { "" } else { "s" }, format::bytes(bytes))
+}

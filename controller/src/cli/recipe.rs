@@ -1,0 +1,259 @@
+//! `farrun recipe list|show|check`, and how the other verbs find and resolve theirs.
+
+use super::Context;
+use super::launching::{Subject, parse_pair};
+use super::view::document;
+use crate::error::{CommandError, Exit};
+use crate::model::{OutputRecord, Run};
+use crate::recipe::{
+    Catalog, Entry, FindError, InputFrom, Origin, Overrides, ParentRun, Recipe, RecipeError, Request, ResolveError,
+    Resolved,
+};
+use crate::ui::Table;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// The verbs below `farrun recipe`.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// List built-in recipes and your own
+    List,
+    /// Show a recipe's operations and parameters
+    #[command(after_help = "Examples:\n  farrun recipe show cosmos-transfer1\n  farrun recipe show demo --source > mine.toml")]
+    Show(Show),
+    /// Check a recipe file
+    #[command(after_help = "Example:\n  farrun recipe check ./mine.toml")]
+    Check(Check),
+}
+
+/// Arguments of `farrun recipe show`.
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    /// Name or file
+    recipe: String,
+    /// Print the file itself
+    #[arg(long)]
+    source: bool,
+}
+
+/// Arguments of `farrun recipe check`.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// The file
+    file: PathBuf,
+}
+
+/// Which recipe, and with which parameters.
+#[derive(Debug, Clone, clap::Args)]
+pub struct RecipeArgs {
+    /// Recipe: a name of `farrun recipe list`, or a file
+    #[arg(long, value_name = "NAME")]
+    pub recipe: Option<String>,
+    /// Set a parameter
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
+    pub set: Vec<(String, String)>,
+    /// Explain the recipe's parameters and inputs
+    #[arg(long)]
+    pub help_recipe: bool,
+}
+
+impl RecipeArgs {
+    /// The recipe of an earlier run.
+    pub fn of(run: &Run) -> Self {
+        Self { recipe: run.recipe.clone(), set: Vec::new(), help_recipe: false }
+    }
+
+    /// These, with the recipe of `run` where none is named.
+    #[must_use]
+    pub fn or_of(&self, run: &Run) -> Self {
+        Self { recipe: self.recipe.clone().or_else(|| run.recipe.clone()), ..self.clone() }
+    }
+
+    /// What the recipe is found by again: its name, or the absolute path of its file.
+    pub fn reference(&self, context: &Context) -> String {
+        let named = self.recipe.clone().unwrap_or_else(|| context.config.recipe.clone());
+        if named.contains('/') || named.ends_with(".toml") {
+            return std::path::absolute(&named).map_or(named, |path| path.to_string_lossy().into_owned());
+        }
+        named
+    }
+
+    /// Finds the recipe.
+    ///
+    /// # Errors
+    /// There is none of that name, or its file is wrong.
+    pub fn find(&self, context: &Context) -> Result<Recipe, CommandError> {
+        Ok(find(context, &self.reference(context))?.recipe)
+    }
+}
+
+fn catalog(context: &Context) -> Catalog {
+    Catalog::load(&context.config.config_folder.join("recipes"))
+}
+
+fn find(context: &Context, reference: &str) -> Result<Entry, CommandError> {
+    Ok(catalog(context).find(reference)?)
+}
+
+impl From<FindError> for CommandError {
+    fn from(error: FindError) -> Self {
+        match error {
+            FindError::Unknown { ref meant, .. } => {
+                let command = Self::not_found(error.to_string());
+                match meant {
+                    Some(meant) => command.hint(format!("did you mean `{meant}`?")),
+                    None => command.hint("`farrun recipe list` shows what there is"),
+                }
+            }
+            FindError::Broken(error) => error.into(),
+        }
+    }
+}
+
+impl From<RecipeError> for CommandError {
+    fn from(error: RecipeError) -> Self {
+        let mut command = Self::usage(format!("recipe `{}` is not usable", error.origin));
+        for problem in &error.problems {
+            let place = problem.position.map(|(line, column)| format!("{line}:{column}: ")).unwrap_or_default();
+            command.causes.push(format!("{place}{}: {}", problem.key, problem.message));
+            command.hints.extend(problem.hint.clone());
+        }
+        command
+    }
+}
+
+/// Resolves an operation for a subject; all problems are reported at once.
+///
+/// # Errors
+/// Unknown or wrong parameters, missing or unreadable inputs.
+pub fn resolve(
+    recipe: &Recipe,
+    subject: &Subject,
+    set: &[(String, String)],
+    outputs: &[OutputRecord],
+    overrides: Overrides,
+) -> Result<Resolved, CommandError> {
+    let parent =
+        subject.parent.as_ref().map(|parent| ParentRun { run_id: parent.id.clone(), outputs: outputs.to_vec() });
+    let request = Request {
+        run_id: &subject.run_id,
+        prompt: subject.prompt.as_ref(),
+        parent: parent.as_ref(),
+        set,
+        overrides,
+    };
+    crate::recipe::resolve(recipe, &subject.operation, &request).map_err(|error| match error {
+        ResolveError::Refused { recipe, operation, problems } => {
+            let mut command = CommandError::usage(format!("`{operation}` of `{recipe}` cannot be ordered like this"));
+            command.causes = problems;
+            command.hint(format!("`farrun {operation} --help-recipe` explains the parameters"))
+        }
+        error => CommandError::not_found(error.to_string()),
+    })
+}
+
+/// Carries out one of the verbs.
+///
+/// # Errors
+/// A recipe does not exist or is wrong.
+pub fn run(command: Command, context: &Context) -> Result<Exit, CommandError> {
+    match command {
+        Command::List => list(context),
+        Command::Show(args) => show(&args, context),
+        Command::Check(args) => check(&args, context),
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    name: String,
+    description: String,
+    operations: Vec<String>,
+    origin: String,
+}
+
+fn list(context: &Context) -> Result<Exit, CommandError> {
+    let catalog = catalog(context);
+    for (path, error) in &catalog.problems {
+        context.ui.warning(format!("`{}` is not usable: {error}", path.display()));
+    }
+    let listed: Vec<Listed> = catalog
+        .entries
+        .iter()
+        .map(|entry| Listed {
+            name: entry.recipe.name.clone(),
+            description: entry.recipe.description.clone(),
+            operations: entry.recipe.operations.keys().cloned().collect(),
+            origin: match &entry.origin {
+                Origin::BuiltIn => "built in".to_owned(),
+                Origin::File(path) => path.display().to_string(),
+            },
+        })
+        .collect();
+    if context.ui.is_json() {
+        context.ui.json(&document("farrun.recipes/1", serde_json::json!({ "recipes": listed })));
+        return Ok(Exit::Completed);
+    }
+    let mut table = Table::new(["RECIPE", "OPERATIONS", "FROM", "DESCRIPTION"]);
+    for recipe in listed {
+        table.row([recipe.name, recipe.operations.join(" "), recipe.origin, recipe.description]);
+    }
+    context.ui.table(&table);
+    Ok(Exit::Completed)
+}
+
+fn show(args: &Show, context: &Context) -> Result<Exit, CommandError> {
+    let entry = find(context, &args.recipe)?;
+    if args.source {
+        let source = entry.source().map_err(|error| CommandError::usage(error.to_string()))?;
+        context.ui.verbatim(&source);
+        return Ok(Exit::Completed);
+    }
+    for operation in entry.recipe.operations.keys() {
+        print_help(context, &entry.recipe, operation)?;
+    }
+    Ok(Exit::Completed)
+}
+
+fn check(args: &Check, context: &Context) -> Result<Exit, CommandError> {
+    let shown = args.file.display().to_string();
+    let text = std::fs::read_to_string(&args.file)
+        .map_err(|error| CommandError::usage(format!("`{shown}` cannot be read: {error}")))?;
+    let recipe = Recipe::parse(&text, &shown)?;
+    let operations: Vec<&str> = recipe.operations.keys().map(String::as_str).collect();
+    context.ui.note(format!("`{shown}` is a valid recipe ({})", operations.join(", ")));
+    Ok(Exit::Completed)
+}
+
+/// Explains an operation's inputs and parameters.
+///
+/// # Errors
+/// The recipe has no such operation.
+pub fn print_help(context: &Context, recipe: &Recipe, operation: &str) -> Result<Exit, CommandError> {
+    let missing = || CommandError::not_found(format!("recipe `{}` has no operation `{operation}`", recipe.name));
+    let help = recipe.help(operation).ok_or_else(missing)?;
+    if context.ui.is_json() {
+        context.ui.json(&document("farrun.operation/1", &help));
+        return Ok(Exit::Completed);
+    }
+    context.ui.line(format!("{operation} of {}: {}", recipe.name, help.help));
+    let mut table = Table::new(["SET", "DEFAULT", "EXPECTED", "MEANING"]);
+    for parameter in &help.parameters {
+        let default = parameter.default.as_ref().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        let default = default.unwrap_or_else(|| if parameter.required { "(required)" } else { "-" }.to_owned());
+        table.row([parameter.name.clone(), default, parameter.expected.clone(), parameter.help.clone()]);
+    }
+    if !help.parameters.is_empty() {
+        context.ui.table(&table);
+    }
+    for input in &help.inputs {
+        let need = if input.required { "required" } else { "optional" };
+        let from = match input.from {
+            InputFrom::Prompt => "prompt",
+            InputFrom::Parent => "parent run",
+        };
+        context.ui.line(format!("input {} ({need}, from the {from}): {}", input.role, input.help));
+    }
+    context.ui.line("");
+    Ok(Exit::Completed)
+}

@@ -1,0 +1,130 @@
+//! `farrun rerun`
+
+use super::launching::{self, LaunchArgs, Subject, parse_pair};
+use super::recipe::{self, RecipeArgs};
+use super::{Context, find};
+use crate::controller::Controller;
+use crate::error::{CommandError, Exit};
+use crate::model::{Host, Run};
+use crate::run::{Order, OrderInput, OrderSource};
+use farrun_protocol::RunId;
+
+/// Arguments of `farrun rerun`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  farrun rerun @last
+  farrun rerun rs_k3v9 --set steps=20 --shm 16g --host gpu2
+
+Secrets are asked for again: they are kept nowhere.")]
+pub struct Args {
+    /// The run
+    run: String,
+    /// Change a parameter of its recipe
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
+    set: Vec<(String, String)>,
+    #[command(flatten)]
+    launch: LaunchArgs,
+}
+
+/// Orders again what was ordered before, with changes, as a new run.
+///
+/// # Errors
+/// The run does not exist, its prompt or recipe is gone, or the new run could not be carried out.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
+    let controller = context.controller().await?;
+    let old = find::run(&controller, &args.run).await?;
+    let host = match &args.launch.host {
+        Some(_) => launching::host(&controller, &args.launch).await?,
+        None => find::host(&controller, &old.host).await?,
+    };
+    let mut launch = args.launch.clone();
+    for name in &old.spec.secret_names {
+        if !launch.secret.iter().any(|given| given.split('=').next() == Some(name)) {
+            launch.secret.push(name.clone());
+        }
+    }
+    let order = if old.recipe.is_some() {
+        from_recipe(context, &controller, &host, &old, &args.set, &launch).await?
+    } else if args.set.is_empty() {
+        from_spec(&controller, &host, &old, &launch)
+    } else {
+        return Err(CommandError::usage(format!("{} was made without a recipe, so it has no parameters to set", old.id)));
+    };
+    let ended = launching::carry_out(context, &controller, order, &launch).await?;
+    Ok(ended.map_or(Exit::Completed, |ended| launching::finish(context, &ended)))
+}
+
+async fn from_recipe(
+    context: &Context,
+    controller: &Controller,
+    host: &Host,
+    old: &Run,
+    changes: &[(String, String)],
+    launch: &LaunchArgs,
+) -> Result<Order, CommandError> {
+    let recipe_args = RecipeArgs::of(old);
+    let recipe = recipe_args.find(context)?;
+    let prompt = match &old.prompt_id {
+        Some(id) => controller.store.prompt(id).await?,
+        None => None,
+    };
+    let parent = match &old.parent_run {
+        Some(id) => controller.store.run(id).await?,
+        None => None,
+    };
+    let outputs = match &parent {
+        Some(parent) => controller.store.outputs(&parent.id).await?,
+        None => Vec::new(),
+    };
+    let subject = Subject {
+        run_id: RunId::random(),
+        operation: old.operation.clone(),
+        name: old.spec.name.clone(),
+        prompt,
+        parent,
+        recipe: old.recipe.clone(),
+    };
+    let mut set: Vec<(String, String)> = old
+        .spec
+        .parameters
+        .iter()
+        .map(|(name, value)| (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+        .filter(|(name, _)| !changes.iter().any(|(changed, _)| changed == name))
+        .collect();
+    set.extend(changes.iter().cloned());
+    let resolved = recipe::resolve(&recipe, &subject, &set, &outputs, launch.overrides())?;
+    let mut order = launching::order(controller, host, &subject, resolved, launch);
+    // What was changed on the command line then is changed again, unless it is changed otherwise now.
+    if launch.gpus.is_none() {
+        order.spec.gpus = old.spec.gpus.clone();
+    }
+    Ok(order)
+}
+
+/// A run of an image is ordered again as it was; its inputs are found on the host by content.
+fn from_spec(controller: &Controller, host: &Host, old: &Run, launch: &LaunchArgs) -> Order {
+    let mut spec = old.spec.clone();
+    spec.run_id = RunId::random();
+    spec.controller_id = controller.store.controller_id().clone();
+    spec.created_at = chrono::Utc::now();
+    spec.env.extend(launch.env.iter().cloned());
+    if let Some(gpus) = &launch.gpus {
+        spec.gpus = gpus.clone();
+    }
+    spec.shm_size = launch.shm.or(spec.shm_size);
+    spec.time_limit = launch.time_limit.or(spec.time_limit);
+    spec.log_cap = launch.log_cap.unwrap_or(spec.log_cap);
+    spec.pull = launch.pull_image.unwrap_or(spec.pull);
+    let inputs = std::mem::take(&mut spec.inputs)
+        .into_iter()
+        .map(|input| OrderInput {
+            path: input.path,
+            source: match input.parent {
+                Some(output) => OrderSource::Parent { output, size: input.size, sha256: input.sha256, local: None },
+                None => OrderSource::Content { sha256: input.sha256, size: input.size },
+            },
+        })
+        .collect();
+    Order { host: host.name.clone(), spec, inputs, parent_run: old.parent_run.clone(), key: launch.key.clone() }
+}

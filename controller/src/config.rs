@@ -1,0 +1,223 @@
+//! Configuration: file, then environment, then flags; and the folders that follow from it (XDG Base Directory).
+
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Longest outputs folder in bytes; with it every `log_path` fits its 500 characters.
+pub const MAX_OUTPUTS: usize = 300;
+
+/// What the configuration file may say. Every key has a `FARRUN_…` environment variable of the same name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where logs, outputs and diagnostics go (`FARRUN_OUTPUTS`); default `~/farrun/outputs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<PathBuf>,
+    /// Database: a path for SQLite or a `postgres://` URL (`FARRUN_DATABASE`); default `farrun.db` in the state folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Host for runs that name none (`FARRUN_HOST`); without it the only host there is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Recipe for runs that name none (`FARRUN_RECIPE`); default `cosmos-transfer1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<String>,
+    /// Days that telemetry files are kept (`FARRUN_TELEMETRY_DAYS`); default 14.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub telemetry_days: Option<u32>,
+    /// Bytes of a run log before the rolling tail begins (`FARRUN_LOG_CAP`); default 100 MB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_cap: Option<u64>,
+}
+
+/// The settled configuration and the folders of this user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `~`.
+    pub home: PathBuf,
+    /// `$XDG_CONFIG_HOME/farrun`.
+    pub config_folder: PathBuf,
+    /// `$XDG_STATE_HOME/farrun`: database, telemetry, orders that were not acknowledged.
+    pub state_folder: PathBuf,
+    /// `$XDG_DATA_HOME/farrun`: agents installed apart from the program.
+    pub data_folder: PathBuf,
+    /// Where logs, outputs and diagnostics go; absolute.
+    pub outputs: PathBuf,
+    /// Where the database is: a path or a URL.
+    pub database: String,
+    /// Host for runs that name none.
+    pub host: Option<String>,
+    /// Recipe for runs that name none.
+    pub recipe: String,
+    /// Days that telemetry files are kept.
+    pub telemetry_days: u32,
+    /// Bytes of a run log before the rolling tail begins.
+    pub log_cap: u64,
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No home folder is known.
+    #[error("no home folder is known: HOME is not set")]
+    NoHome,
+    /// The file could not be read.
+    #[error("`{}` cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("`{}` is not a valid configuration", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value is not acceptable.
+    #[error("{name} is `{value}`, which is not {expected}")]
+    Value {
+        /// Name of the key or variable.
+        name: String,
+        /// What it says.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// The outputs folder is too long.
+    #[error("the outputs folder `{}` is longer than {MAX_OUTPUTS} bytes", path.display())]
+    OutputsTooLong {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+impl Config {
+    /// Reads the configuration of this user. `file` replaces the usual file and must exist then.
+    ///
+    /// # Errors
+    /// An unreadable or invalid file, an invalid variable, or no home folder.
+    pub fn load(file: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
+        let home = variable("HOME").map(PathBuf::from).ok_or(ConfigError::NoHome)?;
+        let folder = |name: &str, default: &str| {
+            // XDG: relative values must be ignored.
+            let base = variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+            base.unwrap_or_else(|| home.join(default)).join("farrun")
+        };
+        let config_folder = folder("XDG_CONFIG_HOME", ".config");
+        let state_folder = folder("XDG_STATE_HOME", ".local/state");
+        let data_folder = folder("XDG_DATA_HOME", ".local/share");
+
+        let named = file.map(Path::to_owned).or_else(|| variable("FARRUN_CONFIG").map(PathBuf::from));
+        let settings = match named {
+            Some(path) => read(&path, true)?,
+            None => read(&config_folder.join("config.toml"), false)?,
+        };
+        let outputs = variable("FARRUN_OUTPUTS").map(PathBuf::from).or(settings.outputs);
+        let outputs = absolute(outputs.unwrap_or_else(|| home.join("farrun/outputs")), &home);
+        if outputs.as_os_str().len() > MAX_OUTPUTS {
+            return Err(ConfigError::OutputsTooLong { path: outputs });
+        }
+        let database = variable("FARRUN_DATABASE").or(settings.database);
+        Ok(Self {
+            database: database.unwrap_or_else(|| state_folder.join("farrun.db").to_string_lossy().into_owned()),
+            host: variable("FARRUN_HOST").or(settings.host),
+            recipe: variable("FARRUN_RECIPE").or(settings.recipe).unwrap_or_else(|| "cosmos-transfer1".to_owned()),
+            telemetry_days: number(&variable, "FARRUN_TELEMETRY_DAYS")?.or(settings.telemetry_days).unwrap_or(14),
+            log_cap: number(&variable, "FARRUN_LOG_CAP")?
+                .or(settings.log_cap)
+                .unwrap_or(farrun_protocol::spec::DEFAULT_LOG_CAP),
+            home,
+            config_folder,
+            state_folder,
+            data_folder,
+            outputs,
+        })
+    }
+}
+
+fn number<T: std::str::FromStr>(
+    variable: &dyn Fn(&str) -> Option<String>,
+    name: &str,
+) -> Result<Option<T>, ConfigError> {
+    let Some(value) = variable(name) else { return Ok(None) };
+    match value.parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => Err(ConfigError::Value { name: name.to_owned(), value, expected: "a whole number" }),
+    }
+}
+
+fn absolute(path: PathBuf, home: &Path) -> PathBuf {
+    if let Ok(rest) = path.strip_prefix("~") {
+        return home.join(rest);
+    }
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+fn read(path: &Path, must_exist: bool) -> Result<Settings, ConfigError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => return Ok(Settings::default()),
+        Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+    };
+    toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn load(file: Option<&str>, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        if let Some(text) = file {
+            std::fs::write(&path, text).unwrap();
+        }
+        let variables: HashMap<_, _> = variables.iter().copied().collect();
+        Config::load(file.map(|_| path.as_path()), &|name| variables.get(name).map(ToString::to_string))
+    }
+
+    #[test]
+    fn defaults_follow_the_home_folder() {
+        let config = load(None, &[("HOME", "/home/ada")]).unwrap();
+        assert_eq!(config.outputs, Path::new("/home/ada/farrun/outputs"));
+        assert_eq!(config.database, "/home/ada/.local/state/farrun/farrun.db");
+        assert_eq!(config.recipe, "cosmos-transfer1");
+    }
+
+    #[test]
+    fn environment_beats_the_file() {
+        let file = "outputs = '~/made'\nhost = 'gpu1'\n";
+        let config = load(Some(file), &[("HOME", "/home/ada"), ("FARRUN_HOST", "gpu2")]).unwrap();
+        assert_eq!(config.outputs, Path::new("/home/ada/made"));
+        assert_eq!(config.host.as_deref(), Some("gpu2"));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert!(matches!(load(Some("outptus = 'x'"), &[("HOME", "/h")]), Err(ConfigError::Parse { .. })));
+        assert!(matches!(load(None, &[]), Err(ConfigError::NoHome)));
+        assert!(matches!(
+            load(None, &[("HOME", "/h"), ("FARRUN_LOG_CAP", "many")]),
+            Err(ConfigError::Value { .. })
+        ));
+        let long = format!("/{}", "x".repeat(400));
+        assert!(matches!(
+            load(None, &[("HOME", "/h"), ("FARRUN_OUTPUTS", &long)]),
+            Err(ConfigError::OutputsTooLong { .. })
+        ));
+    }
+
+    #[test]
+    fn relative_xdg_folders_are_ignored() {
+        let config = load(None, &[("HOME", "/h"), ("XDG_STATE_HOME", "here")]).unwrap();
+        assert_eq!(config.state_folder, Path::new("/h/.local/state/farrun"));
+    }
+}

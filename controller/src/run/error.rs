@@ -1,0 +1,148 @@
+//! What can end a story early.
+
+use crate::agent::AgentError;
+use crate::host::LinkError;
+use crate::mirror::MirrorError;
+use crate::ssh::SshError;
+use crate::ssh::transfer::TransferError;
+use crate::store::StoreError;
+use farrun_protocol::RunId;
+use std::path::PathBuf;
+
+/// What can end a story early. None of these says that a job failed: that is a verdict in the run's row.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The host could not be reached or talked to.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The local mirror.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
+    /// No run has this id.
+    #[error("no run `{0}` is known here")]
+    NoRun(RunId),
+    /// The run's host was removed from the database.
+    #[error("host `{host}` of run `{run}` is not known here any more")]
+    NoHost {
+        /// The run.
+        run: RunId,
+        /// Its host.
+        host: String,
+    },
+    /// Another machine answers at the host's address.
+    #[error("another machine answers at the address of `{host}` ({answered} instead of {expected}), and {runs} of its runs are not settled")]
+    OtherMachine {
+        /// Name of the host.
+        host: String,
+        /// The machine we know.
+        expected: String,
+        /// The one that answered.
+        answered: String,
+        /// How many runs would be settled by the wrong machine.
+        runs: usize,
+    },
+    /// The run is not ours to change.
+    #[error("run `{0}` belongs to another controller")]
+    NotOwner(RunId),
+    /// The run has not ended.
+    #[error("run `{0}` has not ended")]
+    Active(RunId),
+    /// The run ended before.
+    #[error("run `{run}` has already ended ({status})")]
+    Ended {
+        /// The run.
+        run: RunId,
+        /// How.
+        status: String,
+    },
+    /// An input of an order cannot be read.
+    #[error("input `{}` cannot be read", path.display())]
+    Input {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An input changed between ordering and sending.
+    #[error("input `{}` has changed since the run was ordered", path.display())]
+    InputChanged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An input is neither here nor on the host.
+    #[error("input `{path}` of run `{run}` is neither on the host nor here any more")]
+    InputGone {
+        /// The run.
+        run: RunId,
+        /// Its path below the run's inputs.
+        path: String,
+    },
+    /// A local file of ours.
+    #[error("`{}` cannot be written", path.display())]
+    Local {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Secrets that an interrupted order needs were not given again.
+    #[error("run `{run}` needs its secrets again: {}", names.join(", "))]
+    SecretsNeeded {
+        /// The run.
+        run: RunId,
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// An answer of the host makes no sense.
+    #[error("`{host}` sent something that cannot be right: {what}")]
+    Hostile {
+        /// Name of the host.
+        host: String,
+        /// What.
+        what: String,
+    },
+    /// The order's folder would make `log_path` longer than a database field.
+    #[error("the path of the run log would be longer than 500 characters: `{}`", path.display())]
+    LogPathTooLong {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The spec cannot be carried out anywhere.
+    #[error("the order is not acceptable")]
+    Spec(#[from] farrun_protocol::spec::InvalidSpec),
+    /// The outputs of a run were gone before they were here.
+    #[error("the outputs of run `{run}` are not on `{host}` any more")]
+    OutputsGone {
+        /// The run.
+        run: RunId,
+        /// Name of the host.
+        host: String,
+    },
+    /// The user wants out; the run goes on or was cancelled, as `detached` says.
+    #[error("interrupted")]
+    Interrupted {
+        /// The run that goes on, when one does.
+        detached: Option<RunId>,
+    },
+}
+
+impl From<SshError> for RunError {
+    fn from(error: SshError) -> Self {
+        Self::Link(error.into())
+    }
+}
+impl From<AgentError> for RunError {
+    fn from(error: AgentError) -> Self {
+        Self::Link(error.into())
+    }
+}
+impl From<TransferError> for RunError {
+    fn from(error: TransferError) -> Self {
+        Self::Link(error.into())
+    }
+}

@@ -1,0 +1,298 @@
+//! Follows a run to its end: mirrors its log, survives every broken link, settles it and brings its outputs home.
+
+use super::collect::{Collected, collect};
+use super::{RunError, reconcile, stop};
+use crate::controller::{Controller, Event};
+use crate::host::{Link, LinkError};
+use crate::mirror::{self, Followed, Mirror, MirrorError, Options, SourceError};
+use crate::model::{Run, RunStatus};
+use farrun_protocol::{ErrorCode, RunId};
+use rand::Rng as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// First pause before a broken link is made again; each next one is twice as long, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long a host may stay away before the command gives up on it; the run is not affected.
+pub const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// How to follow a run.
+#[derive(Debug, Clone, Copy)]
+pub struct Following {
+    /// Which part of the log is told.
+    pub from: mirror::From,
+    /// Whether the log is told at all; it is mirrored anyway.
+    pub show: bool,
+    /// Whether outputs are brought home at the end.
+    pub pull: bool,
+}
+
+/// How following ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The run as it is now.
+    pub run: Run,
+    /// Its outputs, when they were brought home.
+    pub collected: Option<Collected>,
+}
+
+/// Follows `run` to its end, over `link` first when there is one.
+///
+/// # Errors
+/// The user interrupted (the run goes on), the host stayed away longer than [`PATIENCE`], the local disk or the
+/// database failed. Nothing that happens here affects the run.
+pub async fn follow(
+    controller: &Controller,
+    run: Run,
+    link: Option<Link>,
+    following: Following,
+) -> Result<Ended, RunError> {
+    let id = run.id.clone();
+    if run.status.is_final() && run.log_complete {
+        if following.show {
+            tell_local(controller, &run, following.from)?;
+        }
+        return Ok(Ended { run, collected: None });
+    }
+    let mut reach = Reach { controller, run: &run, link, since: None, pause: FIRST_PAUSE };
+    let work = async {
+        if run.launched_at.is_some() && run.log_path.is_some() {
+            mirror_log(&mut reach, following).await?;
+        }
+        let run = settle(&mut reach).await?;
+        let due = run.status == RunStatus::Downloading && following.pull;
+        let collected = if due { Some(bring_home(&mut reach).await?) } else { None };
+        Ok(Ended { run: collected.as_ref().map_or(run, |collected| collected.run.clone()), collected })
+    };
+    let ended = tokio::select! {
+        ended = work => ended,
+        () = controller.interrupt.cancelled() => Err(RunError::Interrupted { detached: None }),
+    };
+    // Whoever noticed the wish to leave first: the run goes on and can be attached to again.
+    ended.map_err(|error| match error {
+        RunError::Interrupted { .. } => RunError::Interrupted { detached: Some(id) },
+        other => other,
+    })
+}
+
+/// A link that is made again whenever it broke.
+struct Reach<'a> {
+    controller: &'a Controller,
+    run: &'a Run,
+    link: Option<Link>,
+    /// Since when the host is away.
+    since: Option<Instant>,
+    pause: Duration,
+}
+
+impl Reach<'_> {
+    /// A link that was alive a moment ago.
+    async fn link(&mut self) -> Result<Link, RunError> {
+        if let Some(link) = self.link.take() {
+            return Ok(link);
+        }
+        loop {
+            let host = self.controller.host_of(&self.run.id, &self.run.host).await?;
+            match self.controller.contact(&host).await {
+                Ok(link) => {
+                    if self.since.take().is_some() {
+                        self.controller.tell(&Event::LinkBack { host: &host.name });
+                    }
+                    self.pause = FIRST_PAUSE;
+                    return Ok(link);
+                }
+                // Before the first contact an error is an answer; afterwards the host is known to work.
+                Err(error) if self.since.is_some_and(|since| since.elapsed() < PATIENCE) && may_pass(&error) => {
+                    tracing::info!(host = %host.name, %error, "The host is still away");
+                    self.wait().await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Gives a link back for the next use.
+    fn keep(&mut self, link: Link) {
+        self.link = Some(link);
+    }
+
+    /// Says that the link broke, and waits a little.
+    async fn lost(&mut self, cause: &dyn std::fmt::Display) {
+        if self.since.is_none() {
+            self.since = Some(Instant::now());
+            let cause = cause.to_string();
+            self.controller.tell(&Event::LinkLost { host: &self.run.host, cause: &cause });
+        }
+        self.wait().await;
+    }
+
+    async fn wait(&mut self) {
+        // Jitter, so that many followers of one host do not come back in one instant.
+        let pause = self.pause.mul_f64(rand::rng().random_range(0.75..1.25));
+        tokio::time::sleep(pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Whether trying again later can help.
+fn may_pass(error: &RunError) -> bool {
+    match error {
+        RunError::Link(LinkError::Ssh(error)) => error.kind() == crate::ssh::ErrorKind::Unreachable,
+        RunError::Link(LinkError::Agent(error)) => error.is_over(),
+        RunError::Link(LinkError::Transfer(error)) => error.is_connection(),
+        _ => false,
+    }
+}
+
+async fn mirror_log(reach: &mut Reach<'_>, following: Following) -> Result<(), RunError> {
+    let controller = reach.controller;
+    let Some(path) = reach.run.log_path.clone() else { return Ok(()) };
+    let mut mirror = Mirror::open(Path::new(&path), &reach.run.id)?;
+    let mut from = following.from;
+    loop {
+        let link = reach.link().await?;
+        let options = Options::to_the_end(from);
+        let followed = mirror.follow(&link.client, options, &mut |event| tell(controller, following.show, &event)).await;
+        from = mirror::From::Told;
+        match followed {
+            Ok(followed) => {
+                reach.keep(link);
+                return note_log(controller, &reach.run.id, &followed).await;
+            }
+            Err(MirrorError::Source(SourceError::Lost(cause))) => reach.lost(&cause).await,
+            // The host has no folder of it: settling says what that means.
+            Err(MirrorError::Source(error)) if error.code() == Some(ErrorCode::RunUnknown) => {
+                reach.keep(link);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn tell(controller: &Controller, show: bool, event: &mirror::Event<'_>) {
+    match event {
+        mirror::Event::Bytes(bytes) if show => controller.tell(&Event::Log(bytes)),
+        mirror::Event::Bytes(_) | mirror::Event::WrittenElsewhere | mirror::Event::TookOver => {}
+        mirror::Event::Repaired { had, kept } => controller.tell(&Event::Warning(&format!(
+            "the local log held {had} bytes of which {kept} are the run's; the rest was fetched again"
+        ))),
+        mirror::Event::Replaced { kept } => {
+            let kept = kept.map(|path| format!("; the old one is kept as `{}`", path.display())).unwrap_or_default();
+            controller.tell(&Event::Warning(&format!("the host has another log for this run now{kept}")));
+        }
+        mirror::Event::DiskFull => {
+            controller.tell(&Event::Warning("the local disk is full; the log goes on when there is room"));
+        }
+        mirror::Event::DiskFreed => controller.tell(&Event::Note("there is room on the local disk again")),
+    }
+}
+
+async fn note_log(controller: &Controller, run: &RunId, followed: &Followed) -> Result<(), RunError> {
+    let Some(end) = followed.end.clone() else { return Ok(()) };
+    let complete = followed.complete;
+    controller
+        .store
+        .change_run(run, |row| {
+            row.log_length = Some(end.length);
+            row.log_sha256 = Some(end.sha256);
+            row.log_complete |= complete;
+        })
+        .await?;
+    Ok(())
+}
+
+/// Asks the host how the run ended.
+async fn settle(reach: &mut Reach<'_>) -> Result<Run, RunError> {
+    loop {
+        let link = reach.link().await?;
+        match reconcile::runs_on(reach.controller, &link, std::slice::from_ref(&reach.run.id)).await {
+            Ok(_) => {
+                reach.keep(link);
+                let gone = || RunError::NoRun(reach.run.id.clone());
+                return reach.controller.store.run(&reach.run.id).await?.ok_or_else(gone);
+            }
+            Err(error) if may_pass(&error) => reach.lost(&error).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn bring_home(reach: &mut Reach<'_>) -> Result<Collected, RunError> {
+    loop {
+        let link = reach.link().await?;
+        match collect(reach.controller, &link, &reach.run.id).await {
+            Ok(collected) => {
+                link.session.close().await;
+                return Ok(collected);
+            }
+            Err(error) if may_pass(&error) => reach.lost(&error).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Tells what is here of a run's log.
+///
+/// # Errors
+/// The local file cannot be read.
+pub fn tell_local(controller: &Controller, run: &Run, from: mirror::From) -> Result<(), RunError> {
+    let Some(path) = run.log_path.as_deref().map(Path::new) else { return Ok(()) };
+    let from = match from {
+        mirror::From::Offset(offset) => offset,
+        mirror::From::Lines(lines) => mirror::read::tail_offset(path, lines)?,
+        mirror::From::Start | mirror::From::Told => 0,
+    };
+    mirror::read::read(path, from, &mut |bytes| controller.tell(&Event::Log(bytes)))?;
+    Ok(())
+}
+
+/// Fetches what the log holds now, without waiting for more, and tells it.
+///
+/// # Errors
+/// The host is out of reach, the local disk, or the database.
+pub async fn catch_up(controller: &Controller, run: &Run, from: mirror::From) -> Result<(), RunError> {
+    let host = controller.host_of(&run.id, &run.host).await?;
+    let link = controller.contact(&host).await?;
+    mirror_now(controller, &link, run, from, true).await?;
+    link.session.close().await;
+    Ok(())
+}
+
+/// Fetches what the log holds now over a link, without telling it.
+///
+/// # Errors
+/// As [`catch_up`].
+pub async fn mirror_rest(controller: &Controller, link: &Link, run: &Run) -> Result<(), RunError> {
+    mirror_now(controller, link, run, mirror::From::Start, false).await
+}
+
+async fn mirror_now(
+    controller: &Controller,
+    link: &Link,
+    run: &Run,
+    from: mirror::From,
+    show: bool,
+) -> Result<(), RunError> {
+    let Some(path) = run.log_path.as_deref() else { return Ok(()) };
+    let mut mirror = Mirror::open(Path::new(path), &run.id)?;
+    let mut told = |event: mirror::Event<'_>| tell(controller, show, &event);
+    let following = mirror.follow(&link.client, Options::for_now(from), &mut told);
+    let followed = tokio::select! {
+        followed = following => followed,
+        () = controller.interrupt.cancelled() => return Err(RunError::Interrupted { detached: Some(run.id.clone()) }),
+    };
+    let followed = match followed {
+        Err(MirrorError::Source(SourceError::Refused(failure))) => {
+            return Err(LinkError::Agent(crate::agent::AgentError::Failed(failure)).into());
+        }
+        other => other?,
+    };
+    note_log(controller, &run.id, &followed).await
+}
+
+/// Whether an error says that the host does not know the run.
+pub fn is_unknown(error: &RunError) -> bool {
+    matches!(error, RunError::Link(LinkError::Agent(error)) if stop::code(error) == Some(ErrorCode::RunUnknown))
+}
