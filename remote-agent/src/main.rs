@@ -1,5 +1,6 @@
-//! The `farrun-agent` program.
+//! The `farrun-agent` program: its first argument names the role.
 
+use farrun_agent::init::{self, InitArgs};
 use farrun_agent::{outputs, serve};
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -7,13 +8,17 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// What a caller gets who does not know the program's words.
-const USAGE: u8 = 64;
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     let role = args.next().unwrap_or_default();
     let rest: Vec<OsString> = args.collect();
     let code = match role.to_str() {
+        Some("init") => match InitArgs::parse(rest.into_iter()) {
+            Ok(args) => init::run(args),
+            Err(_) => init::REFUSED,
+        },
         Some("serve") => match rest.first().and_then(|nonce| nonce.to_str()) {
             Some(nonce) => serve::run(nonce),
             None => USAGE,

@@ -52,7 +52,7 @@ async fn pull(engine: &Engine, spec: &RunSpec, folder: &RunFolder, call: &Call) 
     tokio::select! {
         pulled = engine.pull(&spec.image, report) => pulled.map_err(refusal),
         () = call.cancel.cancelled() => Err(Stop::Failed(cancelled())),
-        () = stopped => Err(Stop::StopRequested),
+        () = stopped => Err(Stop::EndWanted),
     }
 }
 

@@ -30,10 +30,10 @@ enum Stop {
     Refused {
         reason: Reason,
         detail: String,
-        container: Option<ContainerFacts>,
+        container: Option<Box<ContainerFacts>>,
     },
     /// Somebody asked for the run's end meanwhile.
-    StopRequested,
+    EndWanted,
 }
 
 impl<E: Into<Failure>> From<E> for Stop {
@@ -104,8 +104,8 @@ async fn proceed_and_settle(
             reason,
             detail,
             container,
-        }) => settle::settle_refused(folder, reason, &detail, container).await,
-        Err(Stop::StopRequested) => settle::settle(peer, session, folder, lock).await.map(|_| ()),
+        }) => settle::settle_refused(folder, reason, &detail, container.map(|facts| *facts)).await,
+        Err(Stop::EndWanted) => settle::settle(peer, session, folder, lock).await.map(|_| ()),
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn create(
     new: &NewContainer,
 ) -> Result<String, Stop> {
     if folder.stop_requested() {
-        return Err(Stop::StopRequested);
+        return Err(Stop::EndWanted);
     }
     let deadline = Instant::now() + NAME_IS_FREED;
     loop {
@@ -65,7 +65,7 @@ pub(super) async fn create(
 /// Starts a container that was never started. `start.intent` is on disk before the engine hears of it.
 pub(super) async fn start(engine: &Engine, spec: &RunSpec, folder: &RunFolder, id: &str) -> Result<(), Stop> {
     if folder.stop_requested() {
-        return Err(Stop::StopRequested);
+        return Err(Stop::EndWanted);
     }
     folder.write_start_intent(&StartIntent {
         format: FORMAT,
@@ -108,7 +108,7 @@ pub(super) fn refusal(spec: &RunSpec, words: &str, container: Option<ContainerFa
     Stop::Refused {
         reason: reason_of(spec, words),
         detail: words.to_owned(),
-        container,
+        container: container.map(Box::new),
     }
 }
 

@@ -1,0 +1,16 @@
+//! `farrun-agent init` as an ordinary process: what lies in the record when a job has ended, and how it ends.
+
+#[cfg(test)]
+mod capture;
+#[cfg(test)]
+mod claim;
+#[cfg(test)]
+mod ends;
+#[cfg(test)]
+mod full_disk;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod signals;
