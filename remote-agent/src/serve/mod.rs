@@ -1,1 +1,70 @@
-//! (module map)
+//! One SSH conversation: frames in, handlers, frames out. The process keeps nothing of its own: what it knows it
+//! reads from the engine and from the state folder, so it may end at any moment.
+//!
+//! Each verb of the protocol has one file here. [`conversation()`] reads frames, runs one task per request and
+//! owns the only way to the outside, a bounded queue in front of one writer.
+
+mod adopt;
+mod call;
+mod collect;
+mod context;
+mod conversation;
+mod facts;
+mod fetch_log;
+mod hash_log;
+mod hello;
+mod host;
+mod inputs;
+mod launch;
+mod log_reader;
+mod outputs;
+mod runs;
+mod session;
+mod settle;
+mod stop_run;
+
+pub use context::{Context, own_sha256};
+pub use conversation::conversation;
+
+use farrun_protocol::preamble;
+use tokio::io::AsyncWriteExt as _;
+
+/// Exit code of a conversation that broke off in the middle of a frame.
+const BROKEN: u8 = 1;
+/// Exit code of a program that was started wrongly or could not begin.
+const NOT_STARTED: u8 = 2;
+
+/// Serves one conversation on stdin and stdout; answers with the exit code.
+pub fn run(nonce: &str) -> u8 {
+    if !preamble::is_nonce(nonce) {
+        return NOT_STARTED;
+    }
+    let Ok(context) = Context::from_environment() else {
+        return NOT_STARTED;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(8)
+        .enable_all()
+        .build();
+    let Ok(runtime) = runtime else {
+        return NOT_STARTED;
+    };
+    let code = runtime.block_on(async {
+        let mut stdout = tokio::io::stdout();
+        let announced = async {
+            stdout.write_all(&preamble::line(nonce)).await?;
+            stdout.flush().await
+        };
+        if announced.await.is_err() {
+            return BROKEN;
+        }
+        match conversation(tokio::io::stdin(), stdout, context).await {
+            Ok(()) => 0,
+            Err(_) => BROKEN,
+        }
+    });
+    // A read of stdin that is still waiting must not hold the process.
+    runtime.shutdown_background();
+    code
+}

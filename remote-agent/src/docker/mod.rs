@@ -1,0 +1,143 @@
+//! The container engine. Nothing else in the agent knows how it is spoken to; every call has its own time limit.
+
+mod container;
+mod credentials;
+mod error;
+mod image;
+mod process;
+mod transport;
+
+pub use container::{BindMount, FoundContainer, LogBudget, NewContainer};
+pub use error::EngineError;
+pub use image::{ImageFacts, PullProgress, with_tag};
+pub use transport::Address;
+
+use bollard::Docker;
+use farrun_protocol::message::EngineFacts;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// For calls that only look something up.
+const LOOK: Duration = Duration::from_secs(10);
+/// Newest API version whose answers were tried.
+const NEWEST_API: (u32, u32) = (1, 47);
+
+/// A way to an engine. Cheap to clone; connects anew for every call.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    docker: Docker,
+    address: Address,
+    api: Arc<OnceLock<String>>,
+    home: PathBuf,
+}
+
+impl Engine {
+    /// An engine at `address`; nothing is sent yet. `home` holds the account's registry credentials.
+    ///
+    /// # Errors
+    /// The client could not be built.
+    pub fn new(address: Address, home: PathBuf) -> Result<Self, EngineError> {
+        let api = Arc::new(OnceLock::new());
+        let docker = transport::client(&address, Arc::clone(&api))?;
+        Ok(Self {
+            docker,
+            address,
+            api,
+            home,
+        })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Runs one call within `limit`, after the API version was agreed on.
+    async fn call<T>(
+        &self,
+        name: &'static str,
+        limit: Duration,
+        call: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, EngineError> {
+        self.agree().await?;
+        self.bounded(name, limit, call).await
+    }
+
+    async fn bounded<T>(
+        &self,
+        name: &'static str,
+        limit: Duration,
+        call: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, EngineError> {
+        match tokio::time::timeout(limit, call).await {
+            Ok(answer) => answer.map_err(|error| EngineError::from_client(&self.address, name, error)),
+            Err(_) => Err(EngineError::Timeout {
+                call: name,
+                seconds: limit.as_secs(),
+            }),
+        }
+    }
+
+    /// Agrees on an API version once per conversation: the engine's own, or the newest that was tried.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub async fn agree(&self) -> Result<(), EngineError> {
+        if self.api.get().is_some() {
+            return Ok(());
+        }
+        let version = self.bounded("version", LOOK, self.docker.version()).await?;
+        let theirs = version.api_version.unwrap_or_default();
+        let (major, minor) = parse_api(&theirs).unwrap_or((1, 41)).min(NEWEST_API);
+        let _ = self.api.set(format!("/v{major}.{minor}"));
+        Ok(())
+    }
+
+    /// What the engine is.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn facts(&self) -> Result<EngineFacts, EngineError> {
+        let version = self.call("version", LOOK, self.docker.version()).await?;
+        let info = self.call("info", LOOK, self.docker.info()).await?;
+        let runtimes = info.runtimes.unwrap_or_default();
+        let devices = info.discovered_devices.unwrap_or_default();
+        let cdi = devices.iter().any(|device| {
+            device
+                .id
+                .as_deref()
+                .is_some_and(|id| id.starts_with("nvidia.com/gpu"))
+        });
+        Ok(EngineFacts {
+            version: version.version.unwrap_or_default(),
+            api: version.api_version.unwrap_or_default(),
+            address: self.address.to_string(),
+            live_restore: info.live_restore_enabled.unwrap_or_default(),
+            gpus: cdi || runtimes.contains_key("nvidia") || process::has_gpu_hook(),
+            root: info.docker_root_dir.unwrap_or_default(),
+        })
+    }
+
+    /// When the engine's process was started, as far as that can be told from outside.
+    pub fn started_at(&self) -> Option<chrono::DateTime<chrono::Utc>> {
+        process::engine_started_at(&self.address)
+    }
+}
+
+fn parse_api(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_side_decides_the_version() {
+        assert_eq!(parse_api("1.41").unwrap().min(NEWEST_API), (1, 41));
+        assert_eq!(parse_api("1.53").unwrap().min(NEWEST_API), (1, 47));
+        assert_eq!(parse_api("new"), None);
+    }
+}

@@ -1,0 +1,74 @@
+//! What the kernel tells about the engine's process.
+
+use super::Address;
+use chrono::{DateTime, Utc};
+
+/// What the kernel shows times of processes in, on every platform an agent is built for.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Whether the programs that make an engine accept GPU requests are installed.
+pub(super) fn has_gpu_hook() -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let usual = ["/usr/bin", "/usr/local/bin", "/usr/sbin"];
+    path.split(':').chain(usual).any(|folder| {
+        let folder = std::path::Path::new(folder);
+        ["nvidia-container-runtime-hook", "nvidia-container-toolkit"]
+            .iter()
+            .any(|name| folder.join(name).is_file())
+    })
+}
+
+/// Start of the engine's process: the one that listens on the socket, or the only `dockerd` of the machine.
+pub(super) fn engine_started_at(address: &Address) -> Option<DateTime<Utc>> {
+    let listening = match address {
+        Address::Unix(path) => listener(path).filter(|pid| is_engine(*pid)),
+        Address::Tcp(_) | Address::Sudo => None,
+    };
+    process_started_at(listening.or_else(only_engine)?)
+}
+
+fn listener(socket: &std::path::Path) -> Option<i32> {
+    let stream = std::os::unix::net::UnixStream::connect(socket).ok()?;
+    let credentials = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    Some(credentials.pid.as_raw_nonzero().get())
+}
+
+fn is_engine(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "dockerd")
+}
+
+fn only_engine() -> Option<i32> {
+    let mut engines = std::fs::read_dir("/proc")
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| is_engine(*pid));
+    let first = engines.next()?;
+    engines.next().is_none().then_some(first)
+}
+
+fn process_started_at(pid: i32) -> Option<DateTime<Utc>> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, so fields are counted behind it; the start is the 22nd.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+    let system = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot: i64 = system
+        .lines()
+        .find_map(|line| line.strip_prefix("btime "))?
+        .trim()
+        .parse()
+        .ok()?;
+    DateTime::from_timestamp(boot.checked_add_unsigned(ticks / TICKS_PER_SECOND)?, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_tells_its_start() {
+        let started = process_started_at(std::process::id().try_into().unwrap()).unwrap();
+        let age = Utc::now() - started;
+        assert!(age.num_seconds().abs() < 600, "{age}");
+    }
+}

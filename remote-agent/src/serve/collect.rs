@@ -1,0 +1,173 @@
+//! Removing what a host no longer needs.
+
+use super::facts;
+use super::runs;
+use super::session::{Peer, Session};
+use super::stop_run::require_owner;
+use super::{host, settle};
+use crate::record::{RecordError, RunFolder};
+use farrun_protocol::message::{Collect, Garbage};
+use farrun_protocol::record::Phase;
+use farrun_protocol::{ErrorCode, Failure, Reply, RunId, layout};
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// An upload that nobody continued for this long is given up.
+const STALE: Duration = Duration::from_secs(3 * 24 * 3600);
+
+pub(crate) async fn collect(session: &Session, collect: Collect) -> Result<Reply, Failure> {
+    let peer = session.peer()?;
+    let mut items = Vec::new();
+    for run_id in &collect.run_ids {
+        items.push(run(session, peer, run_id, collect.dry_run).await?);
+    }
+    if collect.agents {
+        items.extend(agents(session, peer, collect.dry_run).await?);
+    }
+    if collect.blobs {
+        items.extend(blobs(session, collect.dry_run)?);
+    }
+    Ok(Reply::Garbage { items })
+}
+
+fn garbage(kind: &str, name: impl ToString, bytes: u64, kept: Option<&str>) -> Garbage {
+    Garbage {
+        kind: kind.to_owned(),
+        name: name.to_string(),
+        bytes,
+        kept: kept.map(str::to_owned),
+    }
+}
+
+async fn run(session: &Session, peer: &Peer, run_id: &RunId, dry_run: bool) -> Result<Garbage, Failure> {
+    let folder = session.folder(run_id);
+    let item = |kept: Option<&str>| garbage("run", run_id, size(folder.path()), kept);
+    match require_owner(peer, &folder) {
+        Err(failure) if failure.code == ErrorCode::RunUnknown => return Ok(item(Some("unknown"))),
+        Err(failure) if failure.code == ErrorCode::NotOwner => return Ok(item(Some("not_owner"))),
+        other => other?,
+    }
+    let facts = runs::known(session, &folder).await?;
+    if facts.phase != Phase::Settled {
+        return Ok(item(Some("active")));
+    }
+    let item = item(None);
+    if dry_run {
+        return Ok(item);
+    }
+    // Held until the folder is gone, so that nobody settles or launches what is being removed.
+    let _lock = folder.lock().await?;
+    if let Some(container) = facts::look(&peer.engine, &folder).await?.container {
+        if container.facts.is_live() {
+            return Ok(Garbage {
+                kept: Some("active".to_owned()),
+                ..item
+            });
+        }
+        peer.engine.remove(&container.facts.id).await?;
+    }
+    remove_folder(session, peer, &folder).await?;
+    session.forget(run_id);
+    Ok(item)
+}
+
+async fn remove_folder(session: &Session, peer: &Peer, folder: &RunFolder) -> Result<(), Failure> {
+    // What the job's user wrote may be out of the account's reach.
+    let first = std::fs::remove_dir_all(folder.outputs());
+    if first.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+        && let Some(spec) = folder.spec()?
+    {
+        settle::make_removable(&peer.engine, &session.context, folder, &spec.image)
+            .await
+            .map_err(|problem| Failure::new(ErrorCode::Io, problem))?;
+    }
+    let removed = std::fs::remove_dir_all(folder.path());
+    removed.map_err(|error| RecordError::io(folder.path())(error).into())
+}
+
+async fn agents(session: &Session, peer: &Peer, dry_run: bool) -> Result<Vec<Garbage>, Failure> {
+    let used: HashSet<String> = peer
+        .engine
+        .labelled(layout::LABEL_RUN)
+        .await?
+        .into_iter()
+        .filter(|container| !matches!(container.state, Some(ref state) if state.to_string() == "exited"))
+        .filter_map(|container| container.labels?.remove(layout::LABEL_AGENT))
+        .collect();
+    let mut items = Vec::new();
+    for sha256 in host::agents(session) {
+        if sha256 == session.context.agent_sha256 {
+            continue;
+        }
+        let folder = session.context.state.join(layout::agent_folder(&sha256));
+        let kept = used.contains(sha256.as_str()).then_some("used");
+        items.push(garbage("agent", &sha256, size(&folder), kept));
+        if kept.is_none() && !dry_run {
+            std::fs::remove_dir_all(&folder).map_err(RecordError::io(&folder))?;
+        }
+    }
+    Ok(items)
+}
+
+fn blobs(session: &Session, dry_run: bool) -> Result<Vec<Garbage>, Failure> {
+    let mut named = HashSet::new();
+    for run_id in runs::all(session) {
+        // An order that cannot be read may name anything, so nothing goes while there is one.
+        let spec = session.folder(&run_id).spec()?;
+        named.extend(
+            spec.into_iter()
+                .flat_map(|spec| spec.inputs)
+                .map(|input| input.sha256.to_string()),
+        );
+    }
+    let folder = session.context.state.join("blobs");
+    let mut items = files(&folder, "blob", dry_run, |name, _| !named.contains(name))?;
+    items.extend(files(&folder.join("incoming"), "incoming", dry_run, |_, age| {
+        age > STALE
+    })?);
+    Ok(items)
+}
+
+/// Regular files of a folder that `goes` names.
+fn files(
+    folder: &Path,
+    kind: &str,
+    dry_run: bool,
+    goes: impl Fn(&str, Duration) -> bool,
+) -> Result<Vec<Garbage>, RecordError> {
+    let mut items = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Ok(file) = entry.metadata() else { continue };
+        let age = file
+            .modified()
+            .ok()
+            .and_then(|modified| SystemTime::now().duration_since(modified).ok())
+            .unwrap_or_default();
+        if !file.is_file() || !goes(&name, age) {
+            continue;
+        }
+        items.push(garbage(kind, name, file.len(), None));
+        if !dry_run {
+            crate::record::remove_if_present(&entry.path())?;
+        }
+    }
+    Ok(items)
+}
+
+/// Bytes of everything below a folder, links not followed.
+fn size(folder: &Path) -> u64 {
+    let mut total = 0_u64;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if let Ok(found) = entry.metadata() {
+            let inner = if found.is_dir() {
+                size(&entry.path())
+            } else {
+                found.len()
+            };
+            total = total.saturating_add(inner);
+        }
+    }
+    total
+}

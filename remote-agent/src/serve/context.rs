@@ -1,0 +1,66 @@
+//! What a conversation takes from the process it runs in.
+
+use crate::record::file_sha256;
+use farrun_protocol::Sha256;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The outside world of one conversation.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The state folder.
+    pub state: PathBuf,
+    /// The agent program that containers get as PID 1.
+    pub agent: PathBuf,
+    /// Its hash.
+    pub agent_sha256: Sha256,
+    /// The account's home, for `~/…` and registry credentials.
+    pub home: PathBuf,
+    /// `DOCKER_HOST` of the environment.
+    pub docker_host: Option<String>,
+    /// `XDG_RUNTIME_DIR`, where a rootless engine has its socket.
+    pub runtime_folder: Option<String>,
+}
+
+impl Context {
+    /// Reads it from the process: the state folder lies three levels above the program, unless `FARRUN_STATE`
+    /// names another.
+    ///
+    /// # Errors
+    /// The program cannot be found or read.
+    pub fn from_environment() -> io::Result<Self> {
+        let agent = std::env::current_exe()?;
+        let text = |name| {
+            std::env::var(name)
+                .ok()
+                .filter(|value: &String| !value.is_empty())
+        };
+        let state = match text("FARRUN_STATE") {
+            Some(state) => PathBuf::from(state),
+            // <state>/agents/<sha256>/farrun-agent
+            None => agent
+                .ancestors()
+                .nth(3)
+                .map(Path::to_owned)
+                .ok_or(io::ErrorKind::NotFound)?,
+        };
+        Ok(Self {
+            state,
+            agent_sha256: own_sha256()?,
+            agent,
+            home: text("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from),
+            docker_host: text("DOCKER_HOST"),
+            runtime_folder: text("XDG_RUNTIME_DIR"),
+        })
+    }
+}
+
+/// Hash of the program that runs, read through the kernel, so that it is the one that runs.
+///
+/// # Errors
+/// The kernel's.
+pub fn own_sha256() -> io::Result<Sha256> {
+    file_sha256(Path::new("/proc/self/exe"))
+        .map(|(sha256, _)| sha256)
+        .map_err(io::Error::other)
+}

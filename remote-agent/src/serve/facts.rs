@@ -1,0 +1,235 @@
+//! Where a run stands, told from its folder and its container. An end that is noticed on the way is settled.
+
+use super::session::{Peer, Session};
+use super::settle;
+use crate::docker::{Engine, EngineError, FoundContainer};
+use crate::record::{Lock, RecordError, RunFolder};
+use farrun_protocol::record::{Phase, RunFacts, StartIntent};
+use farrun_protocol::spec::Capture;
+use farrun_protocol::{Failure, layout};
+
+/// A run's container and what follows from it.
+#[derive(Debug, Clone)]
+pub(crate) struct Look {
+    pub(crate) container: Option<FoundContainer>,
+    pub(crate) intent: Option<StartIntent>,
+    pub(crate) stage: Stage,
+}
+
+/// Where a run stands before `settled.json` exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nothing was started.
+    Prepared,
+    /// A process of it lives.
+    Live,
+    /// It will never change again.
+    Ended,
+    /// The engine is in the middle of something.
+    Moving,
+}
+
+/// Looks at a run's container: the one whose start was ordered, else the one with the run's name and label.
+pub(crate) async fn look(engine: &Engine, folder: &RunFolder) -> Result<Look, Failure> {
+    let intent = folder.start_intent()?;
+    let container = match &intent {
+        Some(intent) => engine.container(&intent.container_id).await?,
+        None => named(engine, folder).await?,
+    };
+    let stage = stage(container.as_ref(), intent.is_some(), folder.stop_requested());
+    Ok(Look {
+        container,
+        intent,
+        stage,
+    })
+}
+
+/// The container with the run's name, if it also carries the run's label; a stranger's is left alone.
+pub(crate) async fn named(
+    engine: &Engine,
+    folder: &RunFolder,
+) -> Result<Option<FoundContainer>, EngineError> {
+    let found = engine.container(&layout::container_name(folder.run_id())).await?;
+    Ok(found.filter(|found| {
+        found.labels.get(layout::LABEL_RUN).map(String::as_str) == Some(folder.run_id().as_str())
+    }))
+}
+
+fn stage(container: Option<&FoundContainer>, start_ordered: bool, stop_requested: bool) -> Stage {
+    let Some(container) = container else {
+        return if start_ordered || stop_requested {
+            Stage::Ended
+        } else {
+            Stage::Prepared
+        };
+    };
+    if container.facts.is_live() {
+        return Stage::Live;
+    }
+    if container.facts.status == "removing" {
+        return Stage::Moving;
+    }
+    if !container.is_unstarted() {
+        return Stage::Ended;
+    }
+    if stop_requested || (start_ordered && container.start_failed()) {
+        Stage::Ended
+    } else {
+        Stage::Prepared
+    }
+}
+
+/// The facts of a run; `None` when the host has no order of that name. `lock` is the run's, when the caller holds
+/// it already. An engine that fails leaves the phase unclear.
+pub(crate) async fn facts(
+    peer: &Peer,
+    session: &Session,
+    folder: &RunFolder,
+    lock: Option<&Lock>,
+) -> Result<Option<RunFacts>, Failure> {
+    let Some(mut facts) = stored(folder)? else {
+        return Ok(None);
+    };
+    if facts.settled.is_some() {
+        return Ok(Some(facts));
+    }
+    let Ok(look) = look(&peer.engine, folder).await else {
+        return Ok(Some(facts));
+    };
+    facts.container = look.container.as_ref().map(|found| found.facts.clone());
+    facts.phase = match look.stage {
+        Stage::Prepared => Phase::Prepared,
+        Stage::Live => Phase::Running,
+        Stage::Moving | Stage::Ended => Phase::Unclear,
+    };
+    match look.stage {
+        Stage::Live => super::launch::deliver_secrets_again(&peer.engine, folder, &look).await,
+        Stage::Ended => {
+            let own = if lock.is_none() { folder.try_lock()? } else { None };
+            if let Some(lock) = lock.or(own.as_ref()) {
+                facts.settled = settle::settle(peer, session, folder, lock).await?.map(Box::new);
+            }
+        }
+        Stage::Prepared | Stage::Moving => {}
+    }
+    if let Some(settled) = &facts.settled {
+        facts.phase = Phase::Settled;
+        facts.container.clone_from(&settled.container);
+        facts.log_length = settled.log.length;
+    }
+    Ok(Some(facts))
+}
+
+/// What the folder alone tells.
+pub(crate) fn stored(folder: &RunFolder) -> Result<Option<RunFacts>, RecordError> {
+    let (Some(spec), Some(spec_sha256)) = (folder.spec()?, folder.spec_sha256()?) else {
+        return Ok(None);
+    };
+    let settled = folder.settled()?;
+    Ok(Some(RunFacts {
+        run_id: spec.run_id,
+        controller_id: spec.controller_id,
+        adopted_by: folder.adopted()?,
+        prompt_id: spec.prompt_id,
+        spec_sha256,
+        phase: if settled.is_some() {
+            Phase::Settled
+        } else {
+            Phase::Unclear
+        },
+        container: settled.as_ref().and_then(|settled| settled.container.clone()),
+        image_digest: folder.image_digest()?,
+        log_length: settled
+            .as_ref()
+            .map_or_else(|| folder.log_length(), |settled| settled.log.length),
+        settled: settled.map(Box::new),
+    }))
+}
+
+/// Settles a run whose container has ended, unless somebody is at it. Where the engine captures the output, what
+/// it has is fetched on the way.
+pub(crate) async fn settle_if_ended(session: &Session, folder: &RunFolder) -> Result<(), Failure> {
+    let peer = session.peer()?;
+    let Some(lock) = folder.try_lock()? else {
+        return Ok(());
+    };
+    if folder.settled()?.is_some() {
+        return Ok(());
+    }
+    let look = look(&peer.engine, folder).await?;
+    match look.stage {
+        Stage::Ended => {
+            settle::settle(peer, session, folder, &lock).await?;
+        }
+        Stage::Live => {
+            if let (Some(container), Some(Capture::Docker)) =
+                (&look.container, folder.spec()?.map(|spec| spec.capture))
+            {
+                settle::fetch_output(&peer.engine, folder, &container.facts.id).await?;
+            }
+        }
+        Stage::Prepared | Stage::Moving => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use farrun_protocol::record::ContainerFacts;
+
+    fn container(status: &str, started: bool, error: Option<&str>) -> FoundContainer {
+        FoundContainer {
+            facts: ContainerFacts {
+                status: status.into(),
+                started_at: started.then(chrono::Utc::now),
+                error: error.map(str::to_owned),
+                ..ContainerFacts::default()
+            },
+            labels: std::collections::HashMap::new(),
+        }
+    }
+
+    #[test]
+    fn stages_follow_from_the_container_and_the_two_intents() {
+        let cases = [
+            (None, false, false, Stage::Prepared),
+            (None, true, false, Stage::Ended),
+            (None, false, true, Stage::Ended),
+            (
+                Some(container("created", false, None)),
+                false,
+                false,
+                Stage::Prepared,
+            ),
+            (
+                Some(container("created", false, None)),
+                true,
+                false,
+                Stage::Prepared,
+            ),
+            (
+                Some(container("created", false, Some("no gpu"))),
+                true,
+                false,
+                Stage::Ended,
+            ),
+            (Some(container("created", false, None)), true, true, Stage::Ended),
+            (Some(container("running", true, None)), true, true, Stage::Live),
+            (Some(container("exited", true, None)), true, false, Stage::Ended),
+            (
+                Some(container("removing", true, None)),
+                true,
+                false,
+                Stage::Moving,
+            ),
+        ];
+        for (container, ordered, stopped, expected) in cases {
+            assert_eq!(
+                stage(container.as_ref(), ordered, stopped),
+                expected,
+                "{container:?} {ordered} {stopped}"
+            );
+        }
+    }
+}

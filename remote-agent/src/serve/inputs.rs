@@ -1,0 +1,206 @@
+//! Inputs by content: which are here, taking in an upload, and handing them to a run.
+
+use super::call::blocking;
+use super::session::Session;
+use crate::record::{
+    RecordError, RunFolder, copy_or_clone, hash_reader, make_private_folder, open_beneath, remove_if_present,
+    sync_folder,
+};
+use farrun_protocol::manifest::is_safe_path;
+use farrun_protocol::message::InputState;
+use farrun_protocol::spec::Input;
+use farrun_protocol::{ControllerId, ErrorCode, Failure, Reply, Sha256, layout};
+use std::fs::File;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+pub(crate) async fn check(session: &Session, inputs: Vec<Input>) -> Result<Reply, Failure> {
+    let controller_id = session.peer()?.controller_id.clone();
+    let state = session.context.state.clone();
+    blocking(move || {
+        let states: Result<_, Failure> = inputs
+            .iter()
+            .map(|input| state_of(&state, input, &controller_id))
+            .collect();
+        Ok(Reply::Inputs { states: states? })
+    })
+    .await
+}
+
+fn state_of(state: &Path, input: &Input, controller_id: &ControllerId) -> Result<InputState, Failure> {
+    if is_here(state, input) {
+        return Ok(InputState::Present);
+    }
+    let path = state.join(layout::incoming(&input.sha256, controller_id));
+    let mut have = std::fs::metadata(&path).map_or(0, |partial| partial.len());
+    if have > input.size {
+        remove_if_present(&path)?;
+        have = 0;
+    }
+    Ok(InputState::Missing {
+        path: path.to_string_lossy().into_owned(),
+        have,
+    })
+}
+
+fn has_blob(state: &Path, input: &Input) -> bool {
+    let blob = state.join(layout::blob(&input.sha256));
+    std::fs::symlink_metadata(blob).is_ok_and(|blob| blob.is_file() && blob.len() == input.size)
+}
+
+/// Whether a run with this input could be launched now.
+pub(crate) fn is_here(state: &Path, input: &Input) -> bool {
+    has_blob(state, input) || parent_output(state, input).is_some()
+}
+
+/// The output of an earlier run that this input names, when its content is still the same.
+fn parent_output(state: &Path, input: &Input) -> Option<File> {
+    let parent = input
+        .parent
+        .as_ref()
+        .filter(|parent| is_safe_path(&parent.path))?;
+    let root = RunFolder::new(state, &parent.run_id).outputs();
+    let file = open_beneath(&root, &parent.path).ok()?;
+    if file.metadata().ok()?.len() != input.size {
+        return None;
+    }
+    let (sha256, _) = hash_reader(&file, input.size).ok()?;
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).ok()?;
+    (sha256 == input.sha256).then_some(file)
+}
+
+pub(crate) async fn commit(session: &Session, sha256: Sha256, size: u64) -> Result<Reply, Failure> {
+    let controller_id = session.peer()?.controller_id.clone();
+    let state = session.context.state.clone();
+    blocking(move || {
+        let incoming = state.join(layout::incoming(&sha256, &controller_id));
+        accept(&state, &incoming, &sha256, size)?;
+        Ok(Reply::Done)
+    })
+    .await
+}
+
+/// Verifies a file and gives it its name among the blobs.
+fn accept(state: &Path, incoming: &Path, sha256: &Sha256, size: u64) -> Result<(), Failure> {
+    let blob = state.join(layout::blob(sha256));
+    let file = match File::open(incoming) {
+        Ok(file) => file,
+        // The reply to an earlier commit may have been lost.
+        Err(_) if std::fs::metadata(&blob).is_ok_and(|blob| blob.len() == size) => return Ok(()),
+        Err(_) => return Err(Failure::new(ErrorCode::InputMissing, sha256)),
+    };
+    let (found, length) = hash_reader(&file, size.saturating_add(1)).map_err(RecordError::io(incoming))?;
+    if found != *sha256 || length != size {
+        remove_if_present(incoming)?;
+        return Err(Failure::new(ErrorCode::HashMismatch, sha256));
+    }
+    file.set_permissions(std::fs::Permissions::from_mode(0o444))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| std::fs::rename(incoming, &blob))
+        .map_err(RecordError::io(&blob))?;
+    sync_folder(&state.join("blobs"))?;
+    Ok(())
+}
+
+/// Puts a run's inputs where its container mounts them. Does nothing for those that are there.
+pub(crate) fn lay_out(state: &Path, folder: &RunFolder, inputs: &[Input]) -> Result<(), Failure> {
+    for input in inputs {
+        let target = folder.inputs().join(&input.path);
+        if std::fs::symlink_metadata(&target).is_ok_and(|file| file.is_file() && file.len() == input.size) {
+            continue;
+        }
+        let blob = blob_of(state, input)?;
+        make_parents(&folder.inputs(), &target)?;
+        let temporary = folder
+            .path()
+            .join(format!(".input.{}", uuid::Uuid::new_v4().simple()));
+        let mut source = File::open(&blob).map_err(RecordError::io(&blob))?;
+        copy_or_clone(&mut source, &temporary, 0o444)?;
+        std::fs::rename(&temporary, &target).map_err(RecordError::io(&target))?;
+    }
+    sync_folder(&folder.inputs())?;
+    Ok(())
+}
+
+/// The blob of an input, made from its parent's output when only that is here.
+fn blob_of(state: &Path, input: &Input) -> Result<PathBuf, Failure> {
+    let blob = state.join(layout::blob(&input.sha256));
+    if has_blob(state, input) {
+        return Ok(blob);
+    }
+    let mut file =
+        parent_output(state, input).ok_or_else(|| Failure::new(ErrorCode::InputMissing, &input.path))?;
+    let incoming = state.join("blobs/incoming");
+    make_private_folder(&incoming)?;
+    let temporary = incoming.join(format!("{}.{}", input.sha256, uuid::Uuid::new_v4().simple()));
+    copy_or_clone(&mut file, &temporary, 0o444)?;
+    // The earlier job is over, but another one may have its folder mounted: what was copied is what counts.
+    accept(state, &temporary, &input.sha256, input.size)?;
+    Ok(blob)
+}
+
+fn make_parents(root: &Path, target: &Path) -> Result<(), RecordError> {
+    let Some(parent) = target.parent().filter(|parent| *parent != root) else {
+        return Ok(());
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(parent)
+        .map_err(RecordError::io(parent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(content: &[u8]) -> Input {
+        Input {
+            path: "a/b".into(),
+            sha256: Sha256::of(content),
+            size: content.len() as u64,
+            parent: None,
+        }
+    }
+
+    #[test]
+    fn an_upload_is_verified_before_it_has_a_name() {
+        let state = tempfile::tempdir().unwrap();
+        make_private_folder(&state.path().join("blobs/incoming")).unwrap();
+        let incoming = state.path().join("blobs/incoming/x");
+        let wanted = input(b"right");
+        std::fs::write(&incoming, b"wrong").unwrap();
+        let error = accept(state.path(), &incoming, &wanted.sha256, 5).unwrap_err();
+        assert_eq!(error.code, ErrorCode::HashMismatch);
+        assert!(!incoming.exists());
+        std::fs::write(&incoming, b"right").unwrap();
+        accept(state.path(), &incoming, &wanted.sha256, 5).unwrap();
+        accept(state.path(), &incoming, &wanted.sha256, 5).unwrap();
+        assert!(is_here(state.path(), &wanted));
+    }
+
+    #[test]
+    fn an_earlier_output_is_an_input_only_while_it_is_the_same() {
+        let state = tempfile::tempdir().unwrap();
+        make_private_folder(&state.path().join("blobs/incoming")).unwrap();
+        let parent = RunFolder::new(state.path(), &"rs_parent00".parse().unwrap());
+        let child = RunFolder::new(state.path(), &"rs_child000".parse().unwrap());
+        for folder in [&parent, &child] {
+            folder.make().unwrap();
+            folder.make_skeleton().unwrap();
+        }
+        let output = parent.outputs().join("video");
+        std::fs::write(&output, b"frames").unwrap();
+        let mut wanted = input(b"frames");
+        wanted.parent = Some(farrun_protocol::spec::ParentOutput {
+            run_id: parent.run_id().clone(),
+            path: "video".into(),
+        });
+        assert!(is_here(state.path(), &wanted));
+        lay_out(state.path(), &child, std::slice::from_ref(&wanted)).unwrap();
+        std::fs::write(&output, b"FRAMES").unwrap();
+        assert_eq!(std::fs::read(child.inputs().join("a/b")).unwrap(), b"frames");
+        std::fs::remove_file(state.path().join(layout::blob(&wanted.sha256))).unwrap();
+        assert!(!is_here(state.path(), &wanted));
+    }
+}

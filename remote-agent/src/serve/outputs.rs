@@ -1,0 +1,40 @@
+//! The list of what an ended run left, with hashes.
+
+use super::call::{Call, blocking};
+use super::runs;
+use super::session::Session;
+use crate::outputs::build;
+use crate::record::file_sha256;
+use farrun_protocol::message::ManifestReply;
+use farrun_protocol::record::Phase;
+use farrun_protocol::{ErrorCode, Failure, Progress, Reply, RunId};
+use std::sync::Arc;
+
+pub(crate) async fn outputs(session: &Session, run_id: RunId, call: &Arc<Call>) -> Result<Reply, Failure> {
+    session.peer()?;
+    let folder = session.folder(&run_id);
+    let facts = runs::known(session, &folder).await?;
+    if facts.phase != Phase::Settled {
+        return Err(Failure::new(ErrorCode::RunActive, run_id));
+    }
+    let call = Arc::clone(call);
+    blocking(move || {
+        let path = folder.manifest();
+        let manifest = build(&folder.outputs(), &run_id, &path, |hashing| {
+            call.frequent_progress(&Progress::Hashing {
+                bytes_done: hashing.bytes_done,
+                bytes: hashing.bytes,
+            });
+        })?;
+        let (sha256, size) = file_sha256(&path)?;
+        Ok(Reply::Manifest(ManifestReply {
+            path: path.to_string_lossy().into_owned(),
+            size,
+            sha256,
+            outputs: folder.outputs().to_string_lossy().into_owned(),
+            files: manifest.files.len() as u64,
+            bytes: manifest.files.iter().map(|file| file.size).sum(),
+        }))
+    })
+    .await
+}

@@ -1,0 +1,208 @@
+//! Settling: gathering the evidence of a run that has ended, opening its outputs, and writing `settled.json` once.
+
+mod open_outputs;
+mod output;
+
+pub(crate) use open_outputs::{make_removable, open_to_account};
+pub(crate) use output::fetch_output;
+
+use super::call::blocking;
+use super::facts::{self, Look, Stage};
+use super::session::{Peer, Session};
+use crate::docker::Engine;
+use crate::record::{Lock, RecordError, RunFolder, boot_id, file_sha256};
+use chrono::{DateTime, TimeDelta, Utc};
+use farrun_protocol::log::LogEnd;
+use farrun_protocol::record::{ContainerFacts, ExitRecord, FORMAT, Settled};
+use farrun_protocol::spec::{Capture, RunSpec};
+use farrun_protocol::verdict::{Evidence, Reason, RunResult, Verdict, judge};
+use farrun_protocol::{Failure, Generation, Sha256};
+
+/// Longest quote of an engine or kernel in a verdict, in characters.
+const DETAIL: usize = 2000;
+
+/// Settles a run whose container no longer lives; `None` when there is nothing to settle yet. `_lock` is the run's.
+pub(crate) async fn settle(
+    peer: &Peer,
+    session: &Session,
+    folder: &RunFolder,
+    _lock: &Lock,
+) -> Result<Option<Settled>, Failure> {
+    if let Some(settled) = folder.settled()? {
+        return Ok(Some(settled));
+    }
+    let Some(spec) = folder.spec()? else {
+        return Ok(None);
+    };
+    // Looked at again under the lock: whoever held it before may have started the container.
+    let look = facts::look(&peer.engine, folder).await?;
+    if look.stage != Stage::Ended {
+        return Ok(None);
+    }
+    // A folder whose launch was interrupted very early has no record yet.
+    folder.make_skeleton()?;
+    let container = look.container.as_ref().map(|found| found.facts.clone());
+    if let (Some(container), Capture::Docker) = (&container, spec.capture) {
+        fetch_output(&peer.engine, folder, &container.id).await?;
+    }
+    let exit = folder.exit()?;
+    let evidence = evidence(&peer.engine, folder, &look, exit.clone());
+    let mut verdict = judge(&evidence);
+    let image = container
+        .as_ref()
+        .and_then(|container| container.image_id.clone());
+    let outputs_error = open_to_account(
+        &peer.engine,
+        &session.context,
+        folder,
+        image.as_deref().unwrap_or(&spec.image),
+    )
+    .await;
+    demand_outputs(&mut verdict, folder, &spec);
+    let settled = Settled {
+        outputs_error,
+        ..record(folder, verdict, exit, container).await?
+    };
+    folder.write_settled(&settled)?;
+    Ok(Some(settled))
+}
+
+/// Settles a run that an engine refused to make or start. The caller holds the lock.
+pub(crate) async fn settle_refused(
+    folder: &RunFolder,
+    reason: Reason,
+    detail: &str,
+    container: Option<ContainerFacts>,
+) -> Result<(), Failure> {
+    folder.make_skeleton()?;
+    let verdict = Verdict {
+        result: RunResult::Failed,
+        reason,
+        exit_code: None,
+        signal: None,
+        detail: Some(detail.chars().take(DETAIL).collect()),
+    };
+    let settled = record(folder, verdict, None, container).await?;
+    Ok(folder.write_settled(&settled)?)
+}
+
+fn evidence(engine: &Engine, folder: &RunFolder, look: &Look, exit: Option<ExitRecord>) -> Evidence {
+    let container = look.container.as_ref().map(|found| found.facts.clone());
+    Evidence {
+        exit,
+        claimed: folder.claimed(),
+        engine_restarted: container
+            .as_ref()
+            .is_some_and(|container| ended_with_engine(container, engine.started_at())),
+        container,
+        stop_requested: folder.stop_requested(),
+        boot_id_then: look.intent.as_ref().and_then(|intent| intent.boot_id.clone()),
+        boot_id_now: Some(boot_id()),
+    }
+}
+
+/// Whether the engine that runs now was started around or after the container's end. An engine that comes back
+/// writes the end of what it lost a moment after its own start.
+fn ended_with_engine(container: &ContainerFacts, engine_started: Option<DateTime<Utc>>) -> bool {
+    let (Some(engine), Some(started), Some(finished)) =
+        (engine_started, container.started_at, container.finished_at)
+    else {
+        return false;
+    };
+    started < engine && finished < engine + TimeDelta::seconds(20)
+}
+
+/// A success without an output that the order demands is none.
+fn demand_outputs(verdict: &mut Verdict, folder: &RunFolder, spec: &RunSpec) {
+    if verdict.result != RunResult::Succeeded {
+        return;
+    }
+    let exists = |path: &&String| {
+        farrun_protocol::manifest::is_safe_path(path)
+            && std::fs::symlink_metadata(folder.outputs().join(path)).is_ok()
+    };
+    let missing: Vec<&str> = spec
+        .required_outputs
+        .iter()
+        .filter(|path| !exists(path))
+        .map(String::as_str)
+        .collect();
+    if !missing.is_empty() {
+        verdict.result = RunResult::Failed;
+        verdict.reason = Reason::OutputMissing;
+        verdict.detail = Some(missing.join("\n").chars().take(DETAIL).collect());
+    }
+}
+
+async fn record(
+    folder: &RunFolder,
+    verdict: Verdict,
+    exit: Option<ExitRecord>,
+    container: Option<ContainerFacts>,
+) -> Result<Settled, Failure> {
+    let times = |of_exit: Option<DateTime<Utc>>, of_engine: fn(&ContainerFacts) -> Option<DateTime<Utc>>| {
+        of_exit.or_else(|| container.as_ref().and_then(of_engine))
+    };
+    let started_at = times(exit.as_ref().and_then(|exit| exit.started_at), |container| {
+        container.started_at
+    });
+    let ended_at = times(exit.as_ref().map(|exit| exit.ended_at), |container| {
+        container.finished_at
+    });
+    Ok(Settled {
+        format: FORMAT,
+        run_id: folder.run_id().clone(),
+        verdict,
+        log: log_end(folder, exit.as_ref()).await?,
+        generation: folder.generation()?.unwrap_or_else(Generation::random),
+        started_at,
+        ended_at: Some(ended_at.unwrap_or_else(Utc::now)),
+        exit,
+        container,
+        outputs_error: None,
+    })
+}
+
+/// PID 1's word for length and hash if the file still has that length, else a hash of what lies there.
+async fn log_end(folder: &RunFolder, exit: Option<&ExitRecord>) -> Result<LogEnd, RecordError> {
+    let length = folder.log_length();
+    if let Some(exit) = exit.filter(|exit| exit.log.length == length) {
+        return Ok(exit.log.clone());
+    }
+    if length == 0 {
+        return Ok(LogEnd {
+            length,
+            sha256: Sha256::of(b""),
+        });
+    }
+    let path = folder.log();
+    let hashed = blocking({
+        let path = path.clone();
+        move || Ok(file_sha256(&path)?)
+    });
+    let (sha256, length) = hashed.await.map_err(|failure| RecordError::Damaged {
+        path,
+        detail: failure.to_string(),
+    })?;
+    Ok(LogEnd { length, sha256 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_takes_down_only_what_it_found_running() {
+        let at = |text: &str| Some(text.parse().unwrap());
+        let container = ContainerFacts {
+            started_at: at("2026-01-01T10:00:00Z"),
+            finished_at: at("2026-01-01T11:00:00Z"),
+            ..ContainerFacts::default()
+        };
+        assert!(ended_with_engine(&container, at("2026-01-01T11:00:02Z")));
+        assert!(ended_with_engine(&container, at("2026-01-01T10:59:58Z")));
+        assert!(!ended_with_engine(&container, at("2026-01-01T10:30:00Z")));
+        assert!(!ended_with_engine(&container, at("2026-01-01T09:00:00Z")));
+        assert!(!ended_with_engine(&container, None));
+    }
+}

@@ -1,0 +1,403 @@
+//! `serve` as a process of an ordinary account, against a real engine. Scenarios share one engine, which takes
+//! seconds to start, so they are one test.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on must stop"
+)]
+
+mod engine;
+#[path = "../serve_support/mod.rs"]
+mod support;
+
+use engine::TestEngine;
+use farrun_protocol::manifest::Manifest;
+use farrun_protocol::message::{Collect, FetchLog};
+use farrun_protocol::record::{Phase, RunFacts, Settled};
+use farrun_protocol::spec::{Capture, Gpus, Mount, RunSpec};
+use farrun_protocol::verdict::{Reason, RunResult};
+use farrun_protocol::{ErrorCode, Reply, Request, RunId, Sha256, preamble};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Instant;
+use support::{CONTROLLER, PATIENCE, Peer, code, from, order};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Child;
+
+struct World {
+    engine: TestEngine,
+    agent: PathBuf,
+}
+
+/// A conversation with an agent process, which ends with it.
+struct Talk {
+    peer: Peer,
+    process: Child,
+}
+
+impl World {
+    async fn talk_as(&self, controller: &str) -> Talk {
+        let nonce = "ab".repeat(32);
+        let mut process = TestEngine::as_account(&self.agent)
+            .args(["serve", &nonce])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut stdout = process.stdout.take().unwrap();
+        let mut seen = vec![0; preamble::line(&nonce).len()];
+        stdout.read_exact(&mut seen).await.unwrap();
+        assert_eq!(preamble::find(&seen, &nonce), Some(seen.len()));
+        let mut peer = Peer::new(stdout, process.stdin.take().unwrap(), &[]);
+        peer.hello_as(controller, &self.engine.host()).await;
+        Talk { peer, process }
+    }
+
+    async fn talk(&self) -> Talk {
+        self.talk_as(CONTROLLER).await
+    }
+}
+
+async fn settled(peer: &mut Peer, run_id: &RunId) -> (RunFacts, Settled) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let facts = peer.facts(run_id).await;
+        if let Some(settled) = facts.settled.clone() {
+            assert_eq!(facts.phase, Phase::Settled);
+            return (facts, *settled);
+        }
+        assert!(Instant::now() < deadline, "{facts:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+    }
+}
+
+async fn wait_for_text(peer: &mut Peer, run_id: &RunId, text: &str) {
+    let mut log = Vec::new();
+    while !String::from_utf8_lossy(&log).contains(text) {
+        let chunk = peer.fetch(from(run_id, log.len() as u64, 20_000)).await.unwrap();
+        assert!(chunk.end.is_none(), "{:?}", String::from_utf8_lossy(&log));
+        log.extend_from_slice(&chunk.bytes);
+    }
+}
+
+async fn end_of(world: &World, spec: &RunSpec) -> Settled {
+    let mut talk = world.talk().await;
+    talk.peer.launch(spec).await.unwrap();
+    settled(&mut talk.peer, &spec.run_id).await.1
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runs_on_a_real_engine() {
+    let built = PathBuf::from(env!("CARGO_BIN_EXE_farrun-agent"));
+    let engine = TestEngine::start();
+    engine.import_image(&built);
+    let agent = engine.install(&built);
+    let world = World { engine, agent };
+    a_run_is_launched_followed_and_settled_once(&world).await;
+    a_kill_from_outside_is_named(&world).await;
+    files_of_another_user_are_opened_and_removed(&world).await;
+    a_stop_is_a_cancellation(&world).await;
+    what_cannot_start_is_named(&world).await;
+    secrets_reach_the_job_only(&world).await;
+    the_engine_may_capture(&world).await;
+    a_run_belongs_to_its_controller(&world).await;
+    a_killed_conversation_costs_nothing(&world).await;
+    the_host_is_described(&world).await;
+}
+
+async fn a_run_is_launched_followed_and_settled_once(world: &World) {
+    let mut talk = world.talk().await;
+    let peer = &mut talk.peer;
+    let spec =
+        order("printf 'one\\n\\377\\0two'; echo made > /farrun/outputs/result; sleep 0.3; echo three >&2");
+    let facts = peer.launch(&spec).await.unwrap();
+    assert_eq!(facts.phase, Phase::Running);
+    let labels = world
+        .engine
+        .docker(&[
+            "inspect",
+            "-f",
+            "{{json .Config.Labels}}",
+            &format!("farrun-{}", spec.run_id),
+        ])
+        .unwrap();
+    for text in [
+        "\"operation\":\"inference\"",
+        "\"farrun.gpus\":\"none\"",
+        "start_time",
+        spec.run_id.as_str(),
+    ] {
+        assert!(labels.contains(text), "{text} in {labels}");
+    }
+    let log = peer.whole_log(&spec.run_id).await;
+    assert_eq!(log, b"one\n\xff\0twothree\n");
+    let (facts, settled) = settled(peer, &spec.run_id).await;
+    assert_eq!(
+        (settled.verdict.result, settled.verdict.reason),
+        (RunResult::Succeeded, Reason::Ok)
+    );
+    assert_eq!(settled.exit.as_ref().unwrap().log.length, log.len() as u64);
+    assert_eq!(settled.outputs_error, None);
+
+    let again = peer.launch(&spec).await.unwrap();
+    assert_eq!(again, facts);
+    let mut other = spec.clone();
+    other.name = "other".into();
+    assert_eq!(code(peer.launch(&other).await), ErrorCode::SpecConflict);
+
+    let Reply::Manifest(reply) = peer
+        .ask(Request::Outputs {
+            run_id: spec.run_id.clone(),
+        })
+        .await
+        .unwrap()
+    else {
+        panic!("a manifest");
+    };
+    let bytes = std::fs::read(&reply.path).unwrap();
+    assert_eq!(Sha256::of(&bytes), reply.sha256);
+    let manifest: Manifest = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(manifest.files.len(), 1);
+    assert_eq!(manifest.files[0].sha256, Sha256::of(b"made\n"));
+
+    let mut wanted = order("true");
+    wanted.required_outputs = vec!["result".into()];
+    let settled = end_of(world, &wanted).await;
+    assert_eq!(settled.verdict.reason, Reason::OutputMissing);
+    assert_eq!(settled.verdict.detail.as_deref(), Some("result"));
+}
+
+async fn a_kill_from_outside_is_named(world: &World) {
+    let mut talk = world.talk().await;
+    let spec = order("echo up; sleep 1000");
+    talk.peer.launch(&spec).await.unwrap();
+    wait_for_text(&mut talk.peer, &spec.run_id, "up").await;
+    world
+        .engine
+        .docker(&["kill", &format!("farrun-{}", spec.run_id)])
+        .unwrap();
+    assert_eq!(talk.peer.whole_log(&spec.run_id).await, b"up\n");
+    let (_, settled) = settled(&mut talk.peer, &spec.run_id).await;
+    assert_eq!(settled.verdict.reason, Reason::KilledByOther);
+    assert_eq!(settled.exit, None);
+
+    let spec = order("echo up; sleep 1000");
+    talk.peer.launch(&spec).await.unwrap();
+    wait_for_text(&mut talk.peer, &spec.run_id, "up").await;
+    world
+        .engine
+        .docker(&["rm", "-f", &format!("farrun-{}", spec.run_id)])
+        .unwrap();
+    let (_, gone) = self::settled(&mut talk.peer, &spec.run_id).await;
+    // The kernel may give PID 1 the time to say more than the engine does.
+    assert_eq!(gone.verdict.reason, Reason::ContainerRemoved);
+}
+
+async fn files_of_another_user_are_opened_and_removed(world: &World) {
+    let mut talk = world.talk().await;
+    let spec =
+        order("umask 077; cd /farrun/outputs; mkdir deep; echo secret > deep/file; chmod 600 deep/file");
+    talk.peer.launch(&spec).await.unwrap();
+    let (_, settled) = settled(&mut talk.peer, &spec.run_id).await;
+    assert_eq!(settled.verdict.reason, Reason::Ok, "{settled:?}");
+    assert_eq!(settled.outputs_error, None);
+    let Reply::Manifest(reply) = talk
+        .peer
+        .ask(Request::Outputs {
+            run_id: spec.run_id.clone(),
+        })
+        .await
+        .unwrap()
+    else {
+        panic!("a manifest");
+    };
+    assert_eq!((reply.files, reply.bytes), (1, 7));
+    let collect = |dry_run| {
+        Request::Collect(Collect {
+            dry_run,
+            run_ids: vec![spec.run_id.clone()],
+            agents: true,
+            blobs: true,
+        })
+    };
+    let folder = PathBuf::from(&reply.outputs).parent().unwrap().to_owned();
+    for dry_run in [true, false] {
+        assert!(folder.exists());
+        let Reply::Garbage { items } = talk.peer.ask(collect(dry_run)).await.unwrap() else {
+            panic!("garbage");
+        };
+        assert!(
+            items.iter().any(|item| item.kind == "run" && item.kept.is_none()),
+            "{items:?}"
+        );
+    }
+    assert!(!folder.exists());
+    assert!(
+        world
+            .engine
+            .docker(&["inspect", &format!("farrun-{}", spec.run_id)])
+            .is_err()
+    );
+    assert_eq!(
+        world
+            .engine
+            .docker(&["ps", "-aq", "--filter", "label=farrun.opens"])
+            .unwrap(),
+        ""
+    );
+}
+
+async fn a_stop_is_a_cancellation(world: &World) {
+    let mut talk = world.talk().await;
+    for (script, kill) in [
+        (
+            "trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.05; done",
+            false,
+        ),
+        ("trap '' TERM; echo up; while :; do sleep 0.05; done", false),
+        ("echo up; sleep 1000", true),
+    ] {
+        let spec = order(script);
+        talk.peer.launch(&spec).await.unwrap();
+        wait_for_text(&mut talk.peer, &spec.run_id, "up").await;
+        let stop = Request::StopRun {
+            run_id: spec.run_id.clone(),
+            grace: 1,
+            kill,
+        };
+        let facts = talk.peer.run(stop).await.unwrap();
+        let verdict = facts.settled.expect("an end").verdict;
+        assert_eq!(
+            (verdict.result, verdict.reason),
+            (RunResult::Cancelled, Reason::Stopped),
+            "{script}"
+        );
+    }
+}
+
+async fn what_cannot_start_is_named(world: &World) {
+    let mut spec = order("");
+    spec.command = vec!["/bin/nosuch".into()];
+    assert_eq!(end_of(world, &spec).await.verdict.reason, Reason::CommandNotFound);
+    let mut spec = order("true");
+    spec.image = "farrun-nosuch:1".into();
+    assert_eq!(end_of(world, &spec).await.verdict.reason, Reason::ImageMissing);
+    let mut spec = order("true");
+    spec.gpus = Gpus::All;
+    let settled = end_of(world, &spec).await;
+    assert_eq!(settled.verdict.reason, Reason::GpuUnavailable);
+    assert!(
+        settled
+            .verdict
+            .detail
+            .unwrap()
+            .contains("could not select device driver")
+    );
+    let mut spec = order("true");
+    spec.mounts.push(Mount {
+        source: "/nonexistent/models".into(),
+        target: "/models".into(),
+        read_only: true,
+        create: false,
+    });
+    let mut talk = world.talk().await;
+    assert_eq!(code(talk.peer.launch(&spec).await), ErrorCode::MountMissing);
+    let mut spec = order("");
+    spec.command.clear();
+    talk.peer.launch(&spec).await.unwrap();
+    assert_eq!(talk.peer.whole_log(&spec.run_id).await, b"default\n");
+}
+
+async fn secrets_reach_the_job_only(world: &World) {
+    let mut talk = world.talk().await;
+    let mut spec = order("echo \"got $TOKEN\"");
+    spec.secret_names = vec!["TOKEN".into()];
+    assert_eq!(code(talk.peer.launch(&spec).await), ErrorCode::BadRequest);
+    talk.peer
+        .launch_with(&spec, &[("TOKEN", "hunter2")])
+        .await
+        .unwrap();
+    assert_eq!(talk.peer.whole_log(&spec.run_id).await, b"got hunter2\n");
+    let inspect = world
+        .engine
+        .docker(&["inspect", &format!("farrun-{}", spec.run_id)])
+        .unwrap();
+    assert!(!inspect.contains("hunter2"));
+    let state = world.agent.ancestors().nth(3).unwrap();
+    assert!(
+        !state
+            .join("runs")
+            .join(spec.run_id.as_str())
+            .join("secrets.json")
+            .exists()
+    );
+}
+
+async fn the_engine_may_capture(world: &World) {
+    let mut talk = world.talk().await;
+    let mut spec = order("echo one; sleep 0.2; printf '\\377two'; exit 3");
+    spec.capture = Capture::Docker;
+    talk.peer.launch(&spec).await.unwrap();
+    assert_eq!(talk.peer.whole_log(&spec.run_id).await, b"one\n\xfftwo");
+    let (_, settled) = settled(&mut talk.peer, &spec.run_id).await;
+    assert_eq!(
+        (settled.verdict.reason, settled.verdict.exit_code),
+        (Reason::ExitCode, Some(3))
+    );
+}
+
+async fn a_run_belongs_to_its_controller(world: &World) {
+    let (mut mine, mut theirs) = (world.talk().await, world.talk_as("co_theirs00").await);
+    let spec = order("echo up; sleep 1000");
+    mine.peer.launch(&spec).await.unwrap();
+    let stop = || Request::StopRun {
+        run_id: spec.run_id.clone(),
+        grace: 1,
+        kill: true,
+    };
+    wait_for_text(&mut theirs.peer, &spec.run_id, "up").await;
+    assert_eq!(code(theirs.peer.ask(stop()).await), ErrorCode::NotOwner);
+    assert_eq!(mine.peer.facts(&spec.run_id).await.phase, Phase::Running);
+    let adopted = theirs
+        .peer
+        .run(Request::Adopt {
+            run_id: spec.run_id.clone(),
+        })
+        .await
+        .unwrap();
+    assert_eq!(adopted.adopted_by.len(), 1);
+    assert!(theirs.peer.run(stop()).await.unwrap().settled.is_some());
+}
+
+async fn a_killed_conversation_costs_nothing(world: &World) {
+    let mut talk = world.talk().await;
+    let spec = order("for i in $(seq 1 20); do echo line $i; sleep 0.05; done");
+    talk.peer.launch(&spec).await.unwrap();
+    let first = talk.peer.fetch(from(&spec.run_id, 0, 20_000)).await.unwrap();
+    talk.process.kill().await.unwrap();
+    let mut talk = world.talk().await;
+    let resume = FetchLog {
+        generation: Some(first.generation.clone()),
+        tail_sha256: Some(Sha256::of(&first.bytes)),
+        ..from(&spec.run_id, first.bytes.len() as u64, 20_000)
+    };
+    let next = talk.peer.fetch(resume).await.unwrap();
+    let log = talk.peer.whole_log(&spec.run_id).await;
+    assert!(log.starts_with(&[&first.bytes[..], &next.bytes[..]].concat()));
+    assert_eq!(log.iter().filter(|byte| **byte == b'\n').count(), 20);
+}
+
+async fn the_host_is_described(world: &World) {
+    let mut talk = world.talk().await;
+    let Reply::Host(host) = talk.peer.ask(Request::Host).await.unwrap() else {
+        panic!("a host");
+    };
+    let engine = host.engine.unwrap();
+    assert_eq!(engine.address, world.engine.host());
+    assert!(!engine.version.is_empty() && !engine.gpus);
+    assert!(!host.containers.is_empty() && host.containers.iter().all(|container| container.known));
+    assert!(host.disk_free > 0 && host.memory_total > 0 && host.uptime > 0);
+}
