@@ -1,5 +1,12 @@
 //! The transfer engine against OpenSSH's own SFTP server, and against one that lies.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "the functions that tests share may fail like tests"
+)]
+
 mod content;
 mod download;
 mod full_disk;

@@ -4,6 +4,7 @@ use crate::content::{announce, assert_nothing_unverified, bytes, make};
 use crate::server::{connect, hooked};
 use farrun::ssh::transfer::{DownloadOptions, Progress, TransferError, Wanted};
 use farrun_protocol::Sha256;
+use farrun_protocol::manifest::BLOCK;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -100,12 +101,14 @@ async fn sizes_beyond_the_disk_are_refused_before_anything_moves() {
     wanted.blocks = Vec::new();
     let error = refused(&[wanted.clone()], home.path()).await;
     assert!(matches!(error, TransferError::BadAnnouncement { .. }), "{error}");
-    let one = |name: &str| Wanted {
-        path: name.into(),
-        size: 4 << 20,
-        ..wanted.clone()
-    };
-    let many: Vec<_> = (0..190_000).map(|index| one(&format!("f{index}"))).collect();
+    wanted.size = 150_000 * BLOCK;
+    wanted.blocks = vec![Sha256::of(b"x"); 150_000];
+    let many: Vec<_> = (0..20)
+        .map(|index| Wanted {
+            path: format!("f{index}"),
+            ..wanted.clone()
+        })
+        .collect();
     let error = refused(&many, home.path()).await;
     assert!(matches!(error, TransferError::NotEnoughSpace { .. }), "{error}");
 }
