@@ -1,1 +1,42 @@
-//! Harness of the end-to-end suites.
+//! Harness of the end-to-end suites: the real parts a farrun command meets, each thrown away with its guard.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`Sshd`] | an OpenSSH server on a loopback port with keys of its own |
+//! | [`Engine`] | a Docker engine in a network namespace of its own |
+//! | [`Registry`] | Debian's registry inside an engine's namespace |
+//! | [`FaultProxy`] | a TCP proxy that delays, limits, stalls, cuts and refuses |
+//! | [`Home`] | a home folder from which the real `farrun` program is run |
+//! | [`Lab`] | home, server and engine put together, with the host added |
+//!
+//! Every wait has a deadline and names what it waited for. Whatever a guard started, its drop ends, and nothing
+//! here touches a process or an engine that it did not start.
+#![allow(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a harness fails the test it serves"
+)]
+
+mod engine;
+mod home;
+mod image;
+mod lab;
+mod place;
+mod process;
+mod proxy;
+mod registry;
+mod sshd;
+mod wait;
+
+pub use engine::{Engine, EngineOptions};
+pub use home::{Background, Home};
+pub use image::{BUSYBOX, SCRATCH, USER};
+pub use lab::{Lab, TEST_ACCOUNT, test_account};
+pub use place::{binary, target_folder, temporary_folder};
+pub use process::{Outcome, run};
+pub use proxy::{Direction, FaultProxy};
+pub use registry::Registry;
+pub use sshd::{Sshd, SshdOptions};
+pub use wait::{wait_for, wait_until};

@@ -1,0 +1,374 @@
+//! A TCP proxy that misbehaves on request.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the server.
+    Up = 0,
+    /// From the server to the client.
+    Down = 1,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Faults {
+    delay: [Duration; 2],
+    /// Bytes per second.
+    rate: [Option<u64>; 2],
+    stalled: [bool; 2],
+    /// Bytes that may still pass before every connection is cut.
+    budget: [Option<u64>; 2],
+    refused: bool,
+    /// Counts the cuts; a connection ends when it sees the number change.
+    cuts: u64,
+}
+
+#[derive(Debug)]
+struct Shared {
+    faults: watch::Sender<Faults>,
+    passed: Mutex<[u64; 2]>,
+    accepted: Mutex<u64>,
+}
+
+/// A proxy in front of one address. It runs on a thread of its own until it is dropped.
+#[derive(Debug)]
+pub struct FaultProxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    end: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl FaultProxy {
+    /// Listens on a loopback port and passes connections on to `target`.
+    ///
+    /// # Panics
+    /// When the machine has no port or thread left.
+    pub fn start(target: SocketAddr) -> Self {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
+        listener.set_nonblocking(true).expect("non-blocking listener");
+        let address = listener.local_addr().expect("address of the proxy");
+        let shared = Arc::new(Shared {
+            faults: watch::Sender::new(Faults::default()),
+            passed: Mutex::default(),
+            accepted: Mutex::default(),
+        });
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let inner = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async move {
+                let listener = TcpListener::from_std(listener).expect("a listener");
+                tokio::select! {
+                    () = accept(listener, target, inner) => {}
+                    _ = ended => {}
+                }
+            });
+        });
+        Self {
+            address,
+            shared,
+            end: Some(end),
+            thread: Some(thread),
+        }
+    }
+
+    /// The port to connect to, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Where to connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Holds every byte of a direction back for `delay`; half a round trip each makes a round trip.
+    pub fn delay(&self, direction: Direction, delay: Duration) {
+        self.change(|faults| faults.delay[direction as usize] = delay);
+    }
+
+    /// Lets at most that many bytes per second pass on each connection.
+    pub fn rate(&self, direction: Direction, bytes_per_second: Option<u64>) {
+        self.change(|faults| faults.rate[direction as usize] = bytes_per_second);
+    }
+
+    /// Stops (or resumes) passing bytes while connections stay up: a black hole.
+    pub fn stall(&self, stalled: bool) {
+        self.change(|faults| faults.stalled = [stalled; 2]);
+    }
+
+    /// Stalls one direction only.
+    pub fn stall_one(&self, direction: Direction, stalled: bool) {
+        self.change(|faults| faults.stalled[direction as usize] = stalled);
+    }
+
+    /// Cuts every connection once `bytes` more have passed in a direction.
+    pub fn cut_after(&self, direction: Direction, bytes: u64) {
+        self.change(|faults| faults.budget[direction as usize] = Some(bytes));
+    }
+
+    /// Cuts every connection now, with a reset.
+    pub fn cut(&self) {
+        self.change(|faults| faults.cuts += 1);
+    }
+
+    /// Refuses (or accepts again) new connections: they are reset at once.
+    pub fn refuse(&self, refused: bool) {
+        self.change(|faults| faults.refused = refused);
+    }
+
+    /// Bytes that passed in a direction, over all connections.
+    pub fn passed(&self, direction: Direction) -> u64 {
+        lock(&self.shared.passed)[direction as usize]
+    }
+
+    /// Connections accepted so far.
+    pub fn accepted(&self) -> u64 {
+        *lock(&self.shared.accepted)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Faults)) {
+        self.shared.faults.send_modify(change);
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+async fn accept(listener: TcpListener, target: SocketAddr, shared: Arc<Shared>) {
+    loop {
+        let Ok((client, _)) = listener.accept().await else {
+            continue;
+        };
+        let _ = client.set_nodelay(true);
+        if shared.faults.borrow().refused {
+            reset(&client);
+            continue;
+        }
+        *lock(&shared.accepted) += 1;
+        tokio::spawn(connection(client, target, Arc::clone(&shared)));
+    }
+}
+
+/// Makes the close of a socket a reset instead of an orderly end.
+fn reset(socket: &TcpStream) {
+    let _ = rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+}
+
+async fn connection(mut client: TcpStream, target: SocketAddr, shared: Arc<Shared>) {
+    let mut faults = shared.faults.subscribe();
+    let cuts = faults.borrow().cuts;
+    let Ok(mut server) = TcpStream::connect(target).await else {
+        reset(&client);
+        return;
+    };
+    let _ = server.set_nodelay(true);
+    let cut = {
+        let (client_read, client_write) = client.split();
+        let (server_read, server_write) = server.split();
+        let both = async {
+            let up = pass(client_read, server_write, Direction::Up, &shared);
+            let down = pass(server_read, client_write, Direction::Down, &shared);
+            tokio::join!(up, down)
+        };
+        tokio::select! {
+            _ = both => false,
+            _ = faults.wait_for(|faults| faults.cuts != cuts) => true,
+        }
+    };
+    if cut {
+        reset(&client);
+        reset(&server);
+    }
+}
+
+/// Passes one direction: a reader stamps each piece with the moment it is due, a writer keeps to it.
+async fn pass(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, direction: Direction, shared: &Shared) {
+    let (sender, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(4096);
+    let reader = async {
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(length @ 1..) = from.read(&mut buffer).await {
+            let due = Instant::now() + shared.faults.borrow().delay[direction as usize];
+            if sender.send((due, buffer[..length].to_vec())).await.is_err() {
+                break;
+            }
+        }
+        drop(sender);
+    };
+    let writer = async {
+        while let Some((due, piece)) = pieces.recv().await {
+            tokio::time::sleep_until(due.into()).await;
+            if !write(&mut to, &piece, direction, shared).await {
+                return;
+            }
+        }
+        let _ = to.shutdown().await;
+    };
+    tokio::join!(reader, writer);
+}
+
+/// Writes a piece under the present faults; `false` when the connection is over.
+async fn write(to: &mut WriteHalf<'_>, piece: &[u8], direction: Direction, shared: &Shared) -> bool {
+    let way = direction as usize;
+    let mut faults = shared.faults.subscribe();
+    if faults.wait_for(|faults| !faults.stalled[way]).await.is_err() {
+        return false;
+    }
+    let (allowed, rate) = {
+        let faults = shared.faults.borrow();
+        let allowed = faults.budget[way].map_or(piece.len(), |budget| piece.len().min(budget as usize));
+        (allowed, faults.rate[way])
+    };
+    if to.write_all(&piece[..allowed]).await.is_err() {
+        return false;
+    }
+    lock(&shared.passed)[way] += allowed as u64;
+    let spent = spend(shared, way, allowed as u64);
+    if let Some(rate) = rate {
+        tokio::time::sleep(Duration::from_secs_f64(allowed as f64 / rate.max(1) as f64)).await;
+    }
+    allowed == piece.len() && !spent
+}
+
+/// Takes bytes off the budget; `true` when that was its end, and with it the end of every connection.
+fn spend(shared: &Shared, way: usize, bytes: u64) -> bool {
+    let mut spent = false;
+    shared.faults.send_if_modified(|faults| {
+        let Some(budget) = faults.budget[way].as_mut() else {
+            return false;
+        };
+        *budget = budget.saturating_sub(bytes);
+        if *budget == 0 {
+            faults.budget[way] = None;
+            faults.cuts += 1;
+            spent = true;
+        }
+        true
+    });
+    spent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+
+    /// A server that sends back what it gets, and the proxy before it.
+    fn echo() -> FaultProxy {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let proxy = FaultProxy::start(listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                std::thread::spawn(move || {
+                    let mut back = stream.try_clone().unwrap();
+                    let _ = std::io::copy(&mut stream, &mut back);
+                });
+            }
+        });
+        proxy
+    }
+
+    fn connect(proxy: &FaultProxy) -> std::net::TcpStream {
+        let stream = std::net::TcpStream::connect(proxy.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    }
+
+    fn answer(stream: &mut std::net::TcpStream, bytes: &[u8]) -> Vec<u8> {
+        stream.write_all(bytes).unwrap();
+        let mut back = vec![0; bytes.len()];
+        stream.read_exact(&mut back).unwrap();
+        back
+    }
+
+    #[test]
+    fn bytes_pass_unchanged_and_are_counted() {
+        let proxy = echo();
+        let bytes: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
+        assert!(answer(&mut connect(&proxy), &bytes) == bytes);
+        assert_eq!((proxy.passed(Direction::Up), proxy.accepted()), (200_000, 1));
+    }
+
+    #[test]
+    fn delay_of_both_ways_makes_the_round_trip() {
+        let proxy = echo();
+        proxy.delay(Direction::Up, Duration::from_millis(60));
+        proxy.delay(Direction::Down, Duration::from_millis(40));
+        let start = Instant::now();
+        answer(&mut connect(&proxy), b"x");
+        assert!(start.elapsed() >= Duration::from_millis(100));
+    }
+
+    #[test]
+    fn rate_limits_what_passes() {
+        let proxy = echo();
+        proxy.rate(Direction::Down, Some(400_000));
+        let start = Instant::now();
+        answer(&mut connect(&proxy), &[7; 200_000]);
+        assert!(
+            start.elapsed() >= Duration::from_millis(400),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+
+    #[test]
+    fn stall_holds_bytes_back_and_loses_none() {
+        let proxy = echo();
+        let mut stream = connect(&proxy);
+        answer(&mut stream, b"before");
+        proxy.stall(true);
+        stream.write_all(b"during").unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(150))).unwrap();
+        assert!(stream.read(&mut [0; 8]).is_err());
+        proxy.stall(false);
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut back = [0; 6];
+        stream.read_exact(&mut back).unwrap();
+        assert_eq!(&back, b"during");
+    }
+
+    #[test]
+    fn cut_after_passes_exactly_that_many_bytes() {
+        let proxy = echo();
+        let mut stream = connect(&proxy);
+        answer(&mut stream, b"hello");
+        proxy.cut_after(Direction::Up, 1000);
+        let _ = stream.write_all(&[1; 5000]);
+        let _ = stream.read_to_end(&mut Vec::new());
+        assert_eq!(proxy.passed(Direction::Up), 1005);
+        answer(&mut connect(&proxy), b"a new connection works");
+    }
+
+    #[test]
+    fn cut_and_refusal_are_seen_by_the_client() {
+        let proxy = echo();
+        let mut stream = connect(&proxy);
+        answer(&mut stream, b"hello");
+        proxy.cut();
+        assert!(!matches!(stream.read(&mut [0; 8]), Ok(1..)));
+        proxy.refuse(true);
+        let mut refused = connect(&proxy);
+        assert!(!matches!(refused.read(&mut [0; 8]), Ok(1..)));
+        assert_eq!(proxy.accepted(), 1);
+    }
+}

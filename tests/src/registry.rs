@@ -1,0 +1,119 @@
+//! Debian's registry on the loopback of an engine's namespace.
+
+use crate::engine::Engine;
+use crate::place::{free_port, temporary_folder};
+use crate::process::{descendants, kill_group, privileged, run, signal};
+use crate::wait::wait_until;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A registry that one engine can push to and pull from. Docker trusts loopback registries without TLS.
+#[derive(Debug)]
+pub struct Registry {
+    port: u16,
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Registry {
+    /// Starts one without accounts.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn start(engine: &Engine) -> Self {
+        Self::launch(engine, None)
+    }
+
+    /// Starts one that wants a user name and a password.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn with_account(engine: &Engine, user: &str, password: &str) -> Self {
+        let mut command = Command::new("htpasswd");
+        command.args(["-Bbn", user, password]);
+        let line = run(command, Duration::from_secs(20)).ok();
+        Self::launch(engine, Some(line.text()))
+    }
+
+    /// The name of an image in this registry.
+    pub fn image(&self, name: &str) -> String {
+        format!("127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// Copies a local image into the registry and removes the local name, so that only a pull brings it back.
+    ///
+    /// # Panics
+    /// When the engine refuses.
+    pub fn publish(&self, engine: &Engine, image: &str, name: &str) -> String {
+        let target = self.image(name);
+        engine.ask(&["tag", image, &target]);
+        engine.ask(&["push", &target]);
+        engine.ask(&["rmi", &target]);
+        target
+    }
+
+    fn launch(engine: &Engine, accounts: Option<&str>) -> Self {
+        let folder = temporary_folder();
+        let port = free_port();
+        let root = folder.path().display();
+        let mut settings = format!(
+            "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {root}/data}}, delete: {{enabled: true}}}}\n\
+             http: {{addr: '127.0.0.1:{port}'}}\n"
+        );
+        if let Some(accounts) = accounts {
+            std::fs::write(folder.path().join("accounts"), accounts).expect("accounts of the registry");
+            settings.push_str(&format!(
+                "auth: {{htpasswd: {{realm: test, path: {root}/accounts}}}}\n"
+            ));
+        }
+        std::fs::write(folder.path().join("config.yml"), settings).expect("settings of the registry");
+        let log = std::fs::File::create(folder.path().join("log")).expect("log of the registry");
+        let mut command = engine.inside("docker-registry");
+        command.arg("serve").arg(folder.path().join("config.yml"));
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("log"))
+            .stderr(log);
+        let child = command
+            .process_group(0)
+            .spawn()
+            .expect("docker-registry does not start");
+        let registry = Self { port, child, folder };
+        let log = registry.folder.path().join("log");
+        wait_until("the registry's port", Duration::from_secs(20), || {
+            let connected = registry.listens(engine);
+            assert!(
+                connected || crate::process::pid(registry.child.id()).is_some(),
+                "{}",
+                std::fs::read_to_string(&log).unwrap_or_default()
+            );
+            connected
+        });
+        registry
+    }
+
+    /// Its port is in another namespace, so the kernel's table there is asked rather than the port.
+    fn listens(&self, engine: &Engine) -> bool {
+        let pid = engine.pid().expect("the engine's process id");
+        let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap_or_default();
+        let wanted = format!(":{:04X} 00000000:0000 0A", self.port);
+        table.contains(&wanted)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        if rustix::process::geteuid().is_root() {
+            for below in descendants(self.child.id()) {
+                signal(below, rustix::process::Signal::KILL);
+            }
+            kill_group(self.child.id());
+        } else {
+            let mut command = privileged("kill");
+            command.args(["-9", "--"]).arg(format!("-{}", self.child.id()));
+            let _ = run(command, Duration::from_secs(10));
+        }
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,88 @@
+//! What users mistype is refused here, before anything is sent.
+
+use farrun_tests::{BUSYBOX, Home, Lab};
+
+#[test]
+fn usage_errors_end_with_2() {
+    let home = Home::new();
+    let cases: &[&[&str]] = &[
+        &["no-such-verb"],
+        &["run"],
+        &["run", BUSYBOX, "--host"],
+        &["run", BUSYBOX, "--host", "lab", "--time-limit", "soon"],
+        &["run", BUSYBOX, "--host", "lab", "--log-cap", "-1"],
+        &["run", BUSYBOX, "--host", "lab", "--env", "=value"],
+        &["host", "add", "../etc", "--address", "root@127.0.0.1:22"],
+        &["host", "add", "lab", "--address", "-oProxyCommand=touch /tmp/x"],
+        &["prompt", "create"],
+    ];
+    for arguments in cases {
+        let outcome = home.farrun(arguments).expect_code(2);
+        assert!(outcome.stdout.is_empty(), "{outcome}");
+        assert!(!outcome.errors().contains("panicked"), "{outcome}");
+    }
+}
+
+#[test]
+fn unknown_names_end_with_4() {
+    let home = Home::new();
+    let cases: &[&[&str]] = &[
+        &["show", "rs_00000000"],
+        &["logs", "@last"],
+        &["stop", "rs_zzzzzzzz"],
+        &["host", "show", "nowhere"],
+        &["run", BUSYBOX, "--host", "nowhere"],
+        &["prompt", "show", "ps_00000000"],
+    ];
+    for arguments in cases {
+        let _ = home.farrun(arguments).expect_code(4).expect_error("error:");
+    }
+}
+
+#[test]
+fn empty_lists_are_empty_json() {
+    let home = Home::new();
+    for arguments in [
+        ["list", "--json"].as_slice(),
+        &["host", "list", "--json"],
+        &["prompt", "list", "--json"],
+    ] {
+        let outcome = home.farrun(arguments).ok();
+        assert!(
+            outcome.json().is_object() || outcome.json().is_array(),
+            "{outcome}"
+        );
+    }
+}
+
+#[test]
+fn recipe_parameters_are_checked_before_sending() {
+    let lab = Lab::new();
+    let _ = lab
+        .home
+        .farrun(&["prompt", "create", "a lighthouse", "--name", "tower"])
+        .ok();
+    for bad in ["no_such_parameter=1", "strength", "=3"] {
+        let arguments = [
+            "inference",
+            "tower",
+            "--recipe",
+            "demo",
+            "--host",
+            "lab",
+            "--set",
+            bad,
+            "--detach",
+        ];
+        let _ = lab.home.farrun(&arguments).expect_code(2);
+    }
+    assert!(std::fs::read_dir(lab.state().join("runs")).map_or(0, Iterator::count) == 0);
+}
+
+#[test]
+fn missing_input_file_is_named() {
+    let lab = Lab::new();
+    let outcome = lab.shell(&["--input", "clip=/no/such/file.mp4"], "true");
+    assert!([2, 4].contains(&outcome.code), "{outcome}");
+    let _ = outcome.expect_error("/no/such/file.mp4");
+}
