@@ -205,14 +205,21 @@ fn list(context: &Context) -> Result<Exit, CommandError> {
 fn show(args: &Show, context: &Context) -> Result<Exit, CommandError> {
     let entry = find(context, &args.recipe)?;
     if args.source {
-        let source = entry.source().map_err(|error| CommandError::usage(error.to_string()))?;
-        context.ui.verbatim(&source);
+        context.ui.verbatim(&source(&entry)?);
         return Ok(Exit::Completed);
     }
     for operation in entry.recipe.operations.keys() {
         print_help(context, &entry.recipe, operation)?;
     }
     Ok(Exit::Completed)
+}
+
+fn source(entry: &Entry) -> Result<String, CommandError> {
+    match &entry.origin {
+        Origin::BuiltIn => Ok(entry.built_in_source().unwrap_or_default().to_owned()),
+        Origin::File(path) => std::fs::read_to_string(path)
+            .map_err(|error| CommandError::usage(format!("`{}` cannot be read: {error}", path.display()))),
+    }
 }
 
 fn check(args: &Check, context: &Context) -> Result<Exit, CommandError> {

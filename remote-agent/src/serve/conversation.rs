@@ -143,7 +143,7 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
         Request::Hello(hello) => hello::hello(session, hello).await,
         Request::CheckInputs { inputs } => inputs::check(session, inputs).await,
         Request::CommitInput { sha256, size } => inputs::commit(session, sha256, size).await,
-        Request::Launch(order) => launch::launch(session, order, call).await,
+        Request::Launch(order) => launch::launch(session, *order, call).await,
         Request::Runs { run_ids } => runs::runs(session, run_ids).await,
         Request::Spec { run_id } => runs::spec(session, &run_id),
         Request::FetchLog(fetch) => {
