@@ -17,13 +17,15 @@ use std::sync::Arc;
 const MOST_ROUNDS: usize = 8;
 const MOST_PROMPTS: usize = 8;
 
-/// What a person has answered so far. It outlives a connection: questions are asked between two attempts.
+/// What is known so far, most of it from a person. It outlives a connection: questions are asked between two attempts.
 #[derive(Default)]
 pub(super) struct Answers {
     pub(super) unlocked: HashMap<PathBuf, Arc<PrivateKey>>,
     pub(super) declined: HashSet<PathBuf>,
     pub(super) password: Option<Secret>,
     pub(super) no_password: bool,
+    /// Not a person's answer but the host's: it has no key of a recorded type.
+    pub(super) any_key_type: bool,
 }
 
 /// How an attempt to log in came out.
