@@ -12,6 +12,7 @@ use russh::{MethodKind, MethodSet};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Most rounds of questions a server may ask, and most questions in one of them.
 const MOST_ROUNDS: usize = 8;
@@ -45,6 +46,8 @@ pub(super) struct Attempt<'a> {
     pub(super) answers: &'a mut Answers,
     pub(super) ask: &'a Arc<dyn Ask>,
     pub(super) tried: Vec<String>,
+    /// Set while a person thinks, which counts against no time limit of ours.
+    pub(super) asking: Arc<AtomicBool>,
     remaining: Option<MethodSet>,
     offered: Vec<PublicKey>,
     rsa_hash: Option<Option<HashAlg>>,
@@ -64,6 +67,7 @@ impl<'a> Attempt<'a> {
             answers,
             ask,
             tried: Vec::new(),
+            asking: Arc::default(),
             remaining: None,
             offered: Vec::new(),
             rsa_hash: None,
@@ -271,7 +275,10 @@ impl<'a> Attempt<'a> {
                 })
                 .collect()
         });
-        asking.await.ok().flatten()
+        self.asking.store(true, Ordering::Relaxed);
+        let answers = asking.await.ok().flatten();
+        self.asking.store(false, Ordering::Relaxed);
+        answers
     }
 
     fn accepted(&mut self, outcome: AuthResult, what: String) -> bool {

@@ -17,6 +17,7 @@ use russh::client::{self, Handle};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -139,7 +140,7 @@ async fn attempt(
     tokio::spawn(watched::watch(
         Arc::clone(&heard),
         SILENCE,
-        breaker,
+        breaker.clone(),
         closed.clone(),
     ));
     let mut flags = outer.map(Session::heard).unwrap_or_default();
@@ -154,6 +155,7 @@ async fn attempt(
             channels: watch::Sender::new(0),
             brake_always: options.purpose == Purpose::Bulk,
             heard: flags,
+            broken: breaker,
         },
         answer_timeout: options.timeouts.answer,
     }))
@@ -189,7 +191,13 @@ async fn login(
     notes: &Notes,
 ) -> Result<Login, SshError> {
     let mut attempt = Attempt::new(handle, endpoint, answers, &options.ask);
-    let stop = match within(endpoint, "the login", options.timeouts.login, attempt.run()).await? {
+    let limit = options.timeouts.login;
+    let asking = Arc::clone(&attempt.asking);
+    let outcome = tokio::select! {
+        outcome = attempt.run() => outcome,
+        () = patience(limit, &asking) => return Err(timed_out(endpoint, "the login", limit)),
+    };
+    let stop = match outcome {
         Ok(login) => return Ok(login),
         Err(stop) => stop,
     };
@@ -241,11 +249,27 @@ async fn within<F: Future>(
 ) -> Result<F::Output, SshError> {
     tokio::time::timeout(limit, future)
         .await
-        .map_err(|_| SshError::HandshakeTimeout {
-            host: endpoint.name.clone(),
-            step,
-            seconds: limit.as_secs(),
-        })
+        .map_err(|_| timed_out(endpoint, step, limit))
+}
+
+/// Waits for as long as a host may take, not counting the time that a person does.
+async fn patience(limit: Duration, asking: &AtomicBool) {
+    let mut left = limit;
+    while !left.is_zero() {
+        let step = left.min(Duration::from_secs(1));
+        tokio::time::sleep(step).await;
+        if !asking.load(Ordering::Relaxed) {
+            left -= step;
+        }
+    }
+}
+
+fn timed_out(endpoint: &Endpoint, step: &'static str, limit: Duration) -> SshError {
+    SshError::HandshakeTimeout {
+        host: endpoint.name.clone(),
+        step,
+        seconds: limit.as_secs(),
+    }
 }
 
 fn config(recorded_types: &[String]) -> client::Config {
