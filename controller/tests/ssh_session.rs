@@ -149,6 +149,26 @@ async fn an_unread_channel_does_not_freeze_the_others() {
 }
 
 #[tokio::test]
+async fn an_unread_channel_does_not_keep_a_dropped_connection() {
+    let server = Sshd::start("");
+    let session = connect(&server).await;
+    let mut flood = session.exec("cat /dev/zero").await.unwrap();
+    // Alone on its connection it holds everything up once its queue is full.
+    let deadline = Instant::now() + SOON;
+    while session.round_trip(Duration::from_millis(300)).await.is_ok() {
+        assert!(Instant::now() < deadline, "the queue has no end");
+    }
+    drop(session);
+    assert_eq!(
+        tokio::time::timeout(SOON, flood.ending.wait()).await.unwrap(),
+        Ending::Lost
+    );
+    let mut rest = Vec::new();
+    assert!(flood.stdout.read_to_end(&mut rest).await.is_err());
+    assert!(rest.len() < 32 << 20, "{}", rest.len());
+}
+
+#[tokio::test]
 async fn a_command_may_not_print_without_end() {
     let server = Sshd::start("");
     let session = connect(&server).await;

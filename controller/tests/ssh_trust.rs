@@ -10,7 +10,7 @@
 mod sshd;
 
 use farrun::ssh::{
-    AgentSocket, Ask, ErrorKind, HostKeyQuestion, Options, PromptQuestion, Purpose, Secret, Session, SshError,
+    AgentSocket, Ask, ErrorKind, Options, PromptQuestion, Purpose, Secret, Session, ShownKey, SshError,
 };
 use sshd::{Sshd, make_key};
 use std::fs;
@@ -35,11 +35,11 @@ struct Person {
 }
 
 impl Ask for Person {
-    fn trust_host_key(&self, question: &HostKeyQuestion) -> bool {
+    fn trust_host_key(&self, host: &str, shown: &ShownKey) -> bool {
         self.asked
             .lock()
             .unwrap()
-            .push(format!("trust {} {}", question.key_name, question.fingerprint));
+            .push(format!("trust {host} {}", shown.fingerprint));
         self.trusts
     }
 
@@ -82,19 +82,17 @@ async fn an_unknown_key_is_refused_when_nobody_can_be_asked() {
     let server = Sshd::start("");
     let error = Session::connect(&server.stranger(), &nobody()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::HostKey);
-    let SshError::HostKeyUnknown {
-        fingerprint,
-        key_line,
-        ..
-    } = error
-    else {
+    let SshError::HostKeyUnknown { shown, .. } = error else {
         panic!("{error}")
     };
     assert_eq!(
-        fingerprint,
+        shown.fingerprint,
         fingerprint_by_ssh_keygen(&server.path("host_key.pub"))
     );
-    assert!(server.known_hosts_line().starts_with(&key_line), "{key_line}");
+    assert!(
+        server.known_hosts_line().starts_with(&shown.key_line),
+        "{shown:?}"
+    );
     assert!(!server.path("known_hosts").exists());
 }
 

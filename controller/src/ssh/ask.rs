@@ -1,12 +1,13 @@
 //! Questions that only a person can answer.
 
+use super::error::ShownKey;
 use std::fmt;
 
 /// Someone who may be asked. The calls block, and are made outside of any connection so that no timeout of a
 /// server runs while a person thinks; the exception is [`Ask::answer`], whose text comes from the server.
 pub trait Ask: Send + Sync {
     /// Whether the unknown key of a host may be trusted and recorded.
-    fn trust_host_key(&self, question: &HostKeyQuestion) -> bool;
+    fn trust_host_key(&self, host: &str, shown: &ShownKey) -> bool;
 
     /// The passphrase of an encrypted private key; none to go without that key.
     fn passphrase(&self, question: &PromptQuestion) -> Option<Secret>;
@@ -17,19 +18,6 @@ pub trait Ask: Send + Sync {
     /// The answer to a question the server asks while logging in, such as a one-time code. The text was written by
     /// the server and must be escaped before it is shown.
     fn answer(&self, question: &PromptQuestion, echo: bool) -> Option<Secret>;
-}
-
-/// The key a host showed that nobody has recorded yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostKeyQuestion {
-    /// What the user calls the host.
-    pub host: String,
-    /// What the key will be recorded under, such as `[gpu1.example]:2222`.
-    pub key_name: String,
-    /// `ssh-ed25519` and the like.
-    pub key_type: String,
-    /// `SHA256:…`, as `ssh-keygen -l` prints it.
-    pub fingerprint: String,
 }
 
 /// A secret that is wanted.
@@ -70,7 +58,7 @@ impl fmt::Debug for Secret {
 pub struct NobodyToAsk;
 
 impl Ask for NobodyToAsk {
-    fn trust_host_key(&self, _question: &HostKeyQuestion) -> bool {
+    fn trust_host_key(&self, _host: &str, _shown: &ShownKey) -> bool {
         false
     }
 

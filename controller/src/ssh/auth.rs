@@ -12,18 +12,21 @@ use russh::{MethodKind, MethodSet};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Most rounds of questions a server may ask, and most questions in one of them.
 const MOST_ROUNDS: usize = 8;
 const MOST_PROMPTS: usize = 8;
 
-/// What a person has answered so far. It outlives a connection: questions are asked between two attempts.
+/// What is known so far, most of it from a person. It outlives a connection: questions are asked between two attempts.
 #[derive(Default)]
 pub(super) struct Answers {
     pub(super) unlocked: HashMap<PathBuf, Arc<PrivateKey>>,
     pub(super) declined: HashSet<PathBuf>,
     pub(super) password: Option<Secret>,
     pub(super) no_password: bool,
+    /// Not a person's answer but the host's: it has no key of a recorded type.
+    pub(super) any_key_type: bool,
 }
 
 /// How an attempt to log in came out.
@@ -43,6 +46,8 @@ pub(super) struct Attempt<'a> {
     pub(super) answers: &'a mut Answers,
     pub(super) ask: &'a Arc<dyn Ask>,
     pub(super) tried: Vec<String>,
+    /// Set while a person thinks, which counts against no time limit of ours.
+    pub(super) asking: Arc<AtomicBool>,
     remaining: Option<MethodSet>,
     offered: Vec<PublicKey>,
     rsa_hash: Option<Option<HashAlg>>,
@@ -62,6 +67,7 @@ impl<'a> Attempt<'a> {
             answers,
             ask,
             tried: Vec::new(),
+            asking: Arc::default(),
             remaining: None,
             offered: Vec::new(),
             rsa_hash: None,
@@ -269,7 +275,10 @@ impl<'a> Attempt<'a> {
                 })
                 .collect()
         });
-        asking.await.ok().flatten()
+        self.asking.store(true, Ordering::Relaxed);
+        let answers = asking.await.ok().flatten();
+        self.asking.store(false, Ordering::Relaxed);
+        answers
     }
 
     fn accepted(&mut self, outcome: AuthResult, what: String) -> bool {

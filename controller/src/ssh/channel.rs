@@ -26,6 +26,8 @@ pub(super) struct Traffic {
     pub(super) brake_always: bool,
     /// Flags of this connection and of those it goes through: set while we, not the peer, are why nothing arrives.
     pub(super) heard: Vec<Arc<AtomicBool>>,
+    /// Cancelled when the connection is given up; its task must not wait for a reader then.
+    pub(super) broken: CancellationToken,
 }
 
 /// Counts a channel for as long as it lives.
@@ -188,14 +190,20 @@ impl Drain {
             biased;
             () = stdout.push(data) => true,
             () = self.traffic.crowded() => false,
+            () = self.traffic.broken.cancelled() => false,
             () = self.traffic.excuse_the_peer() => false,
         };
         if delivered {
             return;
         }
-        if let Some(stdout) = self.stdout.take() {
+        let (kind, reason) = if self.traffic.broken.is_cancelled() {
+            (io::ErrorKind::ConnectionReset, "the connection was lost")
+        } else {
             let reason = "more arrived than was read while other channels were waiting";
-            stdout.fail(io::Error::new(io::ErrorKind::OutOfMemory, reason));
+            (io::ErrorKind::OutOfMemory, reason)
+        };
+        if let Some(stdout) = self.stdout.take() {
+            stdout.fail(io::Error::new(kind, reason));
         }
     }
 }

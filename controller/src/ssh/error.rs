@@ -32,6 +32,19 @@ pub struct RecordedKey {
     pub fingerprint: String,
 }
 
+/// The key a host showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownKey {
+    /// What it is recorded under, such as `[gpu1.example]:2222`.
+    pub key_name: String,
+    /// `ssh-ed25519` and the like.
+    pub key_type: String,
+    /// `SHA256:…`, as `ssh-keygen -l` prints it.
+    pub fingerprint: String,
+    /// The line to put into `known_hosts` once the fingerprint was compared.
+    pub key_line: String,
+}
+
 /// What went wrong between us and a host.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the fields are what the messages say they are")]
@@ -107,26 +120,17 @@ pub enum SshError {
     },
 
     /// Nobody has recorded the key, and nobody said that it may be trusted.
-    #[error("the key of host `{host}` is unknown: {key_type} {fingerprint}")]
-    HostKeyUnknown {
-        host: String,
-        key_name: String,
-        key_type: String,
-        fingerprint: String,
-        /// The line to put into `known_hosts` once the fingerprint was compared.
-        key_line: String,
-    },
+    #[error("the key of host `{host}` is unknown: {} {}", shown.key_type, shown.fingerprint)]
+    HostKeyUnknown { host: String, shown: Box<ShownKey> },
 
     /// Another key is recorded: the machine was set up anew, or someone is in between.
     #[error(
-        "the key of host `{host}` has changed: it shows {key_type} {fingerprint}, {}",
-        recorded_keys(recorded)
+        "the key of host `{host}` has changed: it shows {} {}, {}",
+        shown.key_type, shown.fingerprint, recorded_keys(recorded)
     )]
     HostKeyChanged {
         host: String,
-        key_name: String,
-        key_type: String,
-        fingerprint: String,
+        shown: Box<ShownKey>,
         recorded: Vec<RecordedKey>,
     },
 

@@ -1,7 +1,7 @@
 //! What the SSH library asks us while a connection lives.
 
-use super::SshError;
 use super::endpoint::Endpoint;
+use super::error::{ShownKey, SshError};
 use super::fingerprint::fingerprint;
 use super::known_hosts::{Decision, KnownHosts};
 use russh::client::{ChannelOpenHandle, DisconnectReason, Handler, Msg, Session};
@@ -72,48 +72,43 @@ impl Client {
             host: host.clone(),
             reason: error.to_string(),
         })?;
-        let key_type = key.algorithm().as_str().to_owned();
         let decision = self.known_hosts.check(&encoded);
-        if let Decision::Revoked { file, line } = decision {
-            let fingerprint = fingerprint(&encoded);
-            return Err(SshError::HostKeyRevoked {
-                host,
-                fingerprint,
-                file,
-                line,
-            });
+        // That it is revoked is the worse news.
+        if !matches!(decision, Decision::Revoked { .. }) {
+            strong_enough(&host, key)?;
         }
-        strong_enough(&host, key)?;
-        self.judge(decision, key_type, &encoded)
+        self.judge(decision, key.algorithm().as_str().to_owned(), &encoded)
     }
 
     fn judge(&self, decision: Decision, key_type: String, encoded: &[u8]) -> Result<(), SshError> {
         let host = self.endpoint.name.clone();
-        let key_name = self.endpoint.key_name();
-        let fingerprint = fingerprint(encoded);
-        match decision {
-            Decision::Known => Ok(()),
-            Decision::Revoked { file, line } => Err(SshError::HostKeyRevoked {
-                host,
-                fingerprint,
-                file,
-                line,
-            }),
-            Decision::Certificate { file, line } => Err(SshError::HostCertificate { host, file, line }),
-            Decision::Changed { recorded } => Err(SshError::HostKeyChanged {
-                host,
-                key_name,
-                key_type,
-                fingerprint,
-                recorded,
-            }),
-            Decision::Unknown => Err(SshError::HostKeyUnknown {
-                host,
+        let shown = || {
+            let key_name = self.endpoint.key_name();
+            Box::new(ShownKey {
                 key_line: super::known_hosts::key_line(&key_name, &key_type, encoded),
                 key_name,
-                key_type,
-                fingerprint,
+                key_type: key_type.clone(),
+                fingerprint: fingerprint(encoded),
+            })
+        };
+        match decision {
+            Decision::Known => Ok(()),
+            Decision::Unknown => Err(SshError::HostKeyUnknown { host, shown: shown() }),
+            Decision::Changed { recorded } => Err(SshError::HostKeyChanged {
+                host,
+                shown: shown(),
+                recorded,
             }),
+            Decision::Certificate { file, line } => Err(SshError::HostCertificate { host, file, line }),
+            Decision::Revoked { file, line } => {
+                let fingerprint = fingerprint(encoded);
+                Err(SshError::HostKeyRevoked {
+                    host,
+                    fingerprint,
+                    file,
+                    line,
+                })
+            }
         }
     }
 }

@@ -1,23 +1,23 @@
 //! Making a connection: hop by hop, each with its own key check and login.
 
 use super::algorithms;
-use super::ask::{HostKeyQuestion, PromptQuestion, Secret};
+use super::ask::{PromptQuestion, Secret};
 use super::auth::{Answers, Attempt, Login, Stop};
 use super::channel::Traffic;
 use super::endpoint::Endpoint;
-use super::error::SshError;
+use super::error::{ShownKey, SshError};
 use super::handler::{Client, Notes};
 use super::keys;
 use super::known_hosts::{self, HostNames, KnownHosts};
 use super::session::{Link, Options, Purpose, Session};
 use super::socket;
 use super::watched::{self, Watched};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use russh::AlgorithmKind;
 use russh::client::{self, Handle};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -63,6 +63,7 @@ async fn connect_hop(
     loop {
         match attempt(endpoint, outer.as_ref(), options, &mut answers).await {
             Ok(Outcome::In(link)) => return Ok(Session::new(link, outer)),
+            Ok(Outcome::Again) => {}
             Ok(Outcome::NeedsPassphrase(path, text)) => {
                 unlock(endpoint, options, &mut answers, path, text).await
             }
@@ -71,30 +72,12 @@ async fn connect_hop(
                 passwords += 1;
                 answers.no_password = answers.password.is_none() || passwords >= PASSWORD_TRIES;
             }
-            Err(SshError::HostKeyUnknown {
-                host,
-                key_name,
-                key_type,
-                fingerprint,
-                key_line,
-            }) if !asked_for_key && endpoint.ask_about_new_key => {
+            Err(SshError::HostKeyUnknown { host, shown }) if !asked_for_key && endpoint.ask_about_new_key => {
                 asked_for_key = true;
-                let question = HostKeyQuestion {
-                    host: host.clone(),
-                    key_name: key_name.clone(),
-                    key_type: key_type.clone(),
-                    fingerprint: fingerprint.clone(),
-                };
-                if !trusted(options, question).await {
-                    return Err(SshError::HostKeyUnknown {
-                        host,
-                        key_name,
-                        key_type,
-                        fingerprint,
-                        key_line,
-                    });
+                if !trusted(options, &host, &shown).await {
+                    return Err(SshError::HostKeyUnknown { host, shown });
                 }
-                record(endpoint, &key_type, &key_line)?;
+                known_hosts::append(endpoint, &shown)?;
             }
             Err(error) => return Err(error),
         }
@@ -103,6 +86,8 @@ async fn connect_hop(
 
 enum Outcome {
     In(Link),
+    /// Once more: the host has none of the types of key it is recorded with, so let it show the key it has.
+    Again,
     NeedsPassphrase(PathBuf, String),
     NeedsPassword,
 }
@@ -114,7 +99,12 @@ async fn attempt(
     answers: &mut Answers,
 ) -> Result<Outcome, SshError> {
     let known_hosts = KnownHosts::read(&endpoint.name, &endpoint.known_hosts, &HostNames::of(endpoint))?;
-    let config = Arc::new(config(&known_hosts.recorded_types()));
+    let recorded = if answers.any_key_type {
+        Vec::new()
+    } else {
+        known_hosts.recorded_types()
+    };
+    let config = Arc::new(config(&recorded));
     let breaker = CancellationToken::new();
     let breaks = breaker.clone().drop_guard();
     let stream = Watched::new(open_stream(endpoint, outer).await?, &breaker);
@@ -130,7 +120,17 @@ async fn attempt(
     let limit = options.timeouts.handshake;
     let connecting = client::connect_stream(config, stream, client);
     let connected = within(endpoint, "the SSH handshake", limit, connecting).await?;
-    let mut handle = connected.map_err(|error| handshake_error(endpoint, &notes, &error))?;
+    let mut handle = match connected {
+        Ok(handle) => handle,
+        Err(russh::Error::NoCommonAlgo {
+            kind: AlgorithmKind::Key,
+            ..
+        }) if !recorded.is_empty() => {
+            answers.any_key_type = true;
+            return Ok(Outcome::Again);
+        }
+        Err(error) => return Err(handshake_error(endpoint, &notes, &error)),
+    };
 
     match login(&mut handle, endpoint, options, answers, &notes).await? {
         Login::Done => {}
@@ -140,7 +140,7 @@ async fn attempt(
     tokio::spawn(watched::watch(
         Arc::clone(&heard),
         SILENCE,
-        breaker,
+        breaker.clone(),
         closed.clone(),
     ));
     let mut flags = outer.map(Session::heard).unwrap_or_default();
@@ -155,6 +155,7 @@ async fn attempt(
             channels: watch::Sender::new(0),
             brake_always: options.purpose == Purpose::Bulk,
             heard: flags,
+            broken: breaker,
         },
         answer_timeout: options.timeouts.answer,
     }))
@@ -190,7 +191,13 @@ async fn login(
     notes: &Notes,
 ) -> Result<Login, SshError> {
     let mut attempt = Attempt::new(handle, endpoint, answers, &options.ask);
-    let stop = match within(endpoint, "the login", options.timeouts.login, attempt.run()).await? {
+    let limit = options.timeouts.login;
+    let asking = Arc::clone(&attempt.asking);
+    let outcome = tokio::select! {
+        outcome = attempt.run() => outcome,
+        () = patience(limit, &asking) => return Err(timed_out(endpoint, "the login", limit)),
+    };
+    let stop = match outcome {
         Ok(login) => return Ok(login),
         Err(stop) => stop,
     };
@@ -242,11 +249,27 @@ async fn within<F: Future>(
 ) -> Result<F::Output, SshError> {
     tokio::time::timeout(limit, future)
         .await
-        .map_err(|_| SshError::HandshakeTimeout {
-            host: endpoint.name.clone(),
-            step,
-            seconds: limit.as_secs(),
-        })
+        .map_err(|_| timed_out(endpoint, step, limit))
+}
+
+/// Waits for as long as a host may take, not counting the time that a person does.
+async fn patience(limit: Duration, asking: &AtomicBool) {
+    let mut left = limit;
+    while !left.is_zero() {
+        let step = left.min(Duration::from_secs(1));
+        tokio::time::sleep(step).await;
+        if !asking.load(Ordering::Relaxed) {
+            left -= step;
+        }
+    }
+}
+
+fn timed_out(endpoint: &Endpoint, step: &'static str, limit: Duration) -> SshError {
+    SshError::HandshakeTimeout {
+        host: endpoint.name.clone(),
+        step,
+        seconds: limit.as_secs(),
+    }
 }
 
 fn config(recorded_types: &[String]) -> client::Config {
@@ -262,16 +285,10 @@ fn config(recorded_types: &[String]) -> client::Config {
     }
 }
 
-async fn trusted(options: &Options, question: HostKeyQuestion) -> bool {
-    let ask = Arc::clone(&options.ask);
-    let asking = tokio::task::spawn_blocking(move || ask.trust_host_key(&question));
+async fn trusted(options: &Options, host: &str, shown: &ShownKey) -> bool {
+    let (ask, host, shown) = (Arc::clone(&options.ask), host.to_owned(), shown.clone());
+    let asking = tokio::task::spawn_blocking(move || ask.trust_host_key(&host, &shown));
     asking.await.unwrap_or(false)
-}
-
-fn record(endpoint: &Endpoint, key_type: &str, key_line: &str) -> Result<(), SshError> {
-    let encoded = key_line.rsplit(' ').next().unwrap_or_default();
-    let key = STANDARD.decode(encoded).unwrap_or_default();
-    known_hosts::append(endpoint, key_type, &key)
 }
 
 async fn unlock(endpoint: &Endpoint, options: &Options, answers: &mut Answers, path: PathBuf, text: String) {

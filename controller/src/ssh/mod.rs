@@ -25,9 +25,9 @@ mod socket;
 pub mod transfer;
 mod watched;
 
-pub use ask::{Ask, HostKeyQuestion, NobodyToAsk, PromptQuestion, Secret};
+pub use ask::{Ask, NobodyToAsk, PromptQuestion, Secret};
 pub use endpoint::{AgentSocket, CONNECT_TIMEOUT, Endpoint, IpFamily, KnownHostsFiles};
-pub use error::{ErrorKind, RecordedKey, SshError};
+pub use error::{ErrorKind, RecordedKey, ShownKey, SshError};
 pub use exec::{Ending, Exec, ExecEnding, ExecStdin, ExecStdout, Output, STDERR_KEPT};
 pub use fingerprint::fingerprint;
 pub use session::{ByteStream, Options, Purpose, Session, Timeouts};

@@ -280,6 +280,10 @@ impl Session {
         tokio::time::timeout(timeout, ping)
             .await
             .map_err(|_| self.no_answer("a ping", timeout))??;
+        // The library takes the end of the connection for an answer.
+        if self.is_closed() {
+            return Err(self.lost("the connection is closed".to_owned()));
+        }
         Ok(start.elapsed())
     }
 

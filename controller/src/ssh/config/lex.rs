@@ -110,4 +110,12 @@ mod tests {
             assert_eq!(split(line).unwrap(), None);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_makes_it_fall_over(line in "\\PC{0,60}", quoted in "[ a\"'\\\\#=]{0,40}") {
+            let _ = split(&line);
+            let _ = split(&quoted);
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! Recording a newly trusted key.
 
-use super::line::{key_line, name_hash};
+use super::line::name_hash;
 use crate::ssh::endpoint::Endpoint;
-use crate::ssh::error::SshError;
+use crate::ssh::error::{ShownKey, SshError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustix::fs::{FlockOperation, flock};
@@ -16,10 +16,12 @@ use std::path::{Path, PathBuf};
 /// # Errors
 ///
 /// [`SshError::KnownHostsWrite`] when it cannot be written; the key must not be used then.
-pub fn append(endpoint: &Endpoint, key_type: &str, key: &[u8]) -> Result<(), SshError> {
+pub fn append(endpoint: &Endpoint, shown: &ShownKey) -> Result<(), SshError> {
     let path = endpoint.known_hosts.user.first().cloned().unwrap_or_default();
-    let name = recorded_name(endpoint);
-    write_line(&path, &key_line(&name, key_type, key)).map_err(|source| SshError::KnownHostsWrite {
+    // The line begins with the plain name, which the user may want to see only hashed.
+    let key = shown.key_line.strip_prefix(&shown.key_name).unwrap_or_default();
+    let line = format!("{}{key}", recorded_name(endpoint));
+    write_line(&path, &line).map_err(|source| SshError::KnownHostsWrite {
         host: endpoint.name.clone(),
         path: PathBuf::from(&path),
         source,
