@@ -11,6 +11,8 @@ const OPEN: u8 = 3;
 const CLOSE: u8 = 4;
 const READ: u8 = 5;
 const FSTAT: u8 = 8;
+/// Longer than any pause of a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Answers the read with this id of so many bytes.
 type Lie = fn(u32, usize) -> Vec<u8>;
@@ -65,23 +67,23 @@ async fn serve(mut stream: DuplexStream, lie: Lie, size: u64) {
     }
 }
 
-async fn start(lie: Lie, size: u64) -> Sftp {
+async fn start(lie: Lie, size: u64, silence: Duration) -> Sftp {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     tokio::spawn(serve(theirs, lie, size));
-    let short = Duration::from_millis(300);
+    let long = Duration::from_secs(30);
     let timing = Timing {
-        handshake: short,
-        silence: short,
-        sync: short,
+        handshake: long,
+        silence,
+        sync: silence,
     };
     Sftp::start_with(ours, "liar", timing).await.unwrap()
 }
 
-async fn download_from(lie: Lie, size: usize) -> TransferError {
+async fn download_from(lie: Lie, size: usize, silence: Duration) -> TransferError {
     let home = tempfile::tempdir().unwrap();
     let content = bytes(size, 1);
     let wanted = [announce(Path::new("/"), "f", &content)];
-    let error = start(lie, 0)
+    let error = start(lie, 0, silence)
         .await
         .download(
             &wanted,
@@ -123,7 +125,7 @@ async fn lies_about_content_break_the_connection() {
             &[900, 9 << 20]
         };
         for size in sizes.iter().copied() {
-            let error = download_from(lie, size).await;
+            let error = download_from(lie, size, PATIENCE).await;
             assert!(
                 matches!(error, TransferError::Protocol { .. }),
                 "{name}: {error:?}"
@@ -140,7 +142,7 @@ async fn wrong_short_or_missing_content_is_a_changed_file() {
         |id, _| status(id, 1),
     ];
     for lie in lies {
-        let error = download_from(lie, 9 << 20).await;
+        let error = download_from(lie, 9 << 20, PATIENCE).await;
         assert!(
             matches!(error, TransferError::ChangedWhileReading { .. }),
             "{error:?}"
@@ -150,18 +152,18 @@ async fn wrong_short_or_missing_content_is_a_changed_file() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_is_noticed() {
-    let error = download_from(|_, _| Vec::new(), 9 << 20).await;
+    let error = download_from(|_, _| Vec::new(), 9 << 20, Duration::from_millis(300)).await;
     assert!(matches!(error, TransferError::Stalled { .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_small_read_is_never_larger_than_its_limit() {
-    let sftp = start(|id, length| data(id, &vec![0; length]), u64::MAX).await;
+    let sftp = start(|id, length| data(id, &vec![0; length]), u64::MAX, PATIENCE).await;
     assert!(matches!(
         sftp.read_small("/f", 1000).await,
         Err(TransferError::TooLarge { .. })
     ));
-    let sftp = start(|id, length| data(id, &vec![0; length + 1]), 10).await;
+    let sftp = start(|id, length| data(id, &vec![0; length + 1]), 10, PATIENCE).await;
     assert!(matches!(
         sftp.read_small("/f", 1000).await,
         Err(TransferError::Protocol { .. })

@@ -1,7 +1,7 @@
 //! Cuts at any byte, and what is kept.
 
 use crate::content::{assert_here, assert_nothing_unverified, bytes, make};
-use crate::server::{connect, cut_after};
+use crate::server::{connect, cut_after, hooked};
 use farrun::ssh::transfer::{DownloadOptions, Progress, Report, Sftp, Transfer, TransferError, Wanted};
 use farrun_protocol::Sha256;
 use farrun_protocol::manifest::BLOCK;
@@ -147,4 +147,19 @@ async fn a_part_that_another_process_fetches_is_left_alone() {
     assert!(matches!(refused, Err(TransferError::Busy { .. })));
     drop(held);
     fetch(&connect().await, &wanted, home.path()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_download_that_is_given_up_can_be_taken_up_at_once() {
+    let (host, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let wanted = vec![make(host.path(), "large", 40 * MIB, 1)];
+    let (reached, wait) = tokio::sync::oneshot::channel();
+    let sftp = hooked(17 * MIB as u64, move || reached.send(()).unwrap()).await;
+    tokio::select! {
+        done = fetch(&sftp, &wanted, home.path()) => panic!("{done:?}"),
+        given_up = wait => given_up.unwrap(),
+    }
+    // The same session goes on: what was asked before is answered and not missed.
+    fetch(&sftp, &wanted, home.path()).await.unwrap();
+    assert_here(home.path(), &wanted);
 }

@@ -9,9 +9,14 @@ use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Folder of unfinished files, at the top of a destination.
 pub(super) const PARTS: &str = ".farrun-part";
+
+/// How long the lock is waited for: a download that was given up lets go of it when its last block is written.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Held by one process at a time.
 #[derive(Debug)]
@@ -30,15 +35,7 @@ impl Destination {
         let parts = folder
             .folder(PARTS, true)?
             .ok_or_else(|| folder.error(PARTS, Errno::NOENT))?;
-        match flock(&*parts, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                return Err(TransferError::Busy {
-                    path: path.to_path_buf(),
-                });
-            }
-            Err(errno) => return Err(folder.error(PARTS, errno)),
-        }
+        lock(&folder, &parts)?;
         let destination = Self {
             folder,
             parts,
@@ -136,4 +133,17 @@ impl Destination {
             u64::try_from(found.st_blocks).unwrap_or(0).saturating_mul(512)
         })
     }
+}
+
+fn lock(folder: &Folder, parts: &OwnedFd) -> Result<(), TransferError> {
+    for _ in 0..LOCK_TRIES {
+        match flock(parts, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            Err(errno) => return Err(folder.error(PARTS, errno)),
+        }
+    }
+    Err(TransferError::Busy {
+        path: folder.path().to_path_buf(),
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::TransferError;
 use super::session::{Held, Reply, Session};
-use super::wire::{self, Answer};
+use super::wire::{self, Answer, Failure};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use russh_sftp::protocol::{FileAttributes, Open, OpenFlags, Packet};
 use std::sync::Arc;
@@ -31,10 +31,24 @@ pub(super) fn no_attributes() -> FileAttributes {
 }
 
 impl OpenFile {
-    /// Opens `path`; `mode` is set when the file is made.
+    /// Opens `path`; `mode` is set when the file is made. In a task of its own: a caller who stops waiting must
+    /// not leave a file open on the host that nobody closes.
     pub(super) async fn open(
         session: &Arc<Session>,
         path: &str,
+        flags: OpenFlags,
+        mode: Option<u32>,
+    ) -> Result<Self, TransferError> {
+        let opening = Self::open_now(Arc::clone(session), path.to_owned(), flags, mode);
+        match tokio::spawn(opening).await {
+            Ok(opened) => opened,
+            Err(error) => Err(session.broken(Failure::Lost(error.to_string()))),
+        }
+    }
+
+    async fn open_now(
+        session: Arc<Session>,
+        path: String,
         flags: OpenFlags,
         mode: Option<u32>,
     ) -> Result<Self, TransferError> {
@@ -43,19 +57,20 @@ impl OpenFile {
             permissions: mode,
             ..no_attributes()
         };
+        let filename = path.clone();
         let reply = session.send(Held::default(), |id| {
             coded(Open {
                 id,
-                filename: path.to_owned(),
+                filename,
                 pflags: flags,
                 attrs,
             })
         });
-        match session.answer(reply, path).await? {
+        match session.answer(reply, &path).await? {
             Answer::Handle(handle) if handle.len() <= 256 => Ok(Self {
-                session: Arc::clone(session),
                 handle: Bytes::copy_from_slice(&handle),
-                path: path.to_owned(),
+                session,
+                path,
                 permit,
             }),
             _ => Err(session.unexpected()),

@@ -1,0 +1,75 @@
+//! How much memory a transfer takes; alone in its process, because the process is measured.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "the functions that tests share may fail like tests"
+)]
+
+use farrun::ssh::transfer::{DownloadOptions, Progress, Sftp, Wanted};
+use farrun_protocol::Sha256;
+use farrun_protocol::manifest::BLOCK;
+use sha2::Digest as _;
+use std::process::Stdio;
+use tokio::process::{Child, Command};
+
+const BLOCKS: u64 = 64;
+const KIB_PER_MIB: u64 = 1024;
+
+async fn connect() -> (Sftp, Child) {
+    let mut command = Command::new("/usr/lib/openssh/sftp-server");
+    let mut server = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let stream = tokio::io::join(server.stdout.take().unwrap(), server.stdin.take().unwrap());
+    (Sftp::start(stream, "box").await.unwrap(), server)
+}
+
+/// The highest resident size so far, in KiB.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_files_take_bounded_memory_both_ways() {
+    let (host, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let source = host.path().join("zeros");
+    std::fs::File::create(&source)
+        .unwrap()
+        .set_len(BLOCKS * BLOCK)
+        .unwrap();
+    let block = vec![0; usize::try_from(BLOCK).unwrap()];
+    let mut whole = sha2::Sha256::new();
+    (0..BLOCKS).for_each(|_| whole.update(&block));
+    let wanted = [Wanted {
+        remote: source.to_str().unwrap().to_owned(),
+        path: "zeros".to_owned(),
+        size: BLOCKS * BLOCK,
+        sha256: Sha256::from_bytes(whole.finalize().into()),
+        blocks: vec![Sha256::of(&block); usize::try_from(BLOCKS).unwrap()],
+        mode: 0o600,
+        modified_ns: 0,
+    }];
+    drop(block);
+    let (sftp, _server) = connect().await;
+    let target = host.path().join("sent");
+    let before = peak();
+    sftp.upload(&source, target.to_str().unwrap(), 0, &Progress::new())
+        .await
+        .unwrap();
+    let upload = peak() - before;
+    assert!(upload <= 24 * KIB_PER_MIB, "{upload} KiB");
+    let options = DownloadOptions::default();
+    sftp.download(&wanted, home.path(), &Progress::new(), &options)
+        .await
+        .unwrap();
+    let both = peak() - before;
+    assert!(both <= 48 * KIB_PER_MIB, "{both} KiB");
+}
