@@ -7,7 +7,7 @@
 //! * `started` is locked, checked to be empty and written before the job is: whoever finds it claimed leaves
 //!   everything alone and ends with [`REFUSED`], so that a second start of the container runs nothing.
 //! * `run.log` gets both output streams of the job, byte by byte, in the order in which they were written. Behind
-//!   the cap stands [`capture::cap_marker`] and the newest output goes to `run.tail`, a ring while the job lives
+//!   the cap stands [`cap_marker`] and the newest output goes to `run.tail`, a ring while the job lives
 //!   and in order once `exit.json` is there.
 //! * `exit.json` is overwritten in place at the very end.
 //!
