@@ -69,7 +69,7 @@ sweep_folder() {
         dockerd | containerd* | docker-registry | sshd | runc) end_process "$pid" 15 ;;
         esac
     done
-    grep -F " $folder/" /proc/self/mounts 2>/dev/null | cut -d' ' -f2 | sort -r | while read -r mount; do
+    { grep -F " $folder/" /proc/self/mounts || true; } | cut -d' ' -f2 | sort -r | while read -r mount; do
         as_root umount -l "$mount" 2>/dev/null || true
     done
 }

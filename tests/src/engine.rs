@@ -5,7 +5,7 @@
 //! run with `--network none`.
 
 use crate::place::{shared_folder, temporary_folder};
-use crate::process::{children, descendants, kill_group, pid, privileged, run, signal};
+use crate::process::{descendants, kill_group, pid, privileged, run, signal};
 use crate::wait::wait_until;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
@@ -257,7 +257,7 @@ impl Engine {
         let starter = child.id();
         std::thread::spawn(move || child.wait());
         wait_until(
-            &format!("the engine in {folder}: {}", starter),
+            &format!("the engine in {folder}"),
             Duration::from_secs(60),
             || {
                 assert!(alive(starter), "the engine ended: {}", self.log());
@@ -281,7 +281,7 @@ impl Engine {
 
     fn hire_caretaker(&self, base: &Path) {
         let mut command = privileged("setsid");
-        command.args(["sh", "-c", CARETAKER, "caretaker"]);
+        command.args(["--fork", "sh", "-c", CARETAKER, "caretaker"]);
         command
             .arg(self.pid().expect("the engine's process id").to_string())
             .arg(base);
@@ -289,7 +289,8 @@ impl Engine {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        command.spawn().expect("the caretaker starts");
+        let status = command.status().expect("setsid does not start");
+        assert!(status.success(), "the caretaker does not start");
     }
 
     /// Ends what still runs from this engine's folder: containers of a killed engine, its containerd.
@@ -317,7 +318,6 @@ impl Drop for Engine {
         }
         if let Some(engine) = self.pid().filter(|pid| alive(*pid)) {
             send(engine, Signal::CONT);
-            let containers = children(engine);
             let mut remove = self.docker();
             remove.args(["ps", "-aq"]);
             let listed = run(remove, Duration::from_secs(30));
@@ -336,7 +336,6 @@ impl Drop for Engine {
                 std::thread::sleep(Duration::from_millis(20));
             }
             kill_group(engine);
-            drop(containers);
         }
         self.sweep();
         let _ = privileged_remove(&self.folder);

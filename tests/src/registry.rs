@@ -79,16 +79,12 @@ impl Registry {
             .process_group(0)
             .spawn()
             .expect("docker-registry does not start");
-        let registry = Self { port, child, folder };
-        let log = registry.folder.path().join("log");
+        let mut registry = Self { port, child, folder };
         wait_until("the registry's port", Duration::from_secs(20), || {
-            let connected = registry.listens(engine);
-            assert!(
-                connected || crate::process::pid(registry.child.id()).is_some(),
-                "{}",
-                std::fs::read_to_string(&log).unwrap_or_default()
-            );
-            connected
+            let ended = registry.child.try_wait().expect("state of the registry");
+            let log = || std::fs::read_to_string(registry.folder.path().join("log")).unwrap_or_default();
+            assert!(ended.is_none(), "the registry ended: {}", log());
+            registry.listens(engine)
         });
         registry
     }

@@ -6,7 +6,7 @@ use farrun_tests::{
     BUSYBOX, Direction, Engine, EngineOptions, FaultProxy, Registry, SCRATCH, Sshd, SshdOptions, USER,
 };
 use std::io::Read as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const WHILE: Duration = Duration::from_secs(30);
@@ -53,14 +53,19 @@ fn sshd_lets_its_key_in_and_no_other() {
 #[test]
 fn sshd_sessions_die_while_the_server_lives() {
     let server = Sshd::start();
-    let mut client = ssh(&server, server.port(), &["echo", "up;", "exec", "sleep", "600"])
-        .stdout(std::process::Stdio::piped())
+    // It reads, so that it ends with its channel; a sleeper would outlive the session.
+    let mut command = ssh(&server, server.port(), &["echo", "up;", "exec", "cat"]);
+    let mut client = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut said = [0; 3];
     client.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
     server.kill_sessions();
+    let held = client.stdin.take();
     assert!(!client.wait().unwrap().success());
+    drop(held);
     let _ = run(ssh(&server, server.port(), &["true"]), WHILE).ok();
 }
 
