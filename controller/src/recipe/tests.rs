@@ -373,7 +373,20 @@ from = "parent"
 path = "*.mp4"
 required = true
 "#;
-    insta::assert_snapshot!(problems(many), @"");
+    insta::assert_snapshot!(problems(many), @r#"
+    line 3, column 1: `name` is not 1 to 63 characters of a-z 0-9 _ - that start with a letter or digit
+    line 4, column 1: `image` is not an image reference
+    line 7, column 1: `container.working_dir` has `work`, which is not an absolute path without `..` and `:`
+    line 20, column 1: `operations.go.parameters.fast.default` must be `true` or `false`, not `maybe`
+    line 13, column 1: `operations.go.parameters.strength` has a `min` above its `max`
+    line 22, column 1: `operations.go.inputs.video` has `../video.mp4`, which is not a plain relative path
+    line 22, column 1: `operations.go.inputs.video` needs `output` when it is from the parent, and only then
+    line 26, column 1: `operations.go.outputs` has `*.mp4`, which is not a plain relative path; only optional outputs may have `*`
+    line 11, column 1: `operations.go.argv` has a group without exactly one of `when` and `unless`
+    line 11, column 1: `operations.go.argv` uses `{promt}`, which is no parameter, input or placeholder (did you mean `prompt`?)
+    line 11, column 1: `operations.go.argv` uses `{strength}`, which may not be given (write `{strength?}`, or put the words into a group with `when = "strength"`)
+    line 11, column 1: `operations.go.argv` has a brace without its other half in `{`; write `{{` or `}}` for a brace
+    "#);
 }
 
 #[test]
