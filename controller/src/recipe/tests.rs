@@ -473,3 +473,41 @@ fn help_tells_what_can_be_set() {
             .needs_prompt
     );
 }
+
+#[test]
+fn the_documented_example_is_a_recipe() {
+    let document = include_str!("../../../docs/recipes.md");
+    let example = document
+        .split("```toml\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let recipe = Recipe::parse(example, "docs/recipes.md").unwrap();
+    let fixture = Fixture::new();
+    let resolved = fixture
+        .resolve(&recipe, "inference", &[("fast", "true")])
+        .unwrap();
+    assert!(resolved.command.contains(&"--half-precision".to_owned()));
+    assert!(!resolved.command.contains(&"--start-from".to_owned()));
+    let job: serde_json::Value = serde_json::from_slice(&inline(&resolved, "job.json")).unwrap();
+    assert_eq!(job, json!({"text": TRICKY, "steps": 30, "look": "oil"}));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_value_ever_becomes_two_words_or_a_placeholder(style in "[^\0]{0,60}", text in "[^\0]{1,60}") {
+        let mut fixture = Fixture::new();
+        fixture.prompt.text = text.clone();
+        let recipe = MINE.replace("[\"/bin/true\"]", "[\"a\", \"x{style}y\", \"{prompt}\"]")
+            + "[operations.go.parameters]\nstyle = { type = \"string\", default = \"\" }\n";
+        let resolved = fixture.resolve(&Recipe::parse(&recipe, "mine.toml").unwrap(), "go", &[("style", &style)]).unwrap();
+        proptest::prop_assert_eq!(resolved.command, vec!["a".to_owned(), format!("x{style}y"), text]);
+    }
+
+    #[test]
+    fn no_text_breaks_the_parser(text in "(format = 1\n|name|\\[|\\]|\\{|\\}|=|\"|\n|[a-z]{1,4}|operations\\.|argv|é){0,40}") {
+        let _ = Recipe::parse(&text, "mine.toml");
+    }
+}
