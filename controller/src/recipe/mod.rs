@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `file` | the format, as it is written |
 //! | `unit` | sizes, durations and GPU needs in it |
+//! | `operation` | what an operation asks for |
 //! | `check` | what a recipe must keep to beyond its syntax |
 //! | `error` | where in which file something is wrong |
 //! | `template` | placeholders in words and JSON |
@@ -23,6 +24,7 @@ mod error;
 mod file;
 mod help;
 mod input;
+mod operation;
 mod parameter;
 mod resolve;
 mod template;

@@ -137,6 +137,16 @@ pub enum ResolveError {
     },
 }
 
+impl ResolveError {
+    /// Everything that is wrong, one sentence each; empty where the message says it all.
+    pub fn problems(&self) -> &[String] {
+        match self {
+            Self::UnknownOperation { .. } => &[],
+            Self::Refused { problems, .. } => problems,
+        }
+    }
+}
+
 /// Turns an order into a run. Nothing is sent and nothing is written.
 ///
 /// # Errors

@@ -373,7 +373,20 @@ from = "parent"
 path = "*.mp4"
 required = true
 "#;
-    insta::assert_snapshot!(problems(many), @"");
+    insta::assert_snapshot!(problems(many), @r#"
+    line 3, column 1: `name` is not 1 to 63 characters of a-z 0-9 _ - that start with a letter or digit
+    line 4, column 1: `image` is not an image reference
+    line 7, column 1: `container.working_dir` has `work`, which is not an absolute path without `..` and `:`
+    line 20, column 1: `operations.go.parameters.fast.default` must be `true` or `false`, not `maybe`
+    line 13, column 1: `operations.go.parameters.strength` has a `min` above its `max`
+    line 22, column 1: `operations.go.inputs.video` has `../video.mp4`, which is not a plain relative path
+    line 22, column 1: `operations.go.inputs.video` needs `output` when it is from the parent, and only then
+    line 26, column 1: `operations.go.outputs` has `*.mp4`, which is not a plain relative path; only optional outputs may have `*`
+    line 11, column 1: `operations.go.argv` has a group without exactly one of `when` and `unless`
+    line 11, column 1: `operations.go.argv` uses `{promt}`, which is no parameter, input or placeholder (did you mean `prompt`?)
+    line 11, column 1: `operations.go.argv` uses `{strength}`, which may not be given (write `{strength?}`, or put the words into a group with `when = "strength"`)
+    line 11, column 1: `operations.go.argv` has a brace without its other half in `{`; write `{{` or `}}` for a brace
+    "#);
 }
 
 #[test]
@@ -459,4 +472,42 @@ fn help_tells_what_can_be_set() {
             .unwrap()
             .needs_prompt
     );
+}
+
+#[test]
+fn the_documented_example_is_a_recipe() {
+    let document = include_str!("../../../docs/recipes.md");
+    let example = document
+        .split("```toml\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
+    let recipe = Recipe::parse(example, "docs/recipes.md").unwrap();
+    let fixture = Fixture::new();
+    let resolved = fixture
+        .resolve(&recipe, "inference", &[("fast", "true")])
+        .unwrap();
+    assert!(resolved.command.contains(&"--half-precision".to_owned()));
+    assert!(!resolved.command.contains(&"--start-from".to_owned()));
+    let job: serde_json::Value = serde_json::from_slice(&inline(&resolved, "job.json")).unwrap();
+    assert_eq!(job, json!({"text": TRICKY, "steps": 30, "look": "oil"}));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_value_ever_becomes_two_words_or_a_placeholder(style in "[^\0]{0,60}", text in "[^\0]{1,60}") {
+        let mut fixture = Fixture::new();
+        fixture.prompt.text = text.clone();
+        let recipe = MINE.replace("[\"/bin/true\"]", "[\"a\", \"x{style}y\", \"{prompt}\"]")
+            + "[operations.go.parameters]\nstyle = { type = \"string\", default = \"\" }\n";
+        let resolved = fixture.resolve(&Recipe::parse(&recipe, "mine.toml").unwrap(), "go", &[("style", &style)]).unwrap();
+        proptest::prop_assert_eq!(resolved.command, vec!["a".to_owned(), format!("x{style}y"), text]);
+    }
+
+    #[test]
+    fn no_text_breaks_the_parser(text in "(format = 1\n|name|\\[|\\]|\\{|\\}|=|\"|\n|[a-z]{1,4}|operations\\.|argv|é){0,40}") {
+        let _ = Recipe::parse(&text, "mine.toml");
+    }
 }

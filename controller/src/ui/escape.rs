@@ -120,6 +120,11 @@ impl StreamEscaper {
         out
     }
 
+    /// Whether the stream has left a colour on.
+    pub fn is_coloured(&self) -> bool {
+        self.coloured
+    }
+
     /// What to write when nothing follows: what was held back, and the end of a colour that was left on.
     pub fn finish(&mut self) -> String {
         let mut out = String::new();

@@ -316,8 +316,14 @@ impl Ui {
         let facts = self.0.facts;
         self.0.bars.suspend(|| {
             let mut stderr = lock(&self.0.stderr);
-            if facts.stderr_tty && self.0.mid_line.swap(false, Ordering::Relaxed) {
-                stderr.write(b"\n");
+            if facts.stderr_tty && facts.stdout_tty {
+                // The run log on the same terminal may have left a colour on, or a line without an end.
+                if lock(&self.0.log).is_coloured() {
+                    stderr.write(b"\x1b[0m");
+                }
+                if self.0.mid_line.swap(false, Ordering::Relaxed) {
+                    stderr.write(b"\n");
+                }
             }
             stderr.write(text.as_bytes());
         });

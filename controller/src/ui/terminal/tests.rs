@@ -159,7 +159,7 @@ fn a_run_log_is_exact_in_a_pipe_and_harmless_on_a_terminal() {
     ui.note("detached");
     ui.log_end();
     assert_eq!(out.text(), "\\xff\\x00\x1b[31mred\\x1b]0;t\\x07\n50%\r\x1b[0m");
-    assert_eq!(err.text(), "\ndetached\n");
+    assert_eq!(err.text(), "\x1b[0m\ndetached\n");
 }
 
 #[test]
