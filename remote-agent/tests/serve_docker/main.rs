@@ -114,7 +114,7 @@ async fn a_run_is_launched_followed_and_settled_once(world: &World) {
     let spec =
         order("printf 'one\\n\\377\\0two'; echo made > /farrun/outputs/result; sleep 0.3; echo three >&2");
     let facts = peer.launch(&spec).await.unwrap();
-    assert_eq!(facts.phase, Phase::Running);
+    assert_eq!(facts.phase, Phase::Running, "{facts:?}");
     let labels = world
         .engine
         .docker(&[
