@@ -140,6 +140,15 @@ impl TestEngine {
         target
     }
 
+    /// A folder with one program of this name.
+    pub(crate) fn program(&self, name: &str, script: &str) -> PathBuf {
+        let folder = self.folder.path().join("programs");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(name), script).unwrap();
+        open_for_everyone(&folder.join(name), 0o755);
+        folder
+    }
+
     /// The command that runs a program as the other account.
     pub(crate) fn as_account(program: &Path) -> tokio::process::Command {
         let mut command = tokio::process::Command::new("setpriv");
