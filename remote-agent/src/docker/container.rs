@@ -295,6 +295,8 @@ fn log_config(budget: LogBudget) -> HostConfigLogConfig {
         config: Some(HashMap::from([
             ("max-size".to_owned(), size),
             ("max-file".to_owned(), files.to_string()),
+            // The engine refuses to start a container with one file and compression.
+            ("compress".to_owned(), "false".to_owned()),
         ])),
     }
 }

@@ -15,9 +15,11 @@ use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Join, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::JoinHandle;
 
 /// Where an engine is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,13 +71,23 @@ impl Address {
         Self::Unix(system)
     }
 
-    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
-        Ok(match self {
-            Self::Unix(path) => Box::new(UnixStream::connect(path).await?),
-            Self::Tcp(host) => Box::new(TcpStream::connect(host).await?),
-            Self::Sudo => Box::new(dial_with_sudo().await?),
-        })
+    async fn connect(&self) -> io::Result<Connection> {
+        let (stream, complaint): (Box<dyn Stream>, _) = match self {
+            Self::Unix(path) => (Box::new(UnixStream::connect(path).await?), None),
+            Self::Tcp(host) => (Box::new(TcpStream::connect(host).await?), None),
+            Self::Sudo => {
+                let (stream, complaint) = dial_with_sudo()?;
+                (Box::new(stream), Some(complaint))
+            }
+        };
+        Ok(Connection { stream, complaint })
     }
+}
+
+/// A way to the engine, and what the program in between will have complained about when it ends.
+struct Connection {
+    stream: Box<dyn Stream>,
+    complaint: Option<JoinHandle<String>>,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -110,15 +122,44 @@ async fn send(
     head.uri = format!("{prefix}{path}").parse::<Uri>()?;
     head.headers
         .insert(HOST, hyper::header::HeaderValue::from_static("engine"));
-    let stream = address.connect().await?;
+    let Connection { stream, complaint } = address.connect().await?;
+    let answer = exchange(stream, BollardRequest::from_parts(head, body)).await;
+    match (answer, complaint) {
+        (Err(error), Some(complaint)) => Err(complained(complaint).await.unwrap_or(error)),
+        (answer, _) => answer,
+    }
+}
+
+async fn exchange(
+    stream: Box<dyn Stream>,
+    request: BollardRequest,
+) -> Result<Response<Incoming>, ClientError> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {
         // Its errors also reach the caller through the response.
         let _ = connection.with_upgrades().await;
     });
-    Ok(sender
-        .send_request(BollardRequest::from_parts(head, body))
-        .await?)
+    Ok(sender.send_request(request).await?)
+}
+
+/// Why the program in between ended, if it said so; it is gone within a moment of its pipes.
+async fn complained(complaint: JoinHandle<String>) -> Option<ClientError> {
+    const MOMENT: Duration = Duration::from_secs(1);
+    let words = tokio::time::timeout(MOMENT, complaint).await.ok()?.ok()?;
+    let words = words.trim();
+    if words.is_empty() {
+        return None;
+    }
+    let lower = words.to_lowercase();
+    let denied = ["sudo:", "password", "permission denied", "not allowed"]
+        .iter()
+        .any(|part| lower.contains(part));
+    let kind = if denied {
+        io::ErrorKind::PermissionDenied
+    } else {
+        io::ErrorKind::ConnectionRefused
+    };
+    Some(io::Error::new(kind, words).into())
 }
 
 /// The two pipes of a child that is ended with them.
@@ -127,7 +168,9 @@ struct ChildStream {
     _child: Child,
 }
 
-async fn dial_with_sudo() -> io::Result<ChildStream> {
+fn dial_with_sudo() -> io::Result<(ChildStream, JoinHandle<String>)> {
+    /// More than any message of sudo or docker; the rest is of no use.
+    const COMPLAINT: u64 = 2000;
     let mut child = Command::new("sudo")
         .args(["-n", "docker", "system", "dial-stdio"])
         .stdin(Stdio::piped())
@@ -141,20 +184,18 @@ async fn dial_with_sudo() -> io::Result<ChildStream> {
         child.stdout.take().ok_or_else(missing)?,
     );
     let mut stderr = child.stderr.take().ok_or_else(missing)?;
-    // sudo refuses within a moment or not at all; a dial that works stays silent until it is spoken to.
-    let refused = tokio::time::timeout(std::time::Duration::from_millis(300), child.wait()).await;
-    if refused.is_ok() {
-        let mut words = vec![0; 2000];
-        let count = stderr.read(&mut words).await.unwrap_or_default();
-        words.truncate(count);
-        let words = String::from_utf8_lossy(&words).trim().to_owned();
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, words));
-    }
-    tokio::spawn(async move { tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await });
-    Ok(ChildStream {
+    let complaint = tokio::spawn(async move {
+        let mut words = Vec::new();
+        let _ = (&mut stderr).take(COMPLAINT).read_to_end(&mut words).await;
+        // A pipe that nobody reads would hold the program up.
+        let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+        String::from_utf8_lossy(&words).into_owned()
+    });
+    let stream = ChildStream {
         pipes: tokio::io::join(stdout, stdin),
         _child: child,
-    })
+    };
+    Ok((stream, complaint))
 }
 
 impl AsyncRead for ChildStream {

@@ -11,7 +11,7 @@ use farrun_protocol::message::InputState;
 use farrun_protocol::spec::Input;
 use farrun_protocol::{ControllerId, ErrorCode, Failure, Reply, Sha256, layout};
 use std::fs::File;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 pub(crate) async fn check(session: &Session, inputs: Vec<Input>) -> Result<Reply, Failure> {
@@ -139,15 +139,17 @@ fn blob_of(state: &Path, input: &Input) -> Result<PathBuf, Failure> {
     Ok(blob)
 }
 
+/// Folders between `root` and `target`, which the job's user must be able to enter whatever our umask is.
 fn make_parents(root: &Path, target: &Path) -> Result<(), RecordError> {
-    let Some(parent) = target.parent().filter(|parent| *parent != root) else {
-        return Ok(());
-    };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(parent)
-        .map_err(RecordError::io(parent))
+    let below = target.parent().and_then(|parent| parent.strip_prefix(root).ok());
+    let mut folder = root.to_owned();
+    for part in below.into_iter().flat_map(Path::components) {
+        folder.push(part);
+        make_private_folder(&folder)?;
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755))
+            .map_err(RecordError::io(&folder))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 /// An account that is neither root nor in any group of the engine; only the socket's mode lets it in.
 const ACCOUNT: &str = "54321";
 
-pub struct TestEngine {
+pub(crate) struct TestEngine {
     folder: tempfile::TempDir,
     daemon: Child,
 }
 
 impl TestEngine {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::Builder::new()
             .prefix("farrun-engine")
             .tempdir()
@@ -59,15 +59,15 @@ impl TestEngine {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("socket")
     }
 
-    pub fn host(&self) -> String {
+    pub(crate) fn host(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
 
-    pub fn docker(&self, args: &[&str]) -> Result<String, String> {
+    pub(crate) fn docker(&self, args: &[&str]) -> Result<String, String> {
         let output = Command::new("docker")
             .args(["-H", &self.host()])
             .args(args)
@@ -81,7 +81,7 @@ impl TestEngine {
     }
 
     /// Imports an image with a shell and what the agent of an ordinary build is linked to.
-    pub fn import_image(&self, agent: &Path) {
+    pub(crate) fn import_image(&self, agent: &Path) {
         let root = self.folder.path().join("image");
         std::fs::create_dir_all(root.join("bin")).unwrap();
         std::fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox-static");
@@ -119,9 +119,10 @@ impl TestEngine {
     }
 
     /// A state folder of the other account, with the agent in its place; answers with the agent's path there.
-    pub fn install(&self, agent: &Path) -> PathBuf {
+    pub(crate) fn install(&self, agent: &Path) -> PathBuf {
         let state = self.folder.path().join("state");
-        let place = state.join("agents").join("0".repeat(64));
+        let sha256 = farrun_protocol::Sha256::of(&std::fs::read(agent).unwrap());
+        let place = state.join(farrun_protocol::layout::agent_folder(&sha256));
         std::fs::create_dir_all(&place).unwrap();
         let target = place.join("farrun-agent");
         std::fs::copy(agent, &target).unwrap();
@@ -139,8 +140,17 @@ impl TestEngine {
         target
     }
 
+    /// A folder with one program of this name.
+    pub(crate) fn program(&self, name: &str, script: &str) -> PathBuf {
+        let folder = self.folder.path().join("programs");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(name), script).unwrap();
+        open_for_everyone(&folder.join(name), 0o755);
+        folder
+    }
+
     /// The command that runs a program as the other account.
-    pub fn as_account(program: &Path) -> tokio::process::Command {
+    pub(crate) fn as_account(program: &Path) -> tokio::process::Command {
         let mut command = tokio::process::Command::new("setpriv");
         command
             .args(["--reuid", ACCOUNT, "--regid", ACCOUNT, "--clear-groups", "--"])

@@ -14,11 +14,11 @@ mod support;
 
 use engine::TestEngine;
 use farrun_protocol::manifest::Manifest;
-use farrun_protocol::message::{Collect, FetchLog};
+use farrun_protocol::message::{Collect, FetchLog, Hello};
 use farrun_protocol::record::{Phase, RunFacts, Settled};
 use farrun_protocol::spec::{Capture, Gpus, Mount, RunSpec};
 use farrun_protocol::verdict::{Reason, RunResult};
-use farrun_protocol::{ErrorCode, Reply, Request, RunId, Sha256, preamble};
+use farrun_protocol::{ErrorCode, PROTOCOL, Reply, Request, RunId, Sha256, preamble};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Instant;
@@ -39,9 +39,16 @@ struct Talk {
 
 impl World {
     async fn talk_as(&self, controller: &str) -> Talk {
+        let mut talk = self.silent(&[]).await;
+        talk.peer.hello_as(controller, &self.engine.host()).await;
+        talk
+    }
+
+    async fn silent(&self, environment: &[(&str, String)]) -> Talk {
         let nonce = "ab".repeat(32);
         let mut process = TestEngine::as_account(&self.agent)
             .args(["serve", &nonce])
+            .envs(environment.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -51,8 +58,7 @@ impl World {
         let mut seen = vec![0; preamble::line(&nonce).len()];
         stdout.read_exact(&mut seen).await.unwrap();
         assert_eq!(preamble::find(&seen, &nonce), Some(seen.len()));
-        let mut peer = Peer::new(stdout, process.stdin.take().unwrap(), &[]);
-        peer.hello_as(controller, &self.engine.host()).await;
+        let peer = Peer::new(stdout, process.stdin.take().unwrap(), &[]);
         Talk { peer, process }
     }
 
@@ -106,6 +112,7 @@ async fn runs_on_a_real_engine() {
     a_run_belongs_to_its_controller(&world).await;
     a_killed_conversation_costs_nothing(&world).await;
     the_host_is_described(&world).await;
+    the_engine_may_be_behind_sudo(&world).await;
 }
 
 async fn a_run_is_launched_followed_and_settled_once(world: &World) {
@@ -114,7 +121,7 @@ async fn a_run_is_launched_followed_and_settled_once(world: &World) {
     let spec =
         order("printf 'one\\n\\377\\0two'; echo made > /farrun/outputs/result; sleep 0.3; echo three >&2");
     let facts = peer.launch(&spec).await.unwrap();
-    assert_eq!(facts.phase, Phase::Running);
+    assert_eq!(facts.phase, Phase::Running, "{facts:?}");
     let labels = world
         .engine
         .docker(&[
@@ -400,4 +407,40 @@ async fn the_host_is_described(world: &World) {
     assert!(!engine.version.is_empty() && !engine.gpus);
     assert!(!host.containers.is_empty() && host.containers.iter().all(|container| container.known));
     assert!(host.disk_free > 0 && host.memory_total > 0 && host.uptime > 0);
+}
+
+async fn the_engine_may_be_behind_sudo(world: &World) {
+    let hello = Hello {
+        protocol: PROTOCOL,
+        controller_id: CONTROLLER.parse().unwrap(),
+        docker_sudo: true,
+        docker_host: None,
+    };
+    for (script, works) in [
+        ("#!/bin/sh\nshift\nexec \"$@\"\n", true),
+        (
+            "#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n",
+            false,
+        ),
+    ] {
+        let path = format!(
+            "{}:{}",
+            world.engine.program("sudo", script).display(),
+            env!("PATH")
+        );
+        let environment = [("PATH", path), ("DOCKER_HOST", world.engine.host())];
+        let mut talk = world.silent(&environment).await;
+        talk.peer.ask(Request::Hello(hello.clone())).await.unwrap();
+        let mut spec = order("echo \"got $TOKEN\"");
+        spec.secret_names = vec!["TOKEN".into()];
+        let launched = talk.peer.launch_with(&spec, &[("TOKEN", "x")]).await;
+        if works {
+            launched.unwrap();
+            assert_eq!(talk.peer.whole_log(&spec.run_id).await, b"got x\n");
+        } else {
+            let failure = launched.unwrap_err();
+            assert_eq!(failure.code, ErrorCode::DockerDenied);
+            assert!(failure.detail.unwrap().contains("a password is required"));
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Secrets on their way to the job: one file that only the account reads, then PID 1's stdin.
 
 use crate::docker::Engine;
-use crate::record::{RecordError, RunFolder, read_bounded, write_in_place};
+use crate::record::{RecordError, RunFolder, read_bounded, write_atomically};
 use crate::serve::facts::Look;
 use base64::Engine as _;
 use farrun_protocol::message::Secret;
@@ -21,7 +21,7 @@ pub(super) fn store(folder: &RunFolder, secrets: &BTreeMap<String, Secret>) -> R
         path: path.clone(),
         detail: "cannot be written as JSON".to_owned(),
     })?;
-    Ok(write_in_place(&path, &json, 0o600)?)
+    Ok(write_atomically(&path, &json, 0o600)?)
 }
 
 /// The line that PID 1 waits for. The newline before it ends whatever an interrupted attempt left.

@@ -1,0 +1,359 @@
+//! A conversation over an in-process pipe: who may ask what, inputs, and the run log's long poll.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on must stop"
+)]
+
+#[path = "serve_support/mod.rs"]
+mod support;
+
+use farrun_agent::record::RunFolder;
+use farrun_agent::serve::{Context, conversation};
+use farrun_protocol::frame::{Frame, Kind};
+use farrun_protocol::log::{LogEnd, TAIL_LENGTH};
+use farrun_protocol::message::{FetchLog, Hello, InputState};
+use farrun_protocol::record::{FORMAT, Settled};
+use farrun_protocol::spec::Input;
+use farrun_protocol::verdict::{Reason, RunResult, Verdict};
+use farrun_protocol::{ErrorCode, Failure, Generation, PROTOCOL, Reply, Request, RunId, Sha256};
+use proptest::prelude::*;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use support::{CONTROLLER, PATIENCE, Peer, code, from, order};
+use tokio::task::JoinHandle;
+
+fn silent(state: &Path) -> (Peer, JoinHandle<()>) {
+    let context = Context {
+        state: state.to_owned(),
+        agent: state.join("farrun-agent"),
+        agent_sha256: Sha256::of(b"agent"),
+        home: state.to_owned(),
+        docker_host: None,
+        runtime_folder: None,
+    };
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let (reader, writer) = tokio::io::split(theirs);
+    let serving = tokio::spawn(async move {
+        conversation(reader, writer, context).await.unwrap();
+    });
+    let (reader, writer) = tokio::io::split(ours);
+    (Peer::new(reader, writer, &[]), serving)
+}
+
+async fn talk(state: &Path) -> (Peer, JoinHandle<()>) {
+    let (mut peer, serving) = silent(state);
+    peer.hello_as(CONTROLLER, "unix:///nonexistent/engine").await;
+    (peer, serving)
+}
+
+/// A run whose folder is complete and whose log the test writes.
+fn run_with_log(state: &Path) -> RunFolder {
+    let spec = order("true");
+    let folder = RunFolder::new(state, &spec.run_id);
+    folder.make().unwrap();
+    folder.make_skeleton().unwrap();
+    folder.write_spec(&spec).unwrap();
+    folder
+}
+
+fn append(folder: &RunFolder, bytes: &[u8]) {
+    let mut log = std::fs::OpenOptions::new()
+        .append(true)
+        .open(folder.log())
+        .unwrap();
+    log.write_all(bytes).unwrap();
+}
+
+fn settle(folder: &RunFolder) -> LogEnd {
+    let log = std::fs::read(folder.log()).unwrap();
+    let end = LogEnd {
+        length: log.len() as u64,
+        sha256: Sha256::of(&log),
+    };
+    folder
+        .write_settled(&Settled {
+            format: FORMAT,
+            run_id: folder.run_id().clone(),
+            verdict: Verdict {
+                result: RunResult::Succeeded,
+                reason: Reason::Ok,
+                exit_code: Some(0),
+                signal: None,
+                detail: None,
+            },
+            log: end.clone(),
+            generation: folder.generation().unwrap().unwrap(),
+            exit: None,
+            container: None,
+            started_at: None,
+            ended_at: None,
+            outputs_error: None,
+        })
+        .unwrap();
+    end
+}
+
+#[tokio::test]
+async fn nothing_is_answered_before_a_hello() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut peer, _serving) = silent(state.path());
+    let run_id = RunId::random();
+    for request in [
+        Request::Host,
+        Request::Runs { run_ids: vec![] },
+        Request::Spec {
+            run_id: run_id.clone(),
+        },
+        Request::CheckInputs { inputs: vec![] },
+        Request::FetchLog(from(&run_id, 0, 0)),
+        Request::Adopt { run_id },
+    ] {
+        assert_eq!(code(peer.ask(request).await), ErrorCode::Protocol);
+    }
+    let other = Request::Hello(Hello {
+        protocol: PROTOCOL + 1,
+        controller_id: CONTROLLER.parse().unwrap(),
+        docker_sudo: false,
+        docker_host: None,
+    });
+    assert_eq!(code(peer.ask(other).await), ErrorCode::Protocol);
+    let hello = peer.hello_as(CONTROLLER, "unix:///nonexistent").await;
+    assert_eq!(hello.agent_sha256, Sha256::of(b"agent"));
+    let (mut again, _serving) = silent(state.path());
+    assert_eq!(
+        again.hello_as(CONTROLLER, "unix:///nonexistent").await.host_id,
+        hello.host_id
+    );
+}
+
+#[tokio::test]
+async fn strange_frames_are_refused_and_the_end_is_noticed() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut peer, serving) = talk(state.path()).await;
+    for payload in [&b"{\"verb\":\"levitate\"}"[..], b"", b"[", b"\xff"] {
+        let frame = Frame {
+            kind: Kind::Request,
+            id: 77,
+            payload: payload.to_vec().into(),
+        };
+        peer.send(frame).await;
+        assert_eq!(peer.answer(77).await.unwrap_err().code, ErrorCode::BadRequest);
+    }
+    peer.send(Frame::empty(Kind::Ping, 0)).await;
+    assert_eq!(peer.next().await.unwrap(), Frame::empty(Kind::Pong, 0));
+    let Reply::Runs { runs } = peer
+        .ask(Request::Runs {
+            run_ids: vec![RunId::random()],
+        })
+        .await
+        .unwrap()
+    else {
+        panic!("runs");
+    };
+    assert_eq!(runs, []);
+    drop(peer);
+    tokio::time::timeout(PATIENCE, serving).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_input_is_uploaded_once() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut peer, _serving) = talk(state.path()).await;
+    let input = Input {
+        path: "a".into(),
+        sha256: Sha256::of(b"bytes"),
+        size: 5,
+        parent: None,
+    };
+    let check = || Request::CheckInputs {
+        inputs: vec![input.clone()],
+    };
+    let commit = || Request::CommitInput {
+        sha256: input.sha256.clone(),
+        size: 5,
+    };
+    let missing = async |peer: &mut Peer| match peer.ask(check()).await.unwrap() {
+        Reply::Inputs { mut states } => states.remove(0),
+        other => panic!("{other:?}"),
+    };
+    let InputState::Missing { path, have: 0 } = missing(&mut peer).await else {
+        panic!("missing")
+    };
+    assert_eq!(code(peer.ask(commit()).await), ErrorCode::InputMissing);
+    std::fs::write(&path, b"byt").unwrap();
+    assert_eq!(
+        missing(&mut peer).await,
+        InputState::Missing {
+            path: path.clone(),
+            have: 3
+        }
+    );
+    std::fs::write(&path, b"bites").unwrap();
+    assert_eq!(code(peer.ask(commit()).await), ErrorCode::HashMismatch);
+    assert_eq!(
+        missing(&mut peer).await,
+        InputState::Missing {
+            path: path.clone(),
+            have: 0
+        }
+    );
+    std::fs::write(&path, b"bytes").unwrap();
+    assert_eq!(peer.ask(commit()).await, Ok(Reply::Done));
+    assert_eq!(missing(&mut peer).await, InputState::Present);
+}
+
+#[tokio::test]
+async fn a_waiting_fetch_is_woken_by_a_byte_and_by_the_end() {
+    let state = tempfile::tempdir().unwrap();
+    let folder = run_with_log(state.path());
+    let (mut peer, _serving) = talk(state.path()).await;
+    let waiting = peer
+        .post(&Request::FetchLog(from(folder.run_id(), 0, 20_000)))
+        .await;
+    append(&folder, b"hello");
+    let begun = Instant::now();
+    let chunk = peer.answer(waiting).await.unwrap();
+    assert!(chunk.payload.ends_with(b"hello"));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    let end = settle(&folder);
+    let chunk = peer.fetch(from(folder.run_id(), 5, 20_000)).await.unwrap();
+    assert_eq!((chunk.end, chunk.bytes.len()), (Some(end), 0));
+    let empty = run_with_log(state.path());
+    let chunk = peer.fetch(from(empty.run_id(), 0, 10)).await.unwrap();
+    assert_eq!((chunk.end, chunk.bytes.len()), (None, 0));
+}
+
+#[tokio::test]
+async fn a_wait_can_be_ended_by_its_caller() {
+    let state = tempfile::tempdir().unwrap();
+    let folder = run_with_log(state.path());
+    let (mut peer, _serving) = talk(state.path()).await;
+    let waiting = peer
+        .post(&Request::FetchLog(from(folder.run_id(), 0, 30_000)))
+        .await;
+    peer.send(Frame::empty(Kind::Cancel, waiting)).await;
+    assert_eq!(peer.answer(waiting).await.unwrap_err().code, ErrorCode::Cancelled);
+}
+
+#[tokio::test]
+async fn foreign_bytes_are_noticed() {
+    let state = tempfile::tempdir().unwrap();
+    let folder = run_with_log(state.path());
+    let log: Vec<u8> = (0..TAIL_LENGTH + 5000)
+        .map(|number| (number % 251) as u8)
+        .collect();
+    append(&folder, &log);
+    let (mut peer, _serving) = talk(state.path()).await;
+    let offset = TAIL_LENGTH + 100;
+    let tail = &log[100..offset as usize];
+    let good = FetchLog {
+        generation: folder.generation().unwrap(),
+        tail_sha256: Some(Sha256::of(tail)),
+        ..from(folder.run_id(), offset, 0)
+    };
+    assert_eq!(
+        peer.fetch(good.clone()).await.unwrap().bytes,
+        &log[offset as usize..]
+    );
+    let cases = [
+        (
+            FetchLog {
+                generation: Some(Generation::random()),
+                ..good.clone()
+            },
+            ErrorCode::GenerationChanged,
+        ),
+        (
+            FetchLog {
+                tail_sha256: Some(Sha256::of(b"other")),
+                ..good.clone()
+            },
+            ErrorCode::TailMismatch,
+        ),
+        (
+            FetchLog {
+                offset: log.len() as u64 + 1,
+                ..good
+            },
+            ErrorCode::OffsetBeyondEnd,
+        ),
+        (from(&RunId::random(), 0, 0), ErrorCode::RunUnknown),
+    ];
+    for (fetch, expected) in cases {
+        assert_eq!(code::<_>(peer.fetch(fetch).await), expected);
+    }
+    for (length, expected) in [(10, Some(Sha256::of(&log[..10]))), (1 << 40, None)] {
+        let request = Request::HashLog {
+            run_id: folder.run_id().clone(),
+            length,
+        };
+        assert_eq!(
+            peer.ask(request).await,
+            Ok::<_, Failure>(Reply::LogPrefix { sha256: expected })
+        );
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(Vec<u8>),
+    Fetch(u64),
+    Reconnect,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => proptest::collection::vec(any::<u8>(), 0..3000).prop_map(Step::Append),
+        3 => (1u64..5000).prop_map(Step::Fetch),
+        1 => Just(Step::Reconnect),
+    ];
+    proptest::collection::vec(step, 1..30)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// What was fetched is a prefix of what was written, at every moment, and the same at the end.
+    #[test]
+    fn a_mirror_is_always_a_prefix(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let state = tempfile::tempdir().unwrap();
+            let folder = run_with_log(state.path());
+            let (mut peer, mut serving) = talk(state.path()).await;
+            let (mut written, mut mirror) = (Vec::new(), Vec::new());
+            for step in steps {
+                match step {
+                    Step::Append(bytes) => {
+                        append(&folder, &bytes);
+                        written.extend(bytes);
+                    }
+                    Step::Fetch(max) => {
+                        let tail = &mirror[mirror.len().saturating_sub(TAIL_LENGTH as usize)..];
+                        let fetch = FetchLog {
+                            max,
+                            tail_sha256: Some(Sha256::of(tail)),
+                            ..from(folder.run_id(), mirror.len() as u64, 0)
+                        };
+                        let chunk = peer.fetch(fetch).await.unwrap();
+                        assert_eq!(chunk.offset, mirror.len() as u64);
+                        assert_eq!(chunk.bytes.len() as u64, max.min((written.len() - mirror.len()) as u64));
+                        mirror.extend_from_slice(&chunk.bytes);
+                        assert!(written.starts_with(&mirror));
+                    }
+                    Step::Reconnect => {
+                        drop(peer);
+                        serving.await.unwrap();
+                        (peer, serving) = talk(state.path()).await;
+                    }
+                }
+            }
+            settle(&folder);
+            assert_eq!(peer.whole_log(folder.run_id()).await, written);
+        });
+    }
+}

@@ -1,0 +1,189 @@
+//! Launching against an engine that loses requests and answers: whatever is cut, a job is executed once.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on must stop"
+)]
+
+mod scripted;
+#[path = "../serve_support/mod.rs"]
+mod support;
+
+use farrun_agent::serve::{Context, conversation};
+use farrun_protocol::record::Phase;
+use farrun_protocol::spec::Gpus;
+use farrun_protocol::verdict::{Reason, RunResult};
+use farrun_protocol::{ErrorCode, Request, Sha256};
+use scripted::{Fault, Scripted};
+use support::{CONTROLLER, Peer, code, order};
+use tokio::task::JoinHandle;
+
+struct World {
+    folder: tempfile::TempDir,
+    engine: Scripted,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = Scripted::start(folder.path());
+        Self { folder, engine }
+    }
+
+    async fn talk(&self) -> (Peer, JoinHandle<()>) {
+        let context = Context {
+            state: self.folder.path().join("state"),
+            agent: self.folder.path().join("farrun-agent"),
+            agent_sha256: Sha256::of(b"agent"),
+            home: self.folder.path().to_owned(),
+            docker_host: None,
+            runtime_folder: None,
+        };
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let (reader, writer) = tokio::io::split(theirs);
+        let serving = tokio::spawn(async move {
+            conversation(reader, writer, context).await.unwrap();
+        });
+        let (reader, writer) = tokio::io::split(ours);
+        let mut peer = Peer::new(reader, writer, &[]);
+        peer.hello_as(CONTROLLER, &self.engine.host()).await;
+        (peer, serving)
+    }
+
+    fn executions(&self) -> usize {
+        self.engine.state.lock().unwrap().executions
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_launch_finds_the_first() {
+    let world = World::new();
+    let (mut peer, _serving) = world.talk().await;
+    let spec = order("true");
+    let first = peer.launch(&spec).await.unwrap();
+    assert_eq!(first.phase, Phase::Running);
+    for _ in 0..3 {
+        assert_eq!(peer.launch(&spec).await.unwrap(), first);
+    }
+    assert_eq!(world.executions(), 1);
+}
+
+#[tokio::test]
+async fn two_conversations_launch_one_run_once() {
+    let world = World::new();
+    let ((mut one, _a), (mut other, _b)) = (world.talk().await, world.talk().await);
+    let spec = order("true");
+    let (first, second) = tokio::join!(one.launch(&spec), other.launch(&spec));
+    assert_eq!(first.unwrap(), second.unwrap());
+    assert_eq!(world.executions(), 1);
+}
+
+/// Every call of a launch, each with every fault; then the order is repeated on a new conversation.
+#[tokio::test]
+async fn whatever_is_lost_the_job_is_executed_once() {
+    let calls = {
+        let world = World::new();
+        let (mut peer, _serving) = world.talk().await;
+        peer.launch(&order("true")).await.unwrap();
+        world.engine.state.lock().unwrap().calls.clone()
+    };
+    assert!(calls.iter().any(|call| call.ends_with("/start")), "{calls:?}");
+    let faults = [
+        Fault::LostRequest,
+        Fault::LostAnswer,
+        Fault::HeldRequest,
+        Fault::HeldAnswer,
+    ];
+    for (number, call) in calls.iter().enumerate() {
+        for fault in faults {
+            let world = World::new();
+            world.engine.state.lock().unwrap().fault = Some((number, fault));
+            let spec = order("true");
+            let (mut peer, serving) = world.talk().await;
+            if matches!(fault, Fault::HeldRequest | Fault::HeldAnswer) {
+                tokio::select! {
+                    answer = peer.launch(&spec) => panic!("{call} was not held: {answer:?}"),
+                    () = world.engine.held.notified() => {}
+                }
+                // The conversation dies in the middle of the call.
+                drop(peer);
+                serving.await.unwrap();
+            } else {
+                let _ = peer.launch(&spec).await;
+            }
+            assert!(world.executions() <= 1, "{call} {fault:?}");
+            let (mut peer, _serving) = world.talk().await;
+            let facts = peer.launch(&spec).await.unwrap();
+            assert_eq!(facts.phase, Phase::Running, "{call} {fault:?}");
+            assert_eq!(world.executions(), 1, "{call} {fault:?}");
+            assert_eq!(world.engine.state.lock().unwrap().containers.len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_start_is_the_end_of_the_run() {
+    let world = World::new();
+    let words = "could not select device driver \"\" with capabilities: [[gpu]]";
+    world.engine.state.lock().unwrap().start_refusal = Some(words.to_owned());
+    let (mut peer, _serving) = world.talk().await;
+    let mut spec = order("true");
+    spec.gpus = Gpus::All;
+    let facts = peer.launch(&spec).await.unwrap();
+    let verdict = facts.settled.clone().unwrap().verdict;
+    assert_eq!(
+        (verdict.result, verdict.reason),
+        (RunResult::Failed, Reason::GpuUnavailable)
+    );
+    assert_eq!(verdict.detail.as_deref(), Some(words));
+    assert_eq!(peer.launch(&spec).await.unwrap(), facts);
+}
+
+#[tokio::test]
+async fn without_an_engine_nothing_is_stored() {
+    let world = World::new();
+    let (mut peer, _serving) = world.talk().await;
+    std::fs::remove_file(world.folder.path().join("engine")).unwrap();
+    let spec = order("true");
+    assert_eq!(code(peer.launch(&spec).await), ErrorCode::DockerUnreachable);
+    assert_eq!(
+        code(
+            peer.ask(Request::Spec {
+                run_id: spec.run_id.clone()
+            })
+            .await
+        ),
+        ErrorCode::RunUnknown
+    );
+}
+
+#[tokio::test]
+async fn a_run_that_was_only_prepared_can_be_stopped() {
+    let world = World::new();
+    let (mut peer, serving) = world.talk().await;
+    let spec = order("true");
+    let create = 3;
+    world.engine.state.lock().unwrap().fault = Some((create, Fault::HeldRequest));
+    tokio::select! {
+        answer = peer.launch(&spec) => panic!("{answer:?}"),
+        () = world.engine.held.notified() => {}
+    }
+    let calls = world.engine.state.lock().unwrap().calls.clone();
+    assert!(calls[create].contains("/containers/create"), "{calls:?}");
+    drop(peer);
+    serving.await.unwrap();
+    let (mut peer, _serving) = world.talk().await;
+    assert_eq!(peer.facts(&spec.run_id).await.phase, Phase::Prepared);
+    let stop = Request::StopRun {
+        run_id: spec.run_id.clone(),
+        grace: 1,
+        kill: false,
+    };
+    let facts = peer.run(stop).await.unwrap();
+    assert_eq!(facts.settled.unwrap().verdict.result, RunResult::Cancelled);
+    let again = peer.launch(&spec).await.unwrap();
+    assert_eq!(again.phase, Phase::Settled);
+    assert_eq!(world.executions(), 0);
+}
