@@ -141,9 +141,9 @@ fn ssh_hints(error: &SshError) -> Vec<String> {
             format!("compare the fingerprint with what the host's owner says, then `farrun host trust {host}`"),
             format!("without a terminal: `farrun host trust {host} --accept-new-host-key`"),
         ],
-        SshError::HostKeyChanged { key_name, .. } => vec![
+        SshError::HostKeyChanged { shown, .. } => vec![
             "the machine was set up anew, or someone is in between: ask its owner".to_owned(),
-            format!("if it was set up anew: `ssh-keygen -R '{key_name}'`, then `farrun host trust`"),
+            format!("if it was set up anew: `ssh-keygen -R '{}'`, then `farrun host trust`", shown.key_name),
         ],
         SshError::HostKeyRevoked { .. } => vec!["this key must never be trusted again: ask the host's owner".to_owned()],
         SshError::AuthFailed { host, .. } => {

@@ -1,6 +1,6 @@
 //! Answers SSH's questions at the terminal, or declines where there is none.
 
-use crate::ssh::{Ask, HostKeyQuestion, PromptQuestion, Secret};
+use crate::ssh::{Ask, PromptQuestion, Secret, ShownKey};
 use crate::ui::{Ui, escape};
 
 /// Asks the person at the terminal.
@@ -21,8 +21,8 @@ impl TerminalAnswer {
 }
 
 impl Ask for TerminalAnswer {
-    fn trust_host_key(&self, question: &HostKeyQuestion) -> bool {
-        let HostKeyQuestion { host, key_name, key_type, fingerprint } = question;
+    fn trust_host_key(&self, host: &str, shown: &ShownKey) -> bool {
+        let ShownKey { key_name, key_type, fingerprint, .. } = shown;
         if self.accept_new {
             self.ui.note(format!("accepting the {key_type} key of `{host}` ({key_name}): {fingerprint}"));
             return true;

@@ -55,7 +55,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         parent: None,
         recipe: Some(args.recipe.reference(context)),
     };
-    let resolved = recipe::resolve(&recipe, &subject, &args.recipe.set, &[], args.launch.overrides())?;
+    let resolved = recipe::resolve(&recipe, &subject, &args.recipe.set, &[], args.launch.overrides(args.recipe.image.clone()))?;
     let order = launching::order(&controller, &host, &subject, resolved, &args.launch);
     let Some(ended) = launching::carry_out(context, &controller, order, &args.launch).await? else {
         return Ok(Exit::Completed);

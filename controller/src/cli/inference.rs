@@ -52,7 +52,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
             parent: None,
             recipe: Some(args.recipe.reference(context)),
         };
-        let resolved = recipe::resolve(&recipe, &subject, &args.recipe.set, &[], args.launch.overrides())?;
+        let resolved = recipe::resolve(&recipe, &subject, &args.recipe.set, &[], args.launch.overrides(args.recipe.image.clone()))?;
         orders.push(launching::order(&controller, &host, &subject, resolved, &args.launch));
     }
     let mut exit = Exit::Completed;

@@ -42,9 +42,6 @@ pub struct LaunchArgs {
     /// A folder of the host inside the container: `SOURCE:TARGET[:ro]`; `~/…` is the account's home there
     #[arg(long, value_name = "MOUNT", value_parser = parse_mount, help_heading = "The job")]
     pub mount: Vec<Mount>,
-    /// Use this image instead of the recipe's
-    #[arg(long, value_name = "IMAGE", help_heading = "The job")]
-    pub image: Option<String>,
     /// Memory limit (`16g`)
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "The job")]
     pub memory: Option<u64>,
@@ -71,9 +68,9 @@ impl LaunchArgs {
     }
 
     /// What the flags want otherwise than a recipe says.
-    pub fn overrides(&self) -> Overrides {
+    pub fn overrides(&self, image: Option<String>) -> Overrides {
         Overrides {
-            image: self.image.clone(),
+            image,
             pull: self.pull_image,
             gpus: None,
             env: self.env.iter().cloned().collect(),

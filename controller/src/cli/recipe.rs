@@ -52,6 +52,9 @@ pub struct RecipeArgs {
     /// Set a parameter
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub set: Vec<(String, String)>,
+    /// Use this image instead of the recipe's
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
     /// Explain the recipe's parameters and inputs
     #[arg(long)]
     pub help_recipe: bool,
@@ -60,7 +63,7 @@ pub struct RecipeArgs {
 impl RecipeArgs {
     /// The recipe of an earlier run.
     pub fn of(run: &Run) -> Self {
-        Self { recipe: run.recipe.clone(), set: Vec::new(), help_recipe: false }
+        Self { recipe: run.recipe.clone(), set: Vec::new(), image: None, help_recipe: false }
     }
 
     /// These, with the recipe of `run` where none is named.

@@ -93,7 +93,7 @@ async fn from_recipe(
         .filter(|(name, _)| !changes.iter().any(|(changed, _)| changed == name))
         .collect();
     set.extend(changes.iter().cloned());
-    let resolved = recipe::resolve(&recipe, &subject, &set, &outputs, launch.overrides())?;
+    let resolved = recipe::resolve(&recipe, &subject, &set, &outputs, launch.overrides(Some(old.spec.image.clone())))?;
     let mut order = launching::order(controller, host, &subject, resolved, launch);
     // What was changed on the command line then is changed again, unless it is changed otherwise now.
     if launch.gpus.is_none() {

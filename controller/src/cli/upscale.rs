@@ -57,7 +57,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         parent: Some(parent),
         recipe: Some(recipe_args.reference(context)),
     };
-    let resolved = recipe::resolve(&recipe, &subject, &recipe_args.set, &outputs, args.launch.overrides())?;
+    let resolved = recipe::resolve(&recipe, &subject, &recipe_args.set, &outputs, args.launch.overrides(recipe_args.image.clone()))?;
     let order = launching::order(&controller, &host, &subject, resolved, &args.launch);
     let ended = launching::carry_out(context, &controller, order, &args.launch).await?;
     Ok(ended.map_or(Exit::Completed, |ended| launching::finish(context, &ended)))
