@@ -61,7 +61,8 @@ pub async fn platform(session: &Session) -> Result<String, SshError> {
         .to_owned())
 }
 
-/// Uploads `program` unless its folder already exists under `state`.
+/// Uploads `program` unless its folder already exists under `state`; answers whether it was uploaded. `deploying` is
+/// called when it has to be.
 ///
 /// # Errors
 /// See [`DeployError`]; nothing is left under the final name unless it was verified.
@@ -70,7 +71,8 @@ pub async fn deploy(
     host: &str,
     state: &str,
     program: &AgentProgram,
-) -> Result<(), DeployError> {
+    deploying: &(dyn Fn() + Sync),
+) -> Result<bool, DeployError> {
     let transfer = |source| DeployError::Transfer {
         host: host.to_owned(),
         source: Box::new(source),
@@ -82,8 +84,9 @@ pub async fn deploy(
     if let Some(facts) = sftp.stat(&file).await.map_err(transfer)?
         && facts.size == program.bytes.len() as u64
     {
-        return Ok(());
+        return Ok(false);
     }
+    deploying();
     sftp.make_folders(state, 0o700).await.map_err(transfer)?;
     sftp.set_mode(state, 0o700).await.map_err(transfer)?;
     sftp.make_folders(&agents, 0o700).await.map_err(transfer)?;
@@ -94,7 +97,7 @@ pub async fn deploy(
     // Whatever is left of the temporary folder is of no use to anybody.
     drop(sftp.remove(&format!("{arriving}/{}", layout::AGENT)).await);
     drop(sftp.remove_folder(&arriving).await);
-    result
+    result.map(|()| true)
 }
 
 async fn install(

@@ -132,19 +132,15 @@ impl Dialer {
         let state = host.settings.state_folder().to_owned();
         let mut deployed = false;
         if !known {
-            deploying();
-            deploy::deploy(&session, &host.name, &state, &program).await?;
-            deployed = true;
+            deployed = deploy::deploy(&session, &host.name, &state, &program, deploying).await?;
         }
         let (client, hello) = match self.converse(&session, host, &state, &program).await {
             Ok(conversation) => conversation,
-            Err(NotStarted::Missing) if !deployed => {
+            Err(NotStarted::Missing) if known => {
                 // The folder was removed, or this controller carries a new agent.
                 let platform = deploy::platform(&session).await?;
                 let program = self.program(host, &platform)?;
-                deploying();
-                deploy::deploy(&session, &host.name, &state, &program).await?;
-                deployed = true;
+                deployed = deploy::deploy(&session, &host.name, &state, &program, deploying).await?;
                 self.converse(&session, host, &state, &program)
                     .await
                     .map_err(|error| error.into_link(host, &state))?
