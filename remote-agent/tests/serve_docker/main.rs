@@ -101,7 +101,7 @@ async fn runs_on_a_real_engine() {
     let engine = TestEngine::start();
     engine.import_image(&built);
     let agent = engine.install(&built);
-    let world = World { engine, agent };
+    let mut world = World { engine, agent };
     a_run_is_launched_followed_and_settled_once(&world).await;
     a_kill_from_outside_is_named(&world).await;
     files_of_another_user_are_opened_and_removed(&world).await;
@@ -113,6 +113,7 @@ async fn runs_on_a_real_engine() {
     a_killed_conversation_costs_nothing(&world).await;
     the_host_is_described(&world).await;
     the_engine_may_be_behind_sudo(&world).await;
+    an_engine_that_restarts_takes_its_jobs_down(&mut world).await;
 }
 
 async fn a_run_is_launched_followed_and_settled_once(world: &World) {
@@ -443,4 +444,29 @@ async fn the_engine_may_be_behind_sudo(world: &World) {
             assert!(failure.detail.unwrap().contains("a password is required"));
         }
     }
+}
+
+async fn an_engine_that_restarts_takes_its_jobs_down(world: &mut World) {
+    let mut talk = world.talk().await;
+    let spec = order("trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done");
+    talk.peer.launch(&spec).await.unwrap();
+    wait_for_text(&mut talk.peer, &spec.run_id, "up").await;
+    world.engine.restart();
+    // The same conversation goes on: each call connects anew.
+    assert_eq!(talk.peer.whole_log(&spec.run_id).await, b"up\n");
+    let (_, settled) = settled(&mut talk.peer, &spec.run_id).await;
+    assert_eq!(settled.verdict.reason, Reason::EngineRestart, "{settled:?}");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", talk.process.id().unwrap())).unwrap();
+    let peak: u64 = status
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("VmHWM:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse()
+                .ok()
+        })
+        .unwrap();
+    // An unoptimised build is much larger than the one that is shipped.
+    assert!(peak < 64 * 1024, "{peak} kB");
 }
