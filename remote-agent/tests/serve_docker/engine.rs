@@ -34,9 +34,12 @@ impl TestEngine {
         open_for_everyone(&self.socket(), 0o666);
     }
 
-    /// Ends the engine as a service manager does, and starts it anew.
+    /// Ends the engine as a service manager does, and starts it anew, now with the hook that makes engines accept
+    /// requests for GPUs.
     pub(crate) fn restart(&mut self) {
         self.stop();
+        let script = "#!/bin/sh\ncat >/dev/null\n";
+        self.program("nvidia-container-runtime-hook", script);
         self.daemon = spawn(self.folder.path());
         self.wait_until_it_answers();
     }
@@ -179,6 +182,7 @@ fn spawn(folder: &Path) -> Child {
     let log = std::fs::File::create(path("log")).unwrap();
     let options = "--bridge none --iptables=false --ip-masq=false --storage-driver vfs";
     Command::new("unshare")
+        .env("PATH", format!("{}:{}", path("programs"), env!("PATH")))
         .args(["-n", "setpriv", "--pdeathsig", "TERM", "dockerd"])
         .args(options.split(' '))
         .args(["--data-root", &path("data"), "--exec-root", &path("exec")])

@@ -16,7 +16,7 @@ use engine::TestEngine;
 use farrun_protocol::manifest::Manifest;
 use farrun_protocol::message::{Collect, FetchLog, Hello};
 use farrun_protocol::record::{Phase, RunFacts, Settled};
-use farrun_protocol::spec::{Capture, Gpus, Mount, RunSpec};
+use farrun_protocol::spec::{Capture, Gpus, Mount, PullPolicy, RunSpec};
 use farrun_protocol::verdict::{Reason, RunResult};
 use farrun_protocol::{ErrorCode, PROTOCOL, Reply, Request, RunId, Sha256, preamble};
 use std::path::PathBuf;
@@ -114,6 +114,7 @@ async fn runs_on_a_real_engine() {
     the_host_is_described(&world).await;
     the_engine_may_be_behind_sudo(&world).await;
     an_engine_that_restarts_takes_its_jobs_down(&mut world).await;
+    gpus_are_handed_out_by_name(&world).await;
 }
 
 async fn a_run_is_launched_followed_and_settled_once(world: &World) {
@@ -294,6 +295,11 @@ async fn what_cannot_start_is_named(world: &World) {
     spec.image = "farrun-nosuch:1".into();
     assert_eq!(end_of(world, &spec).await.verdict.reason, Reason::ImageMissing);
     let mut spec = order("true");
+    spec.image = "127.0.0.1:9/nosuch:1".into();
+    spec.pull = PullPolicy::Missing;
+    let settled = end_of(world, &spec).await;
+    assert_eq!(settled.verdict.reason, Reason::ImagePull, "{settled:?}");
+    let mut spec = order("true");
     spec.gpus = Gpus::All;
     let settled = end_of(world, &spec).await;
     assert_eq!(settled.verdict.reason, Reason::GpuUnavailable);
@@ -469,4 +475,14 @@ async fn an_engine_that_restarts_takes_its_jobs_down(world: &mut World) {
         .unwrap();
     // An unoptimised build is much larger than the one that is shipped.
     assert!(peak < 64 * 1024, "{peak} kB");
+}
+
+async fn gpus_are_handed_out_by_name(world: &World) {
+    let mut talk = world.talk().await;
+    let mut spec = order("echo $NVIDIA_VISIBLE_DEVICES");
+    spec.gpus = Gpus::Devices(vec!["GPU-abc".into(), "1".into()]);
+    spec.shm_size = Some(1 << 20);
+    spec.memory_limit = Some(256 << 20);
+    talk.peer.launch(&spec).await.unwrap();
+    assert_eq!(talk.peer.whole_log(&spec.run_id).await, b"GPU-abc,1\n");
 }
