@@ -130,17 +130,22 @@ impl TestEngine {
         let target = place.join("farrun-agent");
         std::fs::copy(agent, &target).unwrap();
         open_for_everyone(&target, 0o555);
+        Self::give_to_account(&state);
+        open_for_everyone(&state, 0o700);
+        target
+    }
+
+    /// Makes the other account the owner of everything there.
+    pub(crate) fn give_to_account(path: &Path) {
         let owner = format!("{ACCOUNT}:{ACCOUNT}");
         assert!(
             Command::new("chown")
                 .args(["-R", &owner])
-                .arg(&state)
+                .arg(path)
                 .status()
                 .unwrap()
                 .success()
         );
-        open_for_everyone(&state, 0o700);
-        target
     }
 
     /// A folder with one program of this name.
