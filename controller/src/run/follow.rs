@@ -195,7 +195,7 @@ async fn note_log(controller: &Controller, run: &RunId, followed: &Followed) -> 
     controller
         .store
         .change_run(run, |row| {
-            row.log_length = Some(end.length);
+            row.log_length = Some(end.length).filter(|length| i64::try_from(*length).is_ok());
             row.log_sha256 = Some(end.sha256);
             row.log_complete |= complete;
         })

@@ -27,7 +27,7 @@ pub async fn stop(controller: &Controller, id: &RunId, grace: Option<u64>, kill:
     controller.store.add_event(id, "stop", if kill { "kill" } else { "stop" }).await?;
     let stopped = link.client.stop_run(id.clone(), grace, kill).await;
     let run = match stopped {
-        Ok(facts) => reconcile::apply(controller, &facts).await?,
+        Ok(facts) => reconcile::apply(controller, &link.host, id, &facts).await?,
         Err(error) => match code(&error) {
             Some(ErrorCode::RunUnknown) if run.launched_at.is_none() => order::cancel(controller, id).await?,
             Some(ErrorCode::NotOwner) => return Err(RunError::NotOwner(id.clone())),
