@@ -240,6 +240,12 @@ impl From<RunError> for CommandError {
             RunError::OtherMachine { host, .. } => plain(Exit::Refused)
                 .hint(format!("if the old machine has another address now: `farrun host set {host} --address …`"))
                 .hint(format!("if it is gone for good: `farrun host remove {host} --abandon`, then add it again")),
+            RunError::Undecided { run, failure } if failure.code == ErrorCode::Cancelled => {
+                Self::new(Exit::Cancelled, format!("interrupted, and the host did not confirm that {run} is not running"))
+                    .hint(format!("end it with `farrun stop {run}`, or go on with `farrun attach {run}`"))
+            }
+            RunError::Undecided { run, failure } => Self::from(AgentError::Failed(failure.clone()))
+                .hint(format!("the host holds the order of {run}; try again with `farrun attach {run}`, or end it with `farrun stop {run}`")),
             RunError::NotOwner(run) => plain(Exit::Refused).hint(format!("take it over with `farrun adopt {run}`")),
             RunError::Active(run) => plain(Exit::Refused).hint(format!("wait for it with `farrun attach {run}`")),
             RunError::Ended { .. } => plain(Exit::Refused),
