@@ -42,6 +42,7 @@ pub struct Ended {
 /// # Errors
 /// The user interrupted (the run goes on), the host stayed away longer than [`PATIENCE`], the local disk or the
 /// database failed. Nothing that happens here affects the run.
+#[tracing::instrument(skip_all, fields(run = %run.id, host = %run.host))]
 pub async fn follow(
     controller: &Controller,
     run: Run,
@@ -119,9 +120,10 @@ impl Reach<'_> {
 
     /// Says that the link broke, and waits a little.
     async fn lost(&mut self, cause: &dyn std::fmt::Display) {
+        let cause = cause.to_string();
+        tracing::info!(?cause, "The link broke");
         if self.since.is_none() {
             self.since = Some(Instant::now());
-            let cause = cause.to_string();
             self.controller.tell(&Event::LinkLost { host: &self.run.host, cause: &cause });
         }
         self.wait().await;
@@ -248,14 +250,14 @@ pub fn tell_local(controller: &Controller, run: &Run, from: mirror::From) -> Res
     Ok(())
 }
 
-/// Fetches what the log holds now, without waiting for more, and tells it.
+/// Fetches what the log holds now, without waiting for more, and tells it if `show`.
 ///
 /// # Errors
 /// The host is out of reach, the local disk, or the database.
-pub async fn catch_up(controller: &Controller, run: &Run, from: mirror::From) -> Result<(), RunError> {
+pub async fn catch_up(controller: &Controller, run: &Run, from: mirror::From, show: bool) -> Result<(), RunError> {
     let host = controller.host_of(&run.id, &run.host).await?;
     let link = controller.contact(&host).await?;
-    mirror_now(controller, &link, run, from, true).await?;
+    mirror_now(controller, &link, run, from, show).await?;
     link.session.close().await;
     Ok(())
 }
