@@ -7,6 +7,7 @@ use farrun::error::{CommandError, Exit};
 use farrun::telemetry;
 use farrun::ui::{Ui, UiOptions};
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -23,12 +24,19 @@ fn main() -> ExitCode {
     let exit = match start(cli, &ui) {
         Ok(exit) => exit,
         Err(error) => {
+            tracing::info!(exit = ?error.exit, error = ?error.message, causes = ?error.causes, "The command did not succeed");
             report(&ui, &error);
             error.exit
         }
     };
-    // A reader that left early (`| head`) has what it wanted.
-    drop(ui.finish());
+    // A reader that left early (`| head`) has what it wanted; a full disk has not.
+    let exit = match ui.finish() {
+        Ok(()) => exit,
+        Err(error) => {
+            report(&ui, &CommandError::new(Exit::Internal, format!("the output could not be written: {error}")));
+            Exit::Internal
+        }
+    };
     ExitCode::from(exit as u8)
 }
 
@@ -44,6 +52,7 @@ fn report(ui: &Ui, error: &CommandError) {
 }
 
 fn start(cli: Cli, ui: &Ui) -> Result<Exit, CommandError> {
+    check_environment()?;
     let config = Config::load(cli.config.as_deref(), &|name| std::env::var(name).ok())?;
     if let Err(error) = telemetry::start(&config.state_folder, config.telemetry_days, cli.verbose) {
         ui.warning(error.to_string());
@@ -53,7 +62,7 @@ fn start(cli: Cli, ui: &Ui) -> Result<Exit, CommandError> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(broken)?;
     let exit = runtime.block_on(async {
         let interrupt = CancellationToken::new();
-        listen(interrupt.clone());
+        listen(interrupt.clone(), ui.clone());
         let context = Context { ui: ui.clone(), config, interrupt };
         dispatch(cli.command, &context).await
     });
@@ -62,19 +71,48 @@ fn start(cli: Cli, ui: &Ui) -> Result<Exit, CommandError> {
     exit
 }
 
-/// Turns Ctrl-C, SIGTERM and SIGHUP into the wish to end.
-fn listen(interrupt: CancellationToken) {
+/// How long a command may take to end after the first signal.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Turns Ctrl-C, SIGTERM and SIGHUP into the wish to end. A second one, a command that takes too long to notice, or one
+/// that waits for a person ends the program at once; whatever was acknowledged is in the database by then.
+fn listen(interrupt: CancellationToken, ui: Ui) {
     use tokio::signal::unix::{SignalKind, signal};
+    let (heard, mut hearing) = tokio::sync::mpsc::channel::<()>(4);
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-        let interrupt = interrupt.clone();
+        let heard = heard.clone();
         match signal(kind) {
             Ok(mut signals) => {
                 tokio::spawn(async move {
-                    signals.recv().await;
-                    interrupt.cancel();
+                    while signals.recv().await.is_some() {
+                        let _ = heard.try_send(());
+                    }
                 });
             }
             Err(error) => tracing::warn!(%error, "A signal cannot be listened to"),
         }
+    }
+    tokio::spawn(async move {
+        if hearing.recv().await.is_none() {
+            return;
+        }
+        interrupt.cancel();
+        if !ui.is_asking() {
+            // Either way the command has had its chance.
+            let _ = tokio::time::timeout(PATIENCE, hearing.recv()).await;
+        }
+        std::process::exit(i32::from(Exit::Detached as u8));
+    });
+}
+
+/// A variable that is not UTF-8 would be taken for one that is not set, and files would land somewhere else.
+fn check_environment() -> Result<(), CommandError> {
+    let wrong = std::env::vars_os().find(|(name, value)| {
+        let name = name.to_string_lossy();
+        (name.starts_with("FARRUN_") || name.starts_with("XDG_") || name == "HOME") && value.to_str().is_none()
+    });
+    match wrong {
+        Some((name, _)) => Err(CommandError::usage(format!("the variable {} is not UTF-8", name.to_string_lossy()))),
+        None => Ok(()),
     }
 }
