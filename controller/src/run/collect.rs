@@ -34,6 +34,7 @@ pub struct Collected {
 ///
 /// # Errors
 /// The run is active, the link broke (what arrived is kept and the next pull goes on there), or the disk is full.
+#[tracing::instrument(skip_all, fields(run = %id, host = %link.host))]
 pub async fn collect(controller: &Controller, link: &Link, id: &RunId) -> Result<Collected, RunError> {
     let run = controller.store.run(id).await?.ok_or_else(|| RunError::NoRun(id.clone()))?;
     let host = controller.host_of(id, &run.host).await?;

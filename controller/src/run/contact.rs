@@ -33,6 +33,7 @@ impl Controller {
     /// # Errors
     /// The host is out of reach, or another machine answers while runs of the one we know are unsettled: settling
     /// them by the word of another machine would invent outcomes.
+    #[tracing::instrument(skip_all, fields(host = %host.name))]
     pub async fn contact(&self, host: &Host) -> Result<Link, RunError> {
         self.tell(&Event::Connecting { host: &host.name });
         let deploying = || self.tell(&Event::Deploying { host: &host.name });
@@ -42,6 +43,7 @@ impl Controller {
             () = self.interrupt.cancelled() => return Err(RunError::Interrupted { detached: None }),
         };
         self.tell(&Event::StepDone);
+        tracing::info!(machine = %link.hello.host_id, agent = %link.hello.agent_sha256, deployed = link.deployed, "The agent answers");
         for warning in &link.warnings {
             self.tell(&Event::Warning(warning));
         }

@@ -248,9 +248,15 @@ fn write_sources(config: &Config, run: &RunId, sources: &Sources) -> Result<(), 
     let folder = folder(config, run);
     let path = folder.join("order.json");
     let local = |source| RunError::Local { path: path.clone(), source };
-    std::fs::create_dir_all(&folder).map_err(local)?;
+    make_private(&folder).map_err(local)?;
     let json = serde_json::to_vec(sources).map_err(|error| local(error.into()))?;
     write_private(&path, &json).map_err(local)
+}
+
+/// Prompts and paths are nobody else's business.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -275,7 +281,7 @@ fn hash_inputs(inputs: Vec<OrderInput>, folder: &Path) -> Result<(Vec<Input>, So
                 let sha256 = Sha256::of(&bytes);
                 let file = folder.join(sha256.as_str());
                 let local = |source| RunError::Local { path: file.clone(), source };
-                std::fs::create_dir_all(folder).map_err(local)?;
+                make_private(folder).map_err(local)?;
                 write_private(&file, &bytes).map_err(local)?;
                 sources.files.insert(sha256.clone(), file);
                 Input { path, sha256, size: bytes.len() as u64, parent: None }

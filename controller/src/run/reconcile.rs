@@ -55,6 +55,7 @@ pub async fn all(controller: &Controller, limit: Duration) -> Result<Reconciled,
     Ok(reconciled)
 }
 
+#[tracing::instrument(skip_all, fields(host = %host))]
 async fn one(controller: &Controller, host: &str, runs: &[RunId]) -> Result<Vec<Run>, RunError> {
     let Some(host) = controller.store.host(host).await? else { return Ok(Vec::new()) };
     let link = controller.contact(&host).await?;
@@ -106,6 +107,7 @@ pub async fn apply(controller: &Controller, host: &str, id: &RunId, facts: &RunF
     if !ours {
         return Err(hostile(format!("facts of `{id}`, which runs on `{}`", run.host)));
     }
+    tracing::debug!(run = %id, host, status = %run.status, reason = ?run.reason, "The host told how the run stands");
     if run.status.is_settled() {
         super::order::forget(&controller.config, &run.id);
     }
