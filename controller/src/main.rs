@@ -40,6 +40,9 @@ fn main() -> ExitCode {
     ExitCode::from(exit as u8)
 }
 
+/// What a main thread usually has.
+const STACK: usize = 8 * 1024 * 1024;
+
 fn report(ui: &Ui, error: &CommandError) {
     if error.exit == Exit::Detached {
         ui.note(&error.message);
@@ -60,11 +63,21 @@ fn start(cli: Cli, ui: &Ui) -> Result<Exit, CommandError> {
     let broken = |error: std::io::Error| CommandError::new(Exit::Internal, format!("no runtime: {error}"));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(broken)?;
+    let ui = ui.clone();
     let exit = runtime.block_on(async {
-        let interrupt = CancellationToken::new();
-        listen(interrupt.clone(), ui.clone());
-        let context = Context { ui: ui.clone(), config, interrupt };
-        dispatch(cli.command, &context).await
+        let (interrupt, leave) = (CancellationToken::new(), CancellationToken::new());
+        listen(interrupt.clone(), leave.clone(), ui.clone());
+        let context = Context { ui, config, interrupt };
+        // On a thread of its own: it may sit in a read of stdin, which nothing but the end of the program ends.
+        let (done, ended) = tokio::sync::oneshot::channel();
+        let handle = tokio::runtime::Handle::current();
+        let work = move || drop(done.send(handle.block_on(dispatch(cli.command, &context))));
+        std::thread::Builder::new().name("command".to_owned()).stack_size(STACK).spawn(work).map_err(broken)?;
+        let defect = || CommandError::new(Exit::Internal, "a defect ended the command");
+        tokio::select! {
+            ended = ended => ended.unwrap_or_else(|_| Err(defect())),
+            () = leave.cancelled() => Ok(Exit::Detached),
+        }
     });
     // Tasks that still wait for a host must not keep the program.
     runtime.shutdown_background();
@@ -76,7 +89,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Turns Ctrl-C, SIGTERM and SIGHUP into the wish to end. A second one, a command that takes too long to notice, or one
 /// that waits for a person ends the program at once; whatever was acknowledged is in the database by then.
-fn listen(interrupt: CancellationToken, ui: Ui) {
+fn listen(interrupt: CancellationToken, leave: CancellationToken, ui: Ui) {
     use tokio::signal::unix::{SignalKind, signal};
     let (heard, mut hearing) = tokio::sync::mpsc::channel::<()>(4);
     for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
@@ -101,7 +114,7 @@ fn listen(interrupt: CancellationToken, ui: Ui) {
             // Either way the command has had its chance.
             let _ = tokio::time::timeout(PATIENCE, hearing.recv()).await;
         }
-        std::process::exit(i32::from(Exit::Detached as u8));
+        leave.cancel();
     });
 }
 

@@ -119,7 +119,7 @@ impl Reach<'_> {
     }
 
     /// Says that the link broke, and waits a little.
-    async fn lost(&mut self, cause: &dyn std::fmt::Display) {
+    async fn lost(&mut self, cause: &(dyn std::fmt::Display + Sync)) {
         let cause = cause.to_string();
         tracing::info!(?cause, "The link broke");
         if self.since.is_none() {
