@@ -38,6 +38,10 @@ pub struct Collected {
 pub async fn collect(controller: &Controller, link: &Link, id: &RunId) -> Result<Collected, RunError> {
     let run = controller.store.run(id).await?.ok_or_else(|| RunError::NoRun(id.clone()))?;
     let host = controller.host_of(id, &run.host).await?;
+    if link.host != run.host {
+        // Another host that does not know the run says nothing about its outputs.
+        return Err(RunError::NoHost { run: id.clone(), host: run.host });
+    }
     let reply = match hash_outputs(controller, link, id).await {
         Err(RunError::Link(LinkError::Agent(error))) => match stop::code(&error) {
             Some(ErrorCode::RunActive) => return Err(RunError::Active(id.clone())),

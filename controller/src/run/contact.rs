@@ -3,8 +3,9 @@
 use super::RunError;
 use crate::controller::{Controller, Event};
 use crate::host::{Dialer, Link, agents};
-use crate::model::Host;
+use crate::model::{Host, RunStatus};
 use crate::ssh::config::ConfigFiles;
+use crate::store::RunFilter;
 use chrono::Utc;
 use farrun_protocol::RunId;
 
@@ -56,7 +57,13 @@ impl Controller {
         if let Some(expected) = &host.host_id
             && expected != answered
         {
-            let runs = self.store.unsettled_runs(Some(&host.name)).await?;
+            let open = RunFilter {
+                statuses: RunStatus::ALL.into_iter().filter(|status| !status.is_final()).collect(),
+                host: Some(host.name.clone()),
+                ..RunFilter::default()
+            };
+            // Outputs that are still to come lie on the machine we know as well.
+            let runs = self.store.runs(&open).await?;
             let elsewhere = runs.iter().filter(|run| run.launched_at.is_some()).count();
             if elsewhere > 0 {
                 return Err(RunError::OtherMachine {
