@@ -43,7 +43,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     let host = find::host_for_run(&controller, args.host.as_deref()).await?;
-    reconcile::all(&controller, reconcile::BRIEF).await?;
+    reconcile::all(&controller, Some(&host.name), reconcile::BRIEF).await?;
     let filter = RunFilter { host: Some(host.name.clone()), ..RunFilter::default() };
     let mut runs = controller.store.runs(&filter).await?;
     runs.retain(|run| may_go(run, &args));

@@ -44,7 +44,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         Some(reference) => Some(find::prompt(&controller, reference).await?.id),
         None => None,
     };
-    let silent = if args.offline { Vec::new() } else { reconcile::all(&controller, reconcile::BRIEF).await?.silent };
+    let silent = if args.offline { Vec::new() } else { reconcile::all(&controller, args.host.as_deref(), reconcile::BRIEF).await?.silent };
     let filter = RunFilter {
         statuses: args.status,
         prompt,

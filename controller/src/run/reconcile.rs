@@ -27,13 +27,13 @@ pub struct Reconciled {
     pub silent: Vec<(String, String)>,
 }
 
-/// Settles what happened on all hosts with unfinished runs, within `limit`.
+/// Settles what happened on `host`, or on all hosts, with unfinished runs, within `limit`.
 ///
 /// # Errors
 /// The database. A silent host is no error.
-pub async fn all(controller: &Controller, limit: Duration) -> Result<Reconciled, RunError> {
+pub async fn all(controller: &Controller, host: Option<&str>, limit: Duration) -> Result<Reconciled, RunError> {
     let mut hosts: BTreeMap<String, Vec<RunId>> = BTreeMap::new();
-    for run in controller.store.unsettled_runs(None).await? {
+    for run in controller.store.unsettled_runs(host).await? {
         if run.launched_at.is_some() {
             hosts.entry(run.host).or_default().push(run.id);
         }
