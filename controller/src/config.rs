@@ -131,7 +131,20 @@ impl Config {
         if outputs.as_os_str().len() > MAX_OUTPUTS {
             return Err(ConfigError::OutputsTooLong { path: outputs });
         }
+        if outputs.to_str().is_none() {
+            // The database keeps paths as text; another spelling of this one would name another folder.
+            let value = outputs.to_string_lossy().into_owned();
+            return Err(ConfigError::Value {
+                name: "outputs".to_owned(),
+                value,
+                expected: "a path in UTF-8",
+            });
+        }
         let database = variable("FARRUN_DATABASE").or(settings.database);
+        let database = database.map(|text| match text.strip_prefix("~/") {
+            Some(below) => home.join(below).to_string_lossy().into_owned(),
+            None => text,
+        });
         Ok(Self {
             database: database
                 .unwrap_or_else(|| state_folder.join("farrun.db").to_string_lossy().into_owned()),
@@ -224,9 +237,10 @@ mod tests {
 
     #[test]
     fn environment_beats_the_file() {
-        let file = "outputs = '~/made'\nhost = 'gpu1'\n";
+        let file = "outputs = '~/made'\nhost = 'gpu1'\ndatabase = '~/f.db'\n";
         let config = load(Some(file), &[("HOME", "/home/ada"), ("FARRUN_HOST", "gpu2")]).unwrap();
         assert_eq!(config.outputs, Path::new("/home/ada/made"));
+        assert_eq!(config.database, "/home/ada/f.db");
         assert_eq!(config.host.as_deref(), Some("gpu2"));
     }
 

@@ -2,6 +2,7 @@
 
 use super::launching::{self, LaunchArgs, Subject};
 use super::recipe::{self, RecipeArgs};
+use super::view::{RunView, document};
 use super::{Context, find};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
@@ -75,6 +76,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     };
     if ended.run.status == RunStatus::Completed {
         let made = write_back(&controller, &recipe, &prompt, name, &ended).await?;
+        if context.ui.is_json() {
+            let both = serde_json::json!({ "run": RunView::from(&ended.run), "prompt": made });
+            context.ui.json_line(&document("farrun.enhancement/1", both));
+            return Ok(Exit::Completed);
+        }
         context
             .ui
             .note(format!("prompt `{}` ({}) was made of it", made.name, made.id));

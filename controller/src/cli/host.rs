@@ -153,9 +153,7 @@ async fn add(args: Add, context: &Context) -> Result<Exit, CommandError> {
     controller.dialer().endpoint(&host)?;
     controller.store.add_host(&host).await?;
     if args.no_connect {
-        context
-            .ui
-            .note(format!("host `{}` added; it was not contacted", host.name));
+        report(context, "added; it was not contacted", &host);
         return Ok(Exit::Completed);
     }
     match controller.contact(&host).await {
@@ -177,10 +175,15 @@ fn report(context: &Context, what: &str, host: &Host) {
     if context.ui.is_json() {
         context.ui.json(&document("farrun.host/1", host));
     } else {
-        let platform = host.platform.as_deref().map(escape::line).unwrap_or_default();
-        context
-            .ui
-            .note(format!("host `{}` {what} ({platform})", host.name));
+        let platform = host
+            .platform
+            .as_deref()
+            .map(|platform| format!(" ({})", escape::line(platform)));
+        context.ui.note(format!(
+            "host `{}` {what}{}",
+            host.name,
+            platform.unwrap_or_default()
+        ));
     }
 }
 
@@ -350,7 +353,11 @@ async fn trust(args: Trust, context: &Context) -> Result<Exit, CommandError> {
     let host = find::host(&controller, &args.name).await?;
     let link = controller.contact(&host).await?;
     link.session.close().await;
-    context.ui.note(format!("the key of `{}` is trusted", host.name));
+    report(
+        context,
+        "is trusted by its key",
+        &find::host(&controller, &host.name).await?,
+    );
     Ok(Exit::Completed)
 }
 
@@ -369,10 +376,7 @@ async fn remove(args: Remove, context: &Context) -> Result<Exit, CommandError> {
         refuse_if_needed(&controller, &host).await?;
     }
     controller.store.remove_host(&host.name).await?;
-    context.ui.note(format!(
-        "host `{}` forgotten; nothing on it was touched",
-        host.name
-    ));
+    report(context, "forgotten; nothing on it was touched", &host);
     Ok(Exit::Completed)
 }
 

@@ -6,7 +6,7 @@ use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::mirror;
 use crate::model::{Host, Prompt, Run};
-use crate::recipe::{GpuNeed, Overrides, Resolved, Source};
+use crate::recipe::{self, GpuNeed, Overrides, Resolved, Source};
 use crate::run::follow::{Ended, Following, follow};
 use crate::run::order::{LocalPaths, Placed, place};
 use crate::run::{Order, OrderInput, OrderSource, RunError, launch};
@@ -36,7 +36,7 @@ pub struct LaunchArgs {
     /// End the job after this time (`90s`, `30m`, `2h`)
     #[arg(long, value_name = "TIME", value_parser = parse_seconds, help_heading = "The job")]
     pub time_limit: Option<u64>,
-    /// Bytes of the log's head (`100M`); what exceeds them goes to a rolling tail
+    /// Bytes of the log's head (`100m`, units are powers of 1024); what exceeds them goes to a rolling tail
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "The job")]
     pub log_cap: Option<u64>,
     /// A folder of the host inside the container: `SOURCE:TARGET[:ro]`; `~/…` is the account's home there
@@ -63,7 +63,8 @@ pub struct LaunchArgs {
 }
 
 impl LaunchArgs {
-    fn secret_names(&self) -> Vec<String> {
+    /// Names of the secrets the job gets.
+    pub fn secret_names(&self) -> Vec<String> {
         self.secret
             .iter()
             .map(|text| text.split('=').next().unwrap_or(text).to_owned())
@@ -130,43 +131,25 @@ pub fn parse_pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Reads `90`, `90s`, `30m`, `2h`, `1d` as seconds.
+/// Reads a time as recipes write it, longer than nothing.
+///
+/// # Errors
+/// What is wrong with it.
 pub fn parse_seconds(text: &str) -> Result<u64, String> {
-    let wrong = || "expected a time such as `90s`, `30m` or `2h`".to_owned();
-    let (digits, factor) = match text.char_indices().last() {
-        Some((at, 's')) => (text.get(..at), 1),
-        Some((at, 'm')) => (text.get(..at), 60),
-        Some((at, 'h')) => (text.get(..at), 3600),
-        Some((at, 'd')) => (text.get(..at), 86_400),
-        _ => (Some(text), 1),
-    };
-    let number: u64 = digits.and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
-    number
-        .checked_mul(factor)
-        .filter(|seconds| *seconds > 0)
-        .ok_or_else(wrong)
+    recipe::parse_duration(text).and_then(more_than_nothing)
 }
 
-/// Reads `1048576`, `100M` (decimal), `8g` or `8GiB` (binary for a lower-case letter or `iB`, as Docker does).
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || "expected a size such as `100M`, `8g` or `8GiB`".to_owned();
-    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(at);
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    let factor: u64 = match unit {
-        "" | "B" => 1,
-        "K" | "kB" | "KB" => 1_000,
-        "M" | "MB" => 1_000_000,
-        "G" | "GB" => 1_000_000_000,
-        "k" | "KiB" => 1 << 10,
-        "m" | "MiB" => 1 << 20,
-        "g" | "GiB" => 1 << 30,
-        _ => return Err(wrong()),
-    };
-    number
-        .checked_mul(factor)
-        .filter(|size| *size > 0)
-        .ok_or_else(wrong)
+/// Reads a size as recipes write it, larger than nothing.
+fn parse_size(text: &str) -> Result<u64, String> {
+    recipe::parse_size(text).and_then(more_than_nothing)
+}
+
+fn more_than_nothing(number: u64) -> Result<u64, String> {
+    if number > 0 {
+        Ok(number)
+    } else {
+        Err("it must be more than 0".to_owned())
+    }
 }
 
 fn parse_pull(text: &str) -> Result<PullPolicy, String> {
@@ -443,7 +426,9 @@ fn show_plan(context: &Context, controller: &Controller, order: &Order) -> Resul
             log_path: paths.log,
             outputs_path: paths.outputs,
         };
-        context.ui.json(&super::view::document("farrun.plan/1", plan));
+        context
+            .ui
+            .json_line(&super::view::document("farrun.plan/1", plan));
         return Ok(());
     }
     let spec = &order.spec;
@@ -498,12 +483,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_sizes_have_units() {
-        assert_eq!(parse_seconds("90"), Ok(90));
-        assert_eq!(parse_seconds("30m"), Ok(1800));
-        assert_eq!(parse_size("100M"), Ok(100_000_000));
+    fn times_and_sizes_are_those_of_recipes_and_never_nothing() {
+        assert_eq!(parse_seconds("1h30m"), Ok(5400));
         assert_eq!(parse_size("8g"), Ok(8 << 30));
-        for wrong in ["", "0", "m", "-1", "1x", "99999999999999999999", "1é"] {
+        for wrong in ["", "0", "0m", "-1", "1x", "99999999999999999999", "1é"] {
             assert!(parse_seconds(wrong).is_err(), "{wrong}");
             assert!(parse_size(wrong).is_err(), "{wrong}");
         }

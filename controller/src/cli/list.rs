@@ -49,7 +49,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let silent = if args.offline {
         Vec::new()
     } else {
-        reconcile::all(&controller, reconcile::BRIEF).await?.silent
+        reconcile::all(&controller, args.host.as_deref(), reconcile::BRIEF)
+            .await?
+            .silent
     };
     let filter = RunFilter {
         statuses: args.status,

@@ -3,19 +3,22 @@
 use crate::controller::{Event, Observer};
 use crate::ui::{Progress, Ui, format};
 use std::sync::{Mutex, PoisonError};
+use tokio_util::sync::CancellationToken;
 
 /// Shows events in the terminal.
 pub struct TerminalObserver {
     ui: Ui,
     bar: Mutex<Option<Progress>>,
+    interrupt: CancellationToken,
 }
 
 impl TerminalObserver {
-    /// Shows through `ui`.
-    pub fn new(ui: Ui) -> Self {
+    /// Shows through `ui`; cancels `interrupt` when nobody reads the run log any more.
+    pub fn new(ui: Ui, interrupt: CancellationToken) -> Self {
         Self {
             ui,
             bar: Mutex::new(None),
+            interrupt,
         }
     }
 
@@ -63,6 +66,9 @@ impl Observer for TerminalObserver {
             Event::Log(bytes) => {
                 self.done();
                 self.ui.log_bytes(bytes);
+                if self.ui.stdout_closed() {
+                    self.interrupt.cancel();
+                }
             }
             Event::LinkLost { host, cause } => {
                 self.done();

@@ -111,10 +111,10 @@ async fn create(controller: &Controller, context: &Context, args: Create) -> Res
             CommandError::usage(format!("the text cannot be read from stdin: {error}"))
         };
         // One byte more than any acceptable text tells a longer one.
-        std::io::stdin()
-            .lock()
-            .take(4 * MAX_TEXT as u64 + 1)
-            .read_to_string(&mut text)
+        let mut stdin = std::io::stdin().lock().take(4 * MAX_TEXT as u64 + 1);
+        context
+            .ui
+            .waiting_for_input(|| stdin.read_to_string(&mut text))
             .map_err(failed)?;
         text.trim_end_matches('\n').to_owned()
     } else {
@@ -392,6 +392,9 @@ async fn delete(controller: &Controller, context: &Context, args: Delete) -> Res
         );
     }
     controller.store.delete_prompt(&prompt.id, args.with_runs).await?;
+    if context.ui.is_json() {
+        context.ui.json(&document("farrun.prompt/1", &prompt));
+    }
     context.ui.note(format!(
         "prompt `{}` deleted; logs and outputs are untouched",
         prompt.name

@@ -244,6 +244,18 @@ fn list(context: &Context) -> Result<Exit, CommandError> {
 
 fn show(args: &Show, context: &Context) -> Result<Exit, CommandError> {
     let entry = find(context, &args.recipe)?;
+    if context.ui.is_json() {
+        let recipe = &entry.recipe;
+        let operations: Vec<_> = recipe
+            .operations
+            .keys()
+            .filter_map(|operation| recipe.help(operation))
+            .collect();
+        let source = if args.source { Some(source(&entry)?) } else { None };
+        let shown = serde_json::json!({ "name": recipe.name, "operations": operations, "source": source });
+        context.ui.json(&document("farrun.recipe/1", shown));
+        return Ok(Exit::Completed);
+    }
     if args.source {
         context.ui.verbatim(&source(&entry)?);
         return Ok(Exit::Completed);
@@ -268,6 +280,10 @@ fn check(args: &Check, context: &Context) -> Result<Exit, CommandError> {
         .map_err(|error| CommandError::usage(format!("`{shown}` cannot be read: {error}")))?;
     let recipe = Recipe::parse(&text, &shown)?;
     let operations: Vec<&str> = recipe.operations.keys().map(String::as_str).collect();
+    if context.ui.is_json() {
+        let checked = serde_json::json!({ "file": shown, "name": recipe.name, "operations": operations });
+        context.ui.json(&document("farrun.recipe_check/1", checked));
+    }
     context
         .ui
         .note(format!("`{shown}` is a valid recipe ({})", operations.join(", ")));

@@ -117,6 +117,19 @@ async fn from_recipe(
     if launch.gpus.is_none() {
         order.spec.gpus = old.spec.gpus.clone();
     }
+    let (spec, earlier) = (&mut order.spec, &old.spec);
+    for (name, value) in &earlier.env {
+        spec.env.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    for mount in &earlier.mounts {
+        if spec.mounts.iter().all(|other| other.target != mount.target) {
+            spec.mounts.push(mount.clone());
+        }
+    }
+    spec.time_limit = launch.time_limit.or(earlier.time_limit).or(spec.time_limit);
+    spec.memory_limit = launch.memory.or(earlier.memory_limit).or(spec.memory_limit);
+    spec.shm_size = launch.shm.or(earlier.shm_size).or(spec.shm_size);
+    spec.log_cap = launch.log_cap.unwrap_or(earlier.log_cap);
     Ok(order)
 }
 
@@ -127,6 +140,11 @@ fn from_spec(controller: &Controller, host: &Host, old: &Run, launch: &LaunchArg
     spec.controller_id = controller.store.controller_id().clone();
     spec.created_at = chrono::Utc::now();
     spec.env.extend(launch.env.iter().cloned());
+    spec.secret_names = launch.secret_names();
+    spec.mounts
+        .retain(|mount| launch.mount.iter().all(|other| other.target != mount.target));
+    spec.mounts.extend(launch.mount.iter().cloned());
+    spec.memory_limit = launch.memory.or(spec.memory_limit);
     if let Some(gpus) = &launch.gpus {
         spec.gpus = gpus.clone();
     }

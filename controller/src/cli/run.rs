@@ -3,7 +3,7 @@
 use super::Context;
 use super::launching::{self, LaunchArgs, Subject};
 use crate::error::{CommandError, Exit};
-use crate::model::slug::slug;
+use crate::model::slug::{is_prompt_name, slug};
 use crate::run::{Order, OrderInput, OrderSource};
 use farrun_protocol::RunId;
 use farrun_protocol::spec::{Capture, RunSpec};
@@ -71,7 +71,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let subject = Subject {
         run_id: RunId::random(),
         operation: "run".to_owned(),
-        name: slug(args.name.as_deref().unwrap_or(&args.image)),
+        name: name(args.name.as_deref(), &args.image)?,
         prompt: None,
         parent: None,
         recipe: None,
@@ -107,6 +107,20 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     Ok(ended.map_or(Exit::Completed, |ended| launching::finish(context, &ended)))
 }
 
+/// The folder's name: the one given, or one made from the image that is none of those other verbs write to.
+fn name(given: Option<&str>, image: &str) -> Result<String, CommandError> {
+    let name = slug(given.unwrap_or(image));
+    match given {
+        _ if is_prompt_name(&name) => Ok(name),
+        Some(given) => Err(CommandError::usage(format!(
+            "`{}` cannot name a run's folder",
+            crate::ui::escape::line(given)
+        ))
+        .hint("`prompt_enhancement` and names ending in `_upscaled` are reserved")),
+        None => Ok(slug(&format!("{name}_image"))),
+    }
+}
+
 fn input(text: &str) -> Result<OrderInput, CommandError> {
     let (name, path) = match text.split_once('=') {
         Some((name, path)) => (name.to_owned(), PathBuf::from(path)),
@@ -135,4 +149,20 @@ fn input(text: &str) -> Result<OrderInput, CommandError> {
         path: name,
         source: OrderSource::Local(path),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_other_verbs_are_not_taken() {
+        assert_eq!(name(None, "h:5000/team/demo:1").unwrap(), "h_5000_team_demo_1");
+        assert_eq!(
+            name(None, "prompt_enhancement").unwrap(),
+            "prompt_enhancement_image"
+        );
+        assert_eq!(name(Some("mine"), "x").unwrap(), "mine");
+        assert_eq!(name(Some("city_upscaled"), "x").unwrap_err().exit, Exit::Usage);
+    }
 }

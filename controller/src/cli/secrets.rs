@@ -4,7 +4,7 @@ use super::Context;
 use crate::error::CommandError;
 use farrun_protocol::message::Secret;
 use std::collections::BTreeMap;
-use std::io::BufRead as _;
+use std::io::{BufRead as _, Read as _};
 use std::process::{Command, Stdio};
 
 /// Longest secret, in bytes.
@@ -29,7 +29,7 @@ pub fn read(context: &Context, arguments: &[String]) -> Result<BTreeMap<String, 
         }
         let value = match source.chars().next() {
             None => ask(context, name)?,
-            Some('-') if source == "-" => stdin_line(name)?,
+            Some('-') if source == "-" => stdin_line(context, name)?,
             Some('@') => from_file(name, source.get(1..).unwrap_or_default())?,
             Some('!') => from_command(name, source.get(1..).unwrap_or_default())?,
             Some(_) => {
@@ -49,7 +49,7 @@ pub fn read(context: &Context, arguments: &[String]) -> Result<BTreeMap<String, 
 
 fn ask(context: &Context, name: &str) -> Result<String, CommandError> {
     if !context.ui.stdin_is_tty() {
-        return stdin_line(name);
+        return stdin_line(context, name);
     }
     let declined = || CommandError::usage(format!("secret `{name}` was not given"));
     context
@@ -58,12 +58,17 @@ fn ask(context: &Context, name: &str) -> Result<String, CommandError> {
         .ok_or_else(declined)
 }
 
-fn stdin_line(name: &str) -> Result<String, CommandError> {
+fn stdin_line(context: &Context, name: &str) -> Result<String, CommandError> {
     let mut line = String::new();
     let failed = |error: std::io::Error| {
         CommandError::usage(format!("secret `{name}` cannot be read from stdin: {error}"))
     };
-    std::io::stdin().lock().read_line(&mut line).map_err(failed)?;
+    // One byte more than any acceptable secret tells a longer one.
+    let mut stdin = std::io::stdin().lock().take(LIMIT as u64 + 1);
+    context
+        .ui
+        .waiting_for_input(|| stdin.read_line(&mut line))
+        .map_err(failed)?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 

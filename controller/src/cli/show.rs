@@ -32,7 +32,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     }
     let mut run = find::run(&controller, &args.what).await?;
     if !args.offline && !run.status.is_settled() {
-        for (host, cause) in reconcile::all(&controller, reconcile::BRIEF).await?.silent {
+        for (host, cause) in reconcile::all(&controller, Some(&run.host), reconcile::BRIEF)
+            .await?
+            .silent
+        {
             context.ui.warning(format!("`{host}` did not answer ({cause})"));
         }
         run = controller.store.run(&run.id).await?.unwrap_or(run);

@@ -153,11 +153,17 @@ impl Dialer {
             }
             .into());
         }
-        let platform = format!(
-            "{} {}",
-            platform.split(' ').next().unwrap_or("Linux"),
-            hello.machine
-        );
+        // Kept for the next contact, so only what an agent could be found by.
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let platform = if !hello.machine.is_empty() && hello.machine.chars().all(plain) {
+            format!(
+                "{} {}",
+                platform.split(' ').next().unwrap_or("Linux"),
+                hello.machine
+            )
+        } else {
+            platform
+        };
         Ok(Link {
             host: host.name.clone(),
             platform,

@@ -34,6 +34,7 @@ pub struct Collected {
 ///
 /// # Errors
 /// The run is active, the link broke (what arrived is kept and the next pull goes on there), or the disk is full.
+#[tracing::instrument(skip_all, fields(run = %id, host = %link.host))]
 pub async fn collect(controller: &Controller, link: &Link, id: &RunId) -> Result<Collected, RunError> {
     let run = controller
         .store
@@ -41,6 +42,13 @@ pub async fn collect(controller: &Controller, link: &Link, id: &RunId) -> Result
         .await?
         .ok_or_else(|| RunError::NoRun(id.clone()))?;
     let host = controller.host_of(id, &run.host).await?;
+    if link.host != run.host {
+        // Another host that does not know the run says nothing about its outputs.
+        return Err(RunError::NoHost {
+            run: id.clone(),
+            host: run.host,
+        });
+    }
     let reply = match hash_outputs(controller, link, id).await {
         Err(RunError::Link(LinkError::Agent(error))) => match stop::code(&error) {
             Some(ErrorCode::RunActive) => return Err(RunError::Active(id.clone())),

@@ -42,6 +42,7 @@ pub struct Ended {
 /// # Errors
 /// The user interrupted (the run goes on), the host stayed away longer than [`PATIENCE`], the local disk or the
 /// database failed. Nothing that happens here affects the run.
+#[tracing::instrument(skip_all, fields(run = %run.id, host = %run.host))]
 pub async fn follow(
     controller: &Controller,
     run: Run,
@@ -133,10 +134,11 @@ impl Reach<'_> {
     }
 
     /// Says that the link broke, and waits a little.
-    async fn lost(&mut self, cause: &dyn std::fmt::Display) {
+    async fn lost(&mut self, cause: &(dyn std::fmt::Display + Sync)) {
+        let cause = cause.to_string();
+        tracing::info!(?cause, "The link broke");
         if self.since.is_none() {
             self.since = Some(Instant::now());
-            let cause = cause.to_string();
             self.controller.tell(&Event::LinkLost {
                 host: &self.run.host,
                 cause: &cause,
@@ -227,7 +229,7 @@ async fn note_log(controller: &Controller, run: &RunId, followed: &Followed) -> 
     controller
         .store
         .change_run(run, |row| {
-            row.log_length = Some(end.length);
+            row.log_length = Some(end.length).filter(|length| i64::try_from(*length).is_ok());
             row.log_sha256 = Some(end.sha256);
             row.log_complete |= complete;
         })
@@ -282,14 +284,19 @@ pub fn tell_local(controller: &Controller, run: &Run, from: mirror::From) -> Res
     Ok(())
 }
 
-/// Fetches what the log holds now, without waiting for more, and tells it.
+/// Fetches what the log holds now, without waiting for more, and tells it if `show`.
 ///
 /// # Errors
 /// The host is out of reach, the local disk, or the database.
-pub async fn catch_up(controller: &Controller, run: &Run, from: mirror::From) -> Result<(), RunError> {
+pub async fn catch_up(
+    controller: &Controller,
+    run: &Run,
+    from: mirror::From,
+    show: bool,
+) -> Result<(), RunError> {
     let host = controller.host_of(&run.id, &run.host).await?;
     let link = controller.contact(&host).await?;
-    mirror_now(controller, &link, run, from, true).await?;
+    mirror_now(controller, &link, run, from, show).await?;
     link.session.close().await;
     Ok(())
 }

@@ -13,10 +13,10 @@ use crate::model::{Host, Run, RunStatus};
 use crate::ssh::transfer::Progress as TransferProgress;
 use chrono::Utc;
 use farrun_protocol::message::{InputState, Launch, Progress, Secret};
-use farrun_protocol::record::RunFacts;
+use farrun_protocol::record::{Phase, RunFacts};
 use farrun_protocol::spec::Input;
 use farrun_protocol::verdict::Reason;
-use farrun_protocol::{ErrorCode, RunId};
+use farrun_protocol::{ErrorCode, Failure, RunId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -30,12 +30,14 @@ const TICK: Duration = Duration::from_millis(100);
 /// # Errors
 /// The host is out of reach (the run stays pending and can be attached), or the host refused the order (the run has
 /// failed, and its row says why; the error is returned as well when nothing was executed).
+#[tracing::instrument(skip_all, fields(run = %id, host))]
 pub async fn launch(
     controller: &Controller,
     id: &RunId,
     secrets: BTreeMap<String, Secret>,
 ) -> Result<(Run, Option<Link>), RunError> {
     let run = take(controller, id).await?;
+    tracing::Span::current().record("host", &run.host);
     if run.launched_at.is_some() || run.status.is_settled() {
         return Ok((run, None));
     }
@@ -57,11 +59,17 @@ pub async fn launch(
         let link = controller.contact(&host).await?;
         let sources = order::sources(&controller.config, id)?;
         send_inputs(controller, &link, &host, &run, &sources).await?;
+        // Another command may have dropped the order while its inputs were on their way.
+        still_wanted(controller, id).await?;
         let facts = start(controller, &link, &run, secrets).await?;
-        Ok((reconcile::apply(controller, &facts).await?, Some(link)))
+        let run = reconcile::apply(controller, &link.host, id, &facts).await?;
+        Ok((end_if_dropped(controller, &link, run, &facts).await?, Some(link)))
     };
     match outcome.await {
-        Ok(launched) => Ok(launched),
+        Ok(launched) => {
+            tracing::info!(status = %launched.0.status, "The host has acknowledged the order");
+            Ok(launched)
+        }
         Err(error) => Err(after_failure(controller, &run, error).await?),
     }
 }
@@ -80,6 +88,36 @@ async fn take(controller: &Controller, id: &RunId) -> Result<Run, RunError> {
         })
         .await?;
     Ok(run)
+}
+
+/// Refuses to go on with an order that was cancelled here meanwhile.
+async fn still_wanted(controller: &Controller, id: &RunId) -> Result<(), RunError> {
+    let run = controller
+        .store
+        .run(id)
+        .await?
+        .ok_or_else(|| RunError::NoRun(id.clone()))?;
+    if run.status.is_final() {
+        return Err(RunError::Ended {
+            run: id.clone(),
+            status: run.status.to_string(),
+        });
+    }
+    Ok(())
+}
+
+/// Ends a job that was started in the instant in which its order was cancelled here: nobody would look after it.
+async fn end_if_dropped(
+    controller: &Controller,
+    link: &Link,
+    run: Run,
+    facts: &RunFacts,
+) -> Result<Run, RunError> {
+    if run.status != RunStatus::Cancelled || facts.settled.is_some() {
+        return Ok(run);
+    }
+    let stopped = link.client.stop_run(run.id.clone(), 0, true).await?;
+    reconcile::apply(controller, &link.host, &run.id, &stopped).await
 }
 
 /// What a failed launch leaves in the row: cancelled when the user interrupted, failed when the host refused for good,
@@ -103,6 +141,7 @@ async fn after_failure(controller: &Controller, run: &Run, error: RunError) -> R
         _ => None,
     };
     let said = error.to_string();
+    tracing::warn!(error = ?said, refused = refused.is_some(), "The order was not carried out");
     controller
         .store
         .change_run(&run.id, |row| {
@@ -156,7 +195,9 @@ async fn send_inputs(
         .store
         .change_run(&run.id, |row| row.status = RunStatus::Uploading)
         .await?;
-    let total = missing.iter().map(|(input, ..)| input.size).sum();
+    let total = missing
+        .iter()
+        .fold(0u64, |sum, (input, ..)| sum.saturating_add(input.size));
     let progress = TransferProgress::new();
     let upload = upload(controller, &link.client, host, run, sources, &missing, &progress);
     watch(controller, upload, || {
@@ -274,15 +315,43 @@ async fn start(
     tokio::select! {
         facts = launched => {
             controller.tell(&Event::StepDone);
-            Ok(facts?)
+            match facts {
+                Err(AgentError::Failed(failure)) => what_is_there(link, run, failure).await,
+                facts => Ok(facts?),
+            }
         }
         () = controller.interrupt.cancelled() => {
             // The request may be anywhere between here and a running container: ask until the host says it is stopped.
             let stop = link.client.stop_run(run.id.clone(), 0, true);
-            if let Ok(Ok(facts)) = tokio::time::timeout(STOP_PATIENCE, stop).await {
-                reconcile::apply(controller, &facts).await?;
+            match tokio::time::timeout(STOP_PATIENCE, stop).await {
+                Ok(Ok(facts)) => drop(reconcile::apply(controller, &link.host, &run.id, &facts).await?),
+                Ok(Err(AgentError::Failed(failure))) if failure.code == ErrorCode::RunUnknown => {}
+                // A job that may have been started is not called cancelled.
+                _ => return Err(RunError::Undecided { run: run.id.clone(), failure: super::stop::unconfirmed() }),
             }
             Err(RunError::Interrupted { detached: None })
         }
+    }
+}
+
+/// What a launch that the agent could not carry out has left. An engine that lost its answer may have started the job
+/// all the same, so only a host that knows nothing of the order has refused it for good.
+async fn what_is_there(link: &Link, run: &Run, failure: Failure) -> Result<RunFacts, RunError> {
+    let undecided = |failure| RunError::Undecided {
+        run: run.id.clone(),
+        failure,
+    };
+    let Ok(known) = link.client.runs(vec![run.id.clone()]).await else {
+        return Err(undecided(failure));
+    };
+    match known.into_iter().find(|facts| facts.run_id == run.id) {
+        None if failure.code == ErrorCode::NewerFormat || failure.code == ErrorCode::Io => {
+            Err(undecided(failure))
+        }
+        None => Err(AgentError::Failed(failure).into()),
+        Some(facts) if facts.settled.is_some() || facts.phase == Phase::Running => Ok(facts),
+        // The id belongs to another order; repeating this one cannot help.
+        Some(_) if failure.code == ErrorCode::SpecConflict => Err(AgentError::Failed(failure).into()),
+        Some(_) => Err(undecided(failure)),
     }
 }

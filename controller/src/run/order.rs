@@ -265,9 +265,18 @@ fn write_sources(config: &Config, run: &RunId, sources: &Sources) -> Result<(), 
         path: path.clone(),
         source,
     };
-    std::fs::create_dir_all(&folder).map_err(local)?;
+    make_private(&folder).map_err(local)?;
     let json = serde_json::to_vec(sources).map_err(|error| local(error.into()))?;
     write_private(&path, &json).map_err(local)
+}
+
+/// Prompts and paths are nobody else's business.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -310,7 +319,7 @@ fn hash_inputs(inputs: Vec<OrderInput>, folder: &Path) -> Result<(Vec<Input>, So
                     path: file.clone(),
                     source,
                 };
-                std::fs::create_dir_all(folder).map_err(local)?;
+                make_private(folder).map_err(local)?;
                 write_private(&file, &bytes).map_err(local)?;
                 sources.files.insert(sha256.clone(), file);
                 Input {

@@ -5,12 +5,13 @@ use crate::agent::AgentError;
 use crate::controller::Controller;
 use crate::host::LinkError;
 use crate::model::Run;
-use farrun_protocol::{ErrorCode, RunId};
+use farrun_protocol::{ErrorCode, Failure, RunId};
 
 /// Stops a run. `grace` seconds lie between SIGTERM and SIGKILL; `kill` sends SIGKILL at once.
 ///
 /// # Errors
 /// The run has ended before, belongs to somebody else, or its host is out of reach.
+#[tracing::instrument(skip_all, fields(run = %id, host))]
 pub async fn stop(
     controller: &Controller,
     id: &RunId,
@@ -28,6 +29,7 @@ pub async fn stop(
             status: run.status.to_string(),
         });
     }
+    tracing::Span::current().record("host", &run.host);
     let host = controller.host_of(id, &run.host).await?;
     let link = match controller.contact(&host).await {
         Ok(link) => link,
@@ -42,7 +44,7 @@ pub async fn stop(
         .await?;
     let stopped = link.client.stop_run(id.clone(), grace, kill).await;
     let run = match stopped {
-        Ok(facts) => reconcile::apply(controller, &facts).await?,
+        Ok(facts) => reconcile::apply(controller, &link.host, id, &facts).await?,
         Err(error) => match code(&error) {
             Some(ErrorCode::RunUnknown) if run.launched_at.is_none() => order::cancel(controller, id).await?,
             Some(ErrorCode::NotOwner) => return Err(RunError::NotOwner(id.clone())),
@@ -58,5 +60,13 @@ pub(super) fn code(error: &AgentError) -> Option<ErrorCode> {
     match error {
         AgentError::Failed(failure) => Some(failure.code),
         _ => None,
+    }
+}
+
+/// The host did not confirm that an interrupted launch has no job.
+pub(super) fn unconfirmed() -> Failure {
+    Failure {
+        code: ErrorCode::Cancelled,
+        detail: None,
     }
 }

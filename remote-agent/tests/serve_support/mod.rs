@@ -122,10 +122,10 @@ impl Peer {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), Secret::new(*value)))
             .collect();
-        self.run(Request::Launch(Launch {
+        self.run(Request::Launch(Box::new(Launch {
             spec: spec.clone(),
             secrets,
-        }))
+        })))
         .await
     }
 
