@@ -6,7 +6,7 @@ use crate::agent::{AgentError, Client};
 use crate::model::Host;
 use crate::ssh::config::{ConfigFiles, resolve};
 use crate::ssh::transfer::{Sftp, TransferError};
-use crate::ssh::{Ask, Ending, Endpoint, Exec, Options, Purpose, Session, SshError};
+use crate::ssh::{Ask, Ending, Endpoint, Exec, NobodyToAsk, Options, Purpose, Session, SshError};
 use farrun_protocol::message::{Hello, HelloReply};
 use farrun_protocol::{ControllerId, PROTOCOL, layout};
 use rand::Rng as _;
@@ -111,6 +111,15 @@ impl Dialer {
         let session = self.session(host, Purpose::Bulk).await?;
         let sftp = Sftp::start(session.sftp().await?, &host.name).await?;
         Ok((session, sftp))
+    }
+
+    /// The same, asking nobody: for connections beside one whose questions were answered.
+    #[must_use]
+    pub fn unasking(&self) -> Self {
+        Self {
+            ask: Arc::new(NobodyToAsk),
+            ..self.clone()
+        }
     }
 
     /// Makes a link. `deploying` is called once when the agent has to be put there first.

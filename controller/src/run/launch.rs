@@ -10,7 +10,8 @@ use crate::agent::{AgentError, Client};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
 use crate::model::{Host, Run, RunStatus};
-use crate::ssh::transfer::Progress as TransferProgress;
+use crate::ssh::Session;
+use crate::ssh::transfer::{Progress as TransferProgress, Sftp};
 use chrono::Utc;
 use farrun_protocol::message::{InputState, Launch, Progress, Secret};
 use farrun_protocol::record::{Phase, RunFacts};
@@ -18,12 +19,19 @@ use farrun_protocol::spec::Input;
 use farrun_protocol::verdict::Reason;
 use farrun_protocol::{ErrorCode, Failure, RunId};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long the host may take to confirm that an interrupted launch is stopped.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How often progress of a transfer is told.
 const TICK: Duration = Duration::from_millis(100);
+/// Most connections that carry inputs.
+const MOST_LANES: usize = 4;
+/// Inputs that together are smaller are sent over one connection.
+const WORTH_LANES: u64 = 16 * 1024 * 1024;
+/// From this round trip on, one connection cannot fill the way to the host.
+const FAR: Duration = Duration::from_millis(15);
 
 /// Launches a pending run. Answers with its row and the link, on which it can be followed at once.
 ///
@@ -199,7 +207,7 @@ async fn send_inputs(
         .iter()
         .fold(0u64, |sum, (input, ..)| sum.saturating_add(input.size));
     let progress = TransferProgress::new();
-    let upload = upload(controller, &link.client, host, run, sources, &missing, &progress);
+    let upload = upload(controller, link, host, run, sources, &missing, &progress);
     watch(controller, upload, || {
         controller.tell(&Event::Uploading {
             done: progress.bytes_done(),
@@ -213,54 +221,95 @@ async fn send_inputs(
 
 async fn upload(
     controller: &Controller,
-    client: &Client,
+    link: &Link,
     host: &Host,
     run: &Run,
     sources: &Sources,
     missing: &[(Input, String, u64)],
     progress: &TransferProgress,
 ) -> Result<(), RunError> {
-    let (session, sftp) = controller.dialer().files(host).await?;
-    for (input, remote, have) in missing {
-        let gone = || RunError::InputGone {
-            run: run.id.clone(),
-            path: input.path.clone(),
-        };
-        let local = sources.file(&input.sha256).ok_or_else(gone)?;
-        match std::fs::metadata(local) {
-            Ok(facts) if facts.len() == input.size => {}
-            Ok(_) => {
-                return Err(RunError::InputChanged {
-                    path: local.to_owned(),
-                });
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
-            Err(source) => {
-                return Err(RunError::Input {
-                    path: local.to_owned(),
-                    source,
-                });
-            }
+    let first = controller.dialer().files(host).await?;
+    let further = further_lanes(link, missing).await;
+    let dialer = controller.dialer().unasking();
+    let joining = (0..further).map(|_| dialer.files(host));
+    // What else is to be had; the first one alone is enough.
+    let joined = futures_util::future::join_all(joining).await;
+    let lanes: Vec<(Session, Sftp)> = std::iter::once(first)
+        .chain(joined.into_iter().flatten())
+        .collect();
+    let next = AtomicUsize::new(0);
+    let sending = lanes.iter().map(|(_, sftp)| async {
+        while let Some(entry) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+            send(&link.client, sftp, run, sources, entry, progress).await?;
         }
-        sftp.upload(local, remote, (*have).min(input.size), progress)
-            .await?;
-        let committed = client.commit_input(input.sha256.clone(), input.size).await;
-        if is_hash_mismatch(&committed) {
-            // What an earlier upload left was damaged, or the file is not what was ordered: once more from the start.
-            sftp.upload(local, remote, 0, progress).await?;
-            let again = client.commit_input(input.sha256.clone(), input.size).await;
-            if is_hash_mismatch(&again) {
-                return Err(RunError::InputChanged {
-                    path: local.to_owned(),
-                });
-            }
-            again?;
-        } else {
-            committed?;
+        Ok::<(), RunError>(())
+    });
+    futures_util::future::try_join_all(sending).await?;
+    for (session, _) in lanes {
+        session.close().await;
+    }
+    Ok(())
+}
+
+/// How many connections beside the first are worth making: at a distance each carries no more than the window of the
+/// host's SSH server allows.
+async fn further_lanes(link: &Link, missing: &[(Input, String, u64)]) -> usize {
+    let left: u64 = missing
+        .iter()
+        .map(|(input, _, have)| input.size.saturating_sub(*have))
+        .sum();
+    if missing.len() < 2 || left < WORTH_LANES {
+        return 0;
+    }
+    match link.session.round_trip(STOP_PATIENCE).await {
+        Ok(trip) if trip >= FAR => missing.len().min(MOST_LANES) - 1,
+        _ => 0,
+    }
+}
+
+async fn send(
+    client: &Client,
+    sftp: &Sftp,
+    run: &Run,
+    sources: &Sources,
+    (input, remote, have): &(Input, String, u64),
+    progress: &TransferProgress,
+) -> Result<(), RunError> {
+    let gone = || RunError::InputGone {
+        run: run.id.clone(),
+        path: input.path.clone(),
+    };
+    let local = sources.file(&input.sha256).ok_or_else(gone)?;
+    match std::fs::metadata(local) {
+        Ok(facts) if facts.len() == input.size => {}
+        Ok(_) => {
+            return Err(RunError::InputChanged {
+                path: local.to_owned(),
+            });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
+        Err(source) => {
+            return Err(RunError::Input {
+                path: local.to_owned(),
+                source,
+            });
         }
     }
-    session.close().await;
-    Ok(())
+    sftp.upload(local, remote, (*have).min(input.size), progress)
+        .await?;
+    let committed = client.commit_input(input.sha256.clone(), input.size).await;
+    if !is_hash_mismatch(&committed) {
+        return Ok(committed?);
+    }
+    // What an earlier upload left was damaged, or the file is not what was ordered: once more from the start.
+    sftp.upload(local, remote, 0, progress).await?;
+    let again = client.commit_input(input.sha256.clone(), input.size).await;
+    if is_hash_mismatch(&again) {
+        return Err(RunError::InputChanged {
+            path: local.to_owned(),
+        });
+    }
+    Ok(again?)
 }
 
 fn is_hash_mismatch<T>(result: &Result<T, AgentError>) -> bool {
