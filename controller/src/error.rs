@@ -190,7 +190,7 @@ impl From<AgentError> for CommandError {
             ErrorCode::DockerTimeout => with(Exit::RunFailed, "Docker does not answer on the host", ""),
             ErrorCode::DockerRefused => with(Exit::RunFailed, "Docker refused", ""),
             ErrorCode::MountMissing => {
-                with(Exit::RunFailed, "a folder to mount does not exist on the host", "create it there, or change the recipe")
+                with(Exit::RunFailed, "a folder to mount does not exist on the host", "create it there, or mount another one")
             }
             ErrorCode::RunUnknown => with(Exit::NotFound, "the host knows no such run", ""),
             ErrorCode::SpecConflict => with(Exit::Refused, "the host has another order under this run's id", ""),

@@ -62,7 +62,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     };
     if ended.run.status == RunStatus::Completed {
         let made = write_back(&controller, &recipe, &prompt, name, &ended).await?;
-        context.ui.note(format!("prompt `{}` ({}) was made of it", made.name, made.id));
+        context.ui.note(format!("new prompt `{0}` ({1}); run it with `farrun inference {0}`", made.name, made.id));
     }
     Ok(launching::finish(context, &ended))
 }

@@ -53,7 +53,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         .filter(|run| may_go(run, &args))
         .map(|run| run.id)
         .collect();
-    let items = garbage::collect(&controller, &host, runs, args.dry_run).await?;
+    let mut items = garbage::collect(&controller, &host, runs, args.dry_run).await?;
+    // What went in an earlier round is no news.
+    items.retain(|item| !(item.kind == "run" && item.kept.as_deref() == Some("unknown")));
     if context.ui.is_json() {
         context.ui.json(&document("farrun.garbage/1", serde_json::json!({ "dry_run": args.dry_run, "items": items })));
     } else {

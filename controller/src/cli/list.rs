@@ -56,7 +56,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let runs = controller.store.run_summaries(&filter).await?;
     if context.ui.is_json() {
         let silent_hosts = silent.iter().map(|(host, _)| host.as_str()).collect();
-        context.ui.json(&document("farrun.runs/1", Summaries { runs: runs.iter().map(SummaryView::from).collect(), silent_hosts }));
+        context.ui.json(&document("farrun.run_list/1", Summaries { runs: runs.iter().map(SummaryView::from).collect(), silent_hosts }));
         return Ok(Exit::Completed);
     }
     for (host, cause) in &silent {

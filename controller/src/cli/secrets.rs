@@ -48,7 +48,7 @@ fn ask(context: &Context, name: &str) -> Result<String, CommandError> {
         return stdin_line(name);
     }
     let declined = || CommandError::usage(format!("secret `{name}` was not given"));
-    context.ui.ask_secret(&format!("secret {name}: ")).ok_or_else(declined)
+    context.ui.ask_secret(&format!("secret {name}")).ok_or_else(declined)
 }
 
 fn stdin_line(name: &str) -> Result<String, CommandError> {
