@@ -19,8 +19,10 @@ Examples:
   farrun gc --host gpu1 --dry-run
   farrun gc --host gpu1 --older-than 7d --keep-failed
 
-Only runs that have ended and whose outputs are here go, with their containers; then inputs and agents that nothing
-needs. Logs and outputs here stay.")]
+What goes: containers and folders of completed runs whose outputs are here, and of
+runs that failed or were cancelled, with what they left (bring it with `farrun pull`
+first, or keep it with `--keep-failed`); then inputs and agents that nothing needs.
+Logs and outputs here stay.")]
 pub struct Args {
     /// The host; without it the configured one, or the only one
     #[arg(long)]
