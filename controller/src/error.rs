@@ -240,7 +240,7 @@ impl From<AgentError> for CommandError {
             ErrorCode::MountMissing => with(
                 Exit::RunFailed,
                 "a folder to mount does not exist on the host",
-                "create it there, or change the recipe",
+                "create it there, or mount another one",
             ),
             ErrorCode::RunUnknown => with(Exit::NotFound, "the host knows no such run", ""),
             ErrorCode::SpecConflict => with(

@@ -34,6 +34,9 @@ impl Ask for TerminalAnswer {
             ));
             return true;
         }
+        if !self.ui.can_ask() {
+            return false;
+        }
         self.ui.note(format!(
             "`{host}` ({key_name}) is unknown; it shows the {key_type} key {fingerprint}"
         ));
@@ -41,15 +44,16 @@ impl Ask for TerminalAnswer {
     }
 
     fn passphrase(&self, question: &PromptQuestion) -> Option<Secret> {
-        self.secret(&format!("passphrase of `{}`: ", escape::line(&question.subject)))
+        self.secret(&format!("passphrase of `{}`", escape::line(&question.subject)))
     }
 
     fn password(&self, question: &PromptQuestion) -> Option<Secret> {
-        self.secret(&format!("password of {} on `{}`: ", question.user, question.host))
+        self.secret(&format!("password of {} on `{}`", question.user, question.host))
     }
 
     fn answer(&self, question: &PromptQuestion, echo: bool) -> Option<Secret> {
-        let prompt = format!("`{}` asks: {} ", question.host, escape::line(&question.subject));
+        let asked = escape::line(&question.subject);
+        let prompt = format!("`{}` asks: {}", question.host, asked.trim_end_matches([' ', ':']));
         if echo {
             self.ui.ask_text(&prompt).map(Secret::new)
         } else {

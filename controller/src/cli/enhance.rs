@@ -81,9 +81,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
             context.ui.json_line(&document("farrun.enhancement/1", both));
             return Ok(Exit::Completed);
         }
-        context
-            .ui
-            .note(format!("prompt `{}` ({}) was made of it", made.name, made.id));
+        context.ui.note(format!(
+            "new prompt `{0}` ({1}); run it with `farrun inference {0}`",
+            made.name, made.id
+        ));
     }
     Ok(launching::finish(context, &ended))
 }

@@ -18,9 +18,10 @@ Examples:
   farrun gc --host gpu1 --dry-run
   farrun gc --host gpu1 --older-than 7d --keep-failed
 
-Runs that failed or were cancelled go, and those that succeeded once their outputs are here, with their containers;
-then inputs and agents that nothing needs. The log of a run is brought here before it goes; outputs of a failed run
-are not: `farrun pull` it first, or say `--keep-failed`. Logs and outputs here stay.")]
+What goes: containers and folders of completed runs whose outputs are here, and of
+runs that failed or were cancelled, with what they left (bring it with `farrun pull`
+first, or keep it with `--keep-failed`); then inputs and agents that nothing needs.
+The log of a run is brought here before it goes. Logs and outputs here stay.")]
 pub struct Args {
     /// The host; without it the configured one, or the only one
     #[arg(long)]
@@ -50,7 +51,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     };
     let mut runs = controller.store.runs(&filter).await?;
     runs.retain(|run| may_go(run, &args));
-    let items = garbage::collect(&controller, &host, runs, args.dry_run).await?;
+    let mut items = garbage::collect(&controller, &host, runs, args.dry_run).await?;
+    // What went in an earlier round is no news.
+    items.retain(|item| !(item.kind == "run" && item.kept.as_deref() == Some("unknown")));
     if context.ui.is_json() {
         context.ui.json(&document(
             "farrun.garbage/1",

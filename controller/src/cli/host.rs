@@ -2,14 +2,23 @@
 
 use super::view::{Hosts, document};
 use super::{Context, find};
+use crate::agent::AgentError;
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
+use crate::host::LinkError;
+use crate::host::deploy::DeployError;
 use crate::model::{Host, HostSettings, host as model};
 use crate::run::{RunError, reconcile};
+use crate::ssh::SshError;
 use crate::store::RunFilter;
 use crate::ui::{Table, escape, format};
 use chrono::Utc;
+use farrun_protocol::message::HostFacts;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a host that was just added may take to say what it is.
+const FACTS_BUDGET: Duration = Duration::from_secs(15);
 
 /// The verbs below `farrun host`.
 #[derive(Debug, clap::Subcommand)]
@@ -54,6 +63,15 @@ pub struct SettingsArgs {
     /// Container engine to use there (`unix://…`, `tcp://…`)
     #[arg(long, value_name = "URL")]
     docker_host: Option<String>,
+}
+
+impl SettingsArgs {
+    fn is_empty(&self) -> bool {
+        let given = [&self.address, &self.state, &self.docker_host]
+            .into_iter()
+            .any(Option::is_some);
+        !given && self.identity.is_none() && !self.docker_sudo
+    }
 }
 
 /// Arguments of `farrun host add`.
@@ -158,17 +176,62 @@ async fn add(args: Add, context: &Context) -> Result<Exit, CommandError> {
     }
     match controller.contact(&host).await {
         Ok(link) => {
+            let facts = tokio::time::timeout(FACTS_BUDGET, link.client.host()).await;
             link.session.close().await;
             let host = find::host(&controller, &host.name).await?;
             report(context, "added", &host);
+            if let Ok(Ok(facts)) = facts {
+                warn_of_engine(context, &host, &facts);
+            }
             Ok(Exit::Completed)
         }
         Err(error) => {
             // A host that never answered is not kept: adding again with other settings must not meet a conflict.
             controller.store.remove_host(&host.name).await?;
-            Err(error.into())
+            Err(not_added(error))
         }
     }
+}
+
+/// An engine that refuses would otherwise be met only when the first run is ordered.
+fn warn_of_engine(context: &Context, host: &Host, facts: &HostFacts) {
+    let Err(failure) = &facts.engine else { return };
+    let problem = CommandError::from(AgentError::Failed(failure.clone()));
+    let causes: String = problem.causes.iter().map(|cause| format!(" ({cause})")).collect();
+    context.ui.warning(format!(
+        "`{}` can run nothing yet: {}{causes}",
+        host.name, problem.message
+    ));
+    for hint in problem.hints {
+        context.ui.hint(hint.replace("NAME", &host.name));
+    }
+}
+
+/// The hints for a host that is kept name verbs that would not know this one.
+fn not_added(error: RunError) -> CommandError {
+    let hint = match &error {
+        RunError::Link(LinkError::Ssh(error)) => match error {
+            SshError::HostKeyUnknown { .. } => Some(
+                "compare the fingerprint with what the host's owner says, then add it again with `--accept-new-host-key`",
+            ),
+            SshError::AuthFailed { .. } => {
+                Some("name a key with `--identity FILE`, or load it with `ssh-add`, and add it again")
+            }
+            SshError::Refused { .. } | SshError::Unresolved { .. } | SshError::ConnectTimeout { .. } => {
+                Some("check the address (`--address user@host:port`) and add it again")
+            }
+            _ => None,
+        },
+        RunError::Link(LinkError::Deploy(DeployError::DoesNotRun { .. })) => {
+            Some("if the state folder lies on a file system mounted noexec, add it again with `--state PATH`")
+        }
+        _ => None,
+    };
+    let mut command = CommandError::from(error);
+    if let Some(hint) = hint {
+        command.hints = vec![hint.to_owned()];
+    }
+    command
 }
 
 fn report(context: &Context, what: &str, host: &Host) {
@@ -321,6 +384,12 @@ async fn set(args: Set, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     let mut host = find::host(&controller, &args.name).await?;
     let moved = args.settings.state.is_some();
+    if args.settings.is_empty() && !args.no_docker_sudo {
+        return Err(
+            CommandError::usage(format!("nothing to change for `{}`", host.name))
+                .hint("see `farrun host set --help`"),
+        );
+    }
     apply(&mut host.settings, args.settings)?;
     if args.no_docker_sudo {
         host.settings.docker_sudo = false;

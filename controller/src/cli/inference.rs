@@ -72,7 +72,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let mut exit = Exit::Completed;
     for order in orders {
         if let Some(ended) = launching::carry_out(context, &controller, order, &args.launch).await? {
-            let this = launching::finish(context, &ended);
+            let this = launching::finish_one_of(context, &ended, args.prompts.len());
             exit = if exit == Exit::Completed { this } else { exit };
         }
     }

@@ -7,6 +7,7 @@ use crate::error::{CommandError, Exit};
 use crate::mirror;
 use crate::model::{Host, Prompt, Run};
 use crate::recipe::{self, GpuNeed, Overrides, Resolved, Source};
+use crate::run::collect::Collected;
 use crate::run::follow::{Ended, Following, follow};
 use crate::run::order::{LocalPaths, Placed, place};
 use crate::run::{Order, OrderInput, OrderSource, RunError, launch};
@@ -319,7 +320,10 @@ pub async fn carry_out(
     match place(controller, order).await? {
         Placed::Existing(run) => {
             context.ui.note(format!("the key found {}", run.id));
-            if args.detach || run.status.is_final() {
+            if args.detach {
+                return Ok(Some(detached(context, run)));
+            }
+            if run.status.is_final() {
                 return Ok(Some(Ended { run, collected: None }));
             }
             start_and_follow(context, controller, run, secrets, args.detach)
@@ -351,7 +355,7 @@ pub async fn start_and_follow(
         if let Some(link) = link {
             link.session.close().await;
         }
-        return Ok(Ended { run, collected: None });
+        return Ok(detached(context, run));
     }
     if !run.status.is_settled() {
         controller.tell(&crate::controller::Event::Running { run: id.as_str() });
@@ -365,6 +369,14 @@ pub async fn start_and_follow(
     let ended = follow(controller, run, link, following).await;
     context.ui.log_end();
     ended.map_err(|error| left(&id, error))
+}
+
+/// Leaves a run alone; its id is what a script wants of it.
+fn detached(context: &Context, run: Run) -> Ended {
+    if !context.ui.is_json() {
+        context.ui.line(run.id.as_str());
+    }
+    Ended { run, collected: None }
 }
 
 /// Adds to an error before the acknowledgement what became of the order.
@@ -402,16 +414,40 @@ pub fn left(id: &RunId, error: RunError) -> CommandError {
 
 /// Prints how a run ended and says with which exit code.
 pub fn finish(context: &Context, ended: &Ended) -> Exit {
-    let brought = ended.collected.as_ref().map(|collected| {
-        for skipped in &collected.skipped {
-            context
-                .ui
-                .warning(format!("not brought: {}", escape::line(skipped)));
-        }
-        let size = progress::count_and_size(collected.files, collected.bytes);
-        format!("{} ({size})", collected.folder.display())
-    });
-    outcome::print(context, &ended.run, brought.as_deref())
+    let brought = ended
+        .collected
+        .as_ref()
+        .map(|collected| brought(context, collected));
+    let exit = outcome::print(context, &ended.run, brought.as_deref());
+    if !context.ui.is_json() && !ended.run.status.is_settled() {
+        context
+            .ui
+            .hint(format!("follow it with `farrun attach {}`", ended.run.id));
+    }
+    exit
+}
+
+/// As [`finish`], for one of several runs: with `--json` a document per line.
+pub fn finish_one_of(context: &Context, ended: &Ended, count: usize) -> Exit {
+    if context.ui.is_json() && count > 1 {
+        context.ui.json_line(&super::view::document(
+            "farrun.run/1",
+            super::view::RunView::from(&ended.run),
+        ));
+        return outcome::exit_of(&ended.run);
+    }
+    finish(context, ended)
+}
+
+/// Says what was left behind, and answers where the rest is and how much.
+pub fn brought(context: &Context, collected: &Collected) -> String {
+    for skipped in &collected.skipped {
+        context
+            .ui
+            .warning(format!("not brought: {}", escape::line(skipped)));
+    }
+    let size = progress::count_and_size(collected.files, collected.bytes);
+    format!("{} ({size})", collected.folder.display())
 }
 
 fn show_plan(context: &Context, controller: &Controller, order: &Order) -> Result<(), CommandError> {
@@ -437,7 +473,7 @@ fn show_plan(context: &Context, controller: &Controller, order: &Order) -> Resul
         .iter()
         .map(|mount| format!("{} -> {}", mount.source, mount.target))
         .collect();
-    context.ui.fields(&[
+    let fields = [
         ("host", order.host.clone()),
         ("operation", spec.operation.clone()),
         ("image", spec.image.clone()),
@@ -456,7 +492,12 @@ fn show_plan(context: &Context, controller: &Controller, order: &Order) -> Resul
         ("inputs", inputs.join(", ")),
         ("log", paths.log.display().to_string()),
         ("outputs", paths.outputs.display().to_string()),
-    ]);
+    ];
+    let given: Vec<_> = fields
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .collect();
+    context.ui.fields(&given);
     context.ui.note("nothing was started");
     Ok(())
 }

@@ -65,7 +65,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     if context.ui.is_json() {
         let silent_hosts = silent.iter().map(|(host, _)| host.as_str()).collect();
         context.ui.json(&document(
-            "farrun.runs/1",
+            "farrun.run_list/1",
             Summaries {
                 runs: runs.iter().map(SummaryView::from).collect(),
                 silent_hosts,

@@ -84,11 +84,12 @@ pub fn print(context: &Context, run: &Run, brought: Option<&str>) -> Exit {
         RunStatus::Failed | RunStatus::Cancelled => {
             let why = run.error_message.as_deref().map(escape::line).unwrap_or_default();
             if run.status == RunStatus::Failed {
-                ui.error(
-                    format!("{id} failed: {why}"),
-                    &[],
-                    &[format!("see `farrun logs {id} --tail 50` and `farrun show {id}`")],
-                );
+                // What never started has no log.
+                let see = match run.started_at {
+                    Some(_) => format!("see `farrun logs {id} --tail 50` and `farrun show {id}`"),
+                    None => format!("see `farrun show {id}`"),
+                };
+                ui.error(format!("{id} failed: {why}"), &[], &[see]);
             } else {
                 ui.note(format!("{id} was cancelled: {why}"));
             }

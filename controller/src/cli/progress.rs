@@ -22,6 +22,13 @@ impl TerminalObserver {
         }
     }
 
+    /// Shows a step that is over in a moment: only as a bar, for in a file or a pipe it would be noise.
+    fn brief(&self, label: &str) {
+        if self.ui.draws_bars() {
+            self.step(label, None);
+        }
+    }
+
     /// Shows `label`, as the bar that is there or a new one, with bytes when they are known.
     fn step(&self, label: &str, bytes: Option<(u64, u64)>) {
         let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,15 +54,16 @@ impl TerminalObserver {
 impl Observer for TerminalObserver {
     fn observe(&self, event: &Event<'_>) {
         match event {
-            Event::Connecting { host } => self.step(&format!("connecting to `{host}`"), None),
+            Event::Connecting { host } => self.brief(&format!("connecting to `{host}`")),
             Event::Deploying { host } => self.step(&format!("putting the agent on `{host}`"), None),
             Event::HashingInputs { files: 0 } => {}
-            Event::HashingInputs { .. } => self.step("hashing inputs", None),
+            Event::HashingInputs { .. } => self.brief("hashing inputs"),
             Event::Uploading { done, total } => self.step("uploading", Some((*done, *total))),
             Event::PullingImage { image, done, total } => {
                 self.step(&format!("pulling `{image}`"), Some((*done, *total)))
             }
-            Event::Starting { run, host } => self.step(&format!("starting {run} on `{host}`"), None),
+            Event::Starting { run, host } => self.brief(&format!("starting {run} on `{host}`")),
+            Event::HashingOutputs { .. } if !self.ui.draws_bars() => {}
             Event::HashingOutputs { done, total } => self.step("hashing outputs", Some((*done, *total))),
             Event::Downloading { done, total } => self.step("downloading", Some((*done, *total))),
             Event::StepDone => self.done(),

@@ -386,18 +386,22 @@ async fn delete(controller: &Controller, context: &Context, args: Delete) -> Res
         .hint(format!("end it first with `farrun stop {}`", active.id)));
     }
     if !runs.is_empty() && !args.with_runs {
-        return Err(
-            CommandError::refused(format!("prompt `{}` has {} runs", prompt.name, runs.len()))
-                .hint("delete their rows as well with `--with-runs`; logs and outputs stay on disk"),
-        );
+        return Err(CommandError::refused(format!(
+            "prompt `{}` has {} run{}",
+            prompt.name,
+            runs.len(),
+            if runs.len() == 1 { "" } else { "s" }
+        ))
+        .hint("delete their rows as well with `--with-runs`; logs and outputs stay on disk"));
     }
     controller.store.delete_prompt(&prompt.id, args.with_runs).await?;
     if context.ui.is_json() {
         context.ui.json(&document("farrun.prompt/1", &prompt));
+    } else {
+        context.ui.note(format!(
+            "prompt `{}` deleted; logs and outputs are untouched",
+            prompt.name
+        ));
     }
-    context.ui.note(format!(
-        "prompt `{}` deleted; logs and outputs are untouched",
-        prompt.name
-    ));
     Ok(Exit::Completed)
 }

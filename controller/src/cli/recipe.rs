@@ -6,8 +6,8 @@ use super::view::document;
 use crate::error::{CommandError, Exit};
 use crate::model::{OutputRecord, Run};
 use crate::recipe::{
-    Catalog, Entry, FindError, InputFrom, Origin, Overrides, ParentRun, Recipe, RecipeError, Request,
-    ResolveError, Resolved,
+    Catalog, Entry, FindError, InputFrom, Origin, Overrides, ParameterHelp, ParentRun, Recipe, RecipeError,
+    Request, ResolveError, Resolved,
 };
 use crate::ui::Table;
 use serde::Serialize;
@@ -175,7 +175,7 @@ pub fn resolve(
                 CommandError::usage(format!("`{operation}` of `{recipe}` cannot be ordered like this"));
             command.causes = problems;
             command.hint(format!(
-                "`farrun {operation} --help-recipe` explains the parameters"
+                "`farrun {operation} --recipe {recipe} --help-recipe` explains parameters and inputs"
             ))
         }
         error => CommandError::not_found(error.to_string()),
@@ -260,10 +260,26 @@ fn show(args: &Show, context: &Context) -> Result<Exit, CommandError> {
         context.ui.verbatim(&source(&entry)?);
         return Ok(Exit::Completed);
     }
+    if context.ui.is_json() {
+        print_json(context, &entry.recipe);
+        return Ok(Exit::Completed);
+    }
     for operation in entry.recipe.operations.keys() {
         print_help(context, &entry.recipe, operation)?;
     }
     Ok(Exit::Completed)
+}
+
+fn print_json(context: &Context, recipe: &Recipe) {
+    let operations: Vec<_> = recipe
+        .operations
+        .keys()
+        .filter_map(|operation| recipe.help(operation))
+        .collect();
+    let shown = serde_json::json!({
+        "name": recipe.name, "description": recipe.description, "image": recipe.image, "operations": operations,
+    });
+    context.ui.json(&document("farrun.recipe/1", shown));
 }
 
 fn source(entry: &Entry) -> Result<String, CommandError> {
@@ -279,6 +295,10 @@ fn check(args: &Check, context: &Context) -> Result<Exit, CommandError> {
     let text = std::fs::read_to_string(&args.file)
         .map_err(|error| CommandError::usage(format!("`{shown}` cannot be read: {error}")))?;
     let recipe = Recipe::parse(&text, &shown)?;
+    if context.ui.is_json() {
+        print_json(context, &recipe);
+        return Ok(Exit::Completed);
+    }
     let operations: Vec<&str> = recipe.operations.keys().map(String::as_str).collect();
     if context.ui.is_json() {
         let checked = serde_json::json!({ "file": shown, "name": recipe.name, "operations": operations });
@@ -302,38 +322,42 @@ pub fn print_help(context: &Context, recipe: &Recipe, operation: &str) -> Result
         context.ui.json(&document("farrun.operation/1", &help));
         return Ok(Exit::Completed);
     }
+    // Explanations are read, so none is cut: one line for what is typed, one for what it means.
     context
         .ui
-        .line(format!("{operation} of {}: {}", recipe.name, help.help));
-    let mut table = Table::new(["SET", "DEFAULT", "EXPECTED", "MEANING"]);
-    for parameter in &help.parameters {
-        let default = parameter
-            .default
-            .as_ref()
-            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-        let default =
-            default.unwrap_or_else(|| if parameter.required { "(required)" } else { "-" }.to_owned());
-        table.row([
-            parameter.name.clone(),
-            default,
-            parameter.expected.clone(),
-            parameter.help.clone(),
-        ]);
-    }
-    if !help.parameters.is_empty() {
-        context.ui.table(&table);
-    }
+        .line(format!("{operation} ({}): {}", recipe.name, help.help));
     for input in &help.inputs {
-        let need = if input.required { "required" } else { "optional" };
+        let need = if input.required { "needed" } else { "optional" };
         let from = match input.from {
-            InputFrom::Prompt => "prompt",
-            InputFrom::Parent => "parent run",
+            InputFrom::Prompt => format!("given with `farrun prompt create … --input {}=FILE`", input.role),
+            InputFrom::Parent => "an output of the run it works on".to_owned(),
         };
         context.ui.line(format!(
-            "input {} ({need}, from the {from}): {}",
+            "  input `{}`, {need}: {from}\n      {}",
             input.role, input.help
         ));
     }
+    for parameter in &help.parameters {
+        context.ui.line(explained(parameter));
+    }
     context.ui.line("");
     Ok(Exit::Completed)
+}
+
+/// `--set fps=24`, what is accepted, and what it does.
+fn explained(parameter: &ParameterHelp) -> String {
+    let value = match &parameter.default {
+        Some(value) => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+        None => "…".to_owned(),
+    };
+    let quote = if value.contains(char::is_whitespace) {
+        "'"
+    } else {
+        ""
+    };
+    let need = if parameter.required { " (needed)" } else { "" };
+    format!(
+        "  --set {quote}{}={value}{quote}{need}\n      {}: {}",
+        parameter.name, parameter.help, parameter.expected
+    )
 }

@@ -54,7 +54,7 @@ fn ask(context: &Context, name: &str) -> Result<String, CommandError> {
     let declined = || CommandError::usage(format!("secret `{name}` was not given"));
     context
         .ui
-        .ask_secret(&format!("secret {name}: "))
+        .ask_secret(&format!("secret {name}"))
         .ok_or_else(declined)
 }
 

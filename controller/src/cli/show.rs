@@ -6,7 +6,7 @@ use super::view::{RunDetail, RunView, document};
 use super::{Context, find};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
-use crate::model::{OutputRecord, Run, RunEvent};
+use crate::model::{OutputRecord, Run, RunEvent, RunStatus};
 use crate::run::reconcile;
 use crate::ui::{Table, format};
 
@@ -72,7 +72,8 @@ fn fields(controller: &Controller, run: &Run) -> Vec<(&'static str, String)> {
     optional("parent", run.parent_run.as_ref().map(ToString::to_string));
     optional("recipe", run.recipe.clone());
     optional("why", run.error_message.clone());
-    optional("reason", run.reason.map(|reason| reason.code().to_owned()));
+    let told = run.reason.filter(|_| run.status != RunStatus::Completed);
+    optional("reason", told.map(|reason| reason.code().to_owned()));
     optional("exit code", run.exit_code.map(|code| code.to_string()));
     optional(
         "signal",

@@ -46,7 +46,8 @@ impl Ui {
         secret
     }
 
-    fn can_ask(&self) -> bool {
+    /// Whether somebody can answer a question.
+    pub fn can_ask(&self) -> bool {
         self.stdin_is_tty() && self.0.facts.stderr_tty
     }
 }
