@@ -265,7 +265,7 @@ fn everything_wrong_with_an_order_is_said_at_once() {
     parameter `seed` must be a whole number from 0 to 4294967295, not `x`
     parameter `blur_strength` must be one of `very_low`, `low`, `medium`, `high`, `very_high`, not `huge`
     parameter `vis` must be a number from 0 to 1, not `NaN`
-    there is no parameter `zzzzzz`; there are `blur_strength`, `canny_threshold`, `depth`, `edge`, `fps`, `guidance`, `huggingface_cache`, `remote_dir`, `seed`, `seg`, `sigma_max`, `steps`, `vis`
+    there is no parameter `zzzzzz`; there are `blur_strength`, `canny_threshold`, `depth`, `edge`, `fps`, `guidance`, `huggingface_cache`, `mlx_cache`, `remote_dir`, `seed`, `seg`, `sigma_max`, `steps`, `torch_cache`, `vis`
     input `depth`: `FOLDER/depth` is empty
     input `segmentation`: `FOLDER` is a folder, not a file
     the prompt has no input `video`, which this operation needs
