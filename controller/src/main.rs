@@ -20,7 +20,11 @@ fn main() -> ExitCode {
             return ExitCode::from(if usage { Exit::Usage as u8 } else { 0 });
         }
     };
-    let ui = Ui::new(UiOptions { json: cli.json, quiet: cli.quiet, ..UiOptions::default() });
+    let ui = Ui::new(UiOptions {
+        json: cli.json,
+        quiet: cli.quiet,
+        ..UiOptions::default()
+    });
     let exit = match start(cli, &ui) {
         Ok(exit) => exit,
         Err(error) => {
@@ -33,7 +37,13 @@ fn main() -> ExitCode {
     let exit = match ui.finish() {
         Ok(()) => exit,
         Err(error) => {
-            report(&ui, &CommandError::new(Exit::Internal, format!("the output could not be written: {error}")));
+            report(
+                &ui,
+                &CommandError::new(
+                    Exit::Internal,
+                    format!("the output could not be written: {error}"),
+                ),
+            );
             Exit::Internal
         }
     };
@@ -61,18 +71,29 @@ fn start(cli: Cli, ui: &Ui) -> Result<Exit, CommandError> {
         ui.warning(error.to_string());
     }
     let broken = |error: std::io::Error| CommandError::new(Exit::Internal, format!("no runtime: {error}"));
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(broken)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(broken)?;
     let ui = ui.clone();
     let exit = runtime.block_on(async {
         let (interrupt, leave) = (CancellationToken::new(), CancellationToken::new());
         listen(interrupt.clone(), leave.clone(), ui.clone());
-        let context = Context { ui, config, interrupt };
+        let context = Context {
+            ui,
+            config,
+            interrupt,
+        };
         // On a thread of its own: it may sit in a read of stdin, which nothing but the end of the program ends.
         let (done, ended) = tokio::sync::oneshot::channel();
         let handle = tokio::runtime::Handle::current();
         let work = move || drop(done.send(handle.block_on(dispatch(cli.command, &context))));
-        std::thread::Builder::new().name("command".to_owned()).stack_size(STACK).spawn(work).map_err(broken)?;
+        std::thread::Builder::new()
+            .name("command".to_owned())
+            .stack_size(STACK)
+            .spawn(work)
+            .map_err(broken)?;
         let defect = || CommandError::new(Exit::Internal, "a defect ended the command");
         tokio::select! {
             ended = ended => ended.unwrap_or_else(|_| Err(defect())),
@@ -92,7 +113,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn listen(interrupt: CancellationToken, leave: CancellationToken, ui: Ui) {
     use tokio::signal::unix::{SignalKind, signal};
     let (heard, mut hearing) = tokio::sync::mpsc::channel::<()>(4);
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ] {
         let heard = heard.clone();
         match signal(kind) {
             Ok(mut signals) => {
@@ -122,10 +147,14 @@ fn listen(interrupt: CancellationToken, leave: CancellationToken, ui: Ui) {
 fn check_environment() -> Result<(), CommandError> {
     let wrong = std::env::vars_os().find(|(name, value)| {
         let name = name.to_string_lossy();
-        (name.starts_with("FARRUN_") || name.starts_with("XDG_") || name == "HOME") && value.to_str().is_none()
+        (name.starts_with("FARRUN_") || name.starts_with("XDG_") || name == "HOME")
+            && value.to_str().is_none()
     });
     match wrong {
-        Some((name, _)) => Err(CommandError::usage(format!("the variable {} is not UTF-8", name.to_string_lossy()))),
+        Some((name, _)) => Err(CommandError::usage(format!(
+            "the variable {} is not UTF-8",
+            name.to_string_lossy()
+        ))),
         None => Ok(()),
     }
 }

@@ -55,7 +55,10 @@ pub fn start(state_folder: &Path, days: u32, verbosity: u8) -> Result<(), Teleme
         _ => Some(LevelFilter::TRACE),
     };
     let stderr = level.map(|level| {
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_filter(ours(level))
+        tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .with_filter(ours(level))
     });
     // A second subscriber exists only in tests, where the first one serves.
     drop(tracing_subscriber::registry().with(file).with(stderr).try_init());
@@ -66,7 +69,10 @@ pub fn start(state_folder: &Path, days: u32, verbosity: u8) -> Result<(), Teleme
 /// on the way, and is closed as well.
 fn make_private(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
 }
 

@@ -29,9 +29,15 @@ pub async fn run(controller: &Controller, reference: &str) -> Result<Run, Comman
             newest_of_prompt(controller, reference).await?.ok_or_else(unknown)
         }
         (_, Some(last)) => {
-            let ids: Vec<String> =
-                found.iter().chain([&last]).map(|run| format!("`{}`", run.id)).collect();
-            Err(CommandError::usage(format!("`{reference}` could be {}", ids.join(", "))))
+            let ids: Vec<String> = found
+                .iter()
+                .chain([&last])
+                .map(|run| format!("`{}`", run.id))
+                .collect();
+            Err(CommandError::usage(format!(
+                "`{reference}` could be {}",
+                ids.join(", ")
+            )))
         }
     }
 }
@@ -39,8 +45,14 @@ pub async fn run(controller: &Controller, reference: &str) -> Result<Run, Comman
 /// The newest run of the prompt with this name.
 async fn newest_of_prompt(controller: &Controller, name: &str) -> Result<Option<Run>, CommandError> {
     let found = controller.store.find_prompts(name).await?;
-    let Some(prompt) = found.into_iter().find(|prompt| prompt.name == name) else { return Ok(None) };
-    let filter = RunFilter { prompt: Some(prompt.id), limit: Some(1), ..RunFilter::default() };
+    let Some(prompt) = found.into_iter().find(|prompt| prompt.name == name) else {
+        return Ok(None);
+    };
+    let filter = RunFilter {
+        prompt: Some(prompt.id),
+        limit: Some(1),
+        ..RunFilter::default()
+    };
     Ok(controller.store.runs(&filter).await?.pop())
 }
 
@@ -50,7 +62,10 @@ async fn newest_of_prompt(controller: &Controller, name: &str) -> Result<Option<
 /// None or several match, or the database.
 pub async fn prompt(controller: &Controller, reference: &str) -> Result<Prompt, CommandError> {
     if reference == "@last" {
-        let newest = PromptFilter { limit: Some(1), ..PromptFilter::default() };
+        let newest = PromptFilter {
+            limit: Some(1),
+            ..PromptFilter::default()
+        };
         let none = || CommandError::not_found("there are no prompts yet");
         return controller.store.prompts(&newest).await?.pop().ok_or_else(none);
     }
@@ -61,11 +76,20 @@ pub async fn prompt(controller: &Controller, reference: &str) -> Result<Prompt, 
     }
     match (found.len(), found.pop()) {
         (1, Some(prompt)) => Ok(prompt),
-        (0, _) | (_, None) => Err(CommandError::not_found(format!("no prompt `{reference}` is known here"))
-            .hint("`farrun prompt list` shows them; `farrun prompt create TEXT` makes one")),
+        (0, _) | (_, None) => Err(
+            CommandError::not_found(format!("no prompt `{reference}` is known here"))
+                .hint("`farrun prompt list` shows them; `farrun prompt create TEXT` makes one"),
+        ),
         (_, Some(last)) => {
-            let ids: Vec<String> = found.iter().chain([&last]).map(|prompt| format!("`{}`", prompt.id)).collect();
-            Err(CommandError::usage(format!("`{reference}` could be {}", ids.join(", "))))
+            let ids: Vec<String> = found
+                .iter()
+                .chain([&last])
+                .map(|prompt| format!("`{}`", prompt.id))
+                .collect();
+            Err(CommandError::usage(format!(
+                "`{reference}` could be {}",
+                ids.join(", ")
+            )))
         }
     }
 }

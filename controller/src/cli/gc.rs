@@ -44,12 +44,18 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     let host = find::host_for_run(&controller, args.host.as_deref()).await?;
     reconcile::all(&controller, Some(&host.name), reconcile::BRIEF).await?;
-    let filter = RunFilter { host: Some(host.name.clone()), ..RunFilter::default() };
+    let filter = RunFilter {
+        host: Some(host.name.clone()),
+        ..RunFilter::default()
+    };
     let mut runs = controller.store.runs(&filter).await?;
     runs.retain(|run| may_go(run, &args));
     let items = garbage::collect(&controller, &host, runs, args.dry_run).await?;
     if context.ui.is_json() {
-        context.ui.json(&document("farrun.garbage/1", serde_json::json!({ "dry_run": args.dry_run, "items": items })));
+        context.ui.json(&document(
+            "farrun.garbage/1",
+            serde_json::json!({ "dry_run": args.dry_run, "items": items }),
+        ));
     } else {
         print(context, &items, args.dry_run);
     }
@@ -77,7 +83,12 @@ fn print(context: &Context, items: &[Garbage], dry_run: bool) {
     }
     let mut table = Table::new(["WHAT", "NAME", "SIZE", "KEPT BECAUSE"]);
     for item in items {
-        table.row([item.kind.clone(), item.name.clone(), format::bytes(item.bytes), item.kept.clone().unwrap_or_default()]);
+        table.row([
+            item.kind.clone(),
+            item.name.clone(),
+            format::bytes(item.bytes),
+            item.kept.clone().unwrap_or_default(),
+        ]);
     }
     context.ui.table(&table);
     let freed = items.iter().filter(|item| item.kept.is_none());

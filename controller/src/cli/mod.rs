@@ -136,7 +136,10 @@ pub struct Context {
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Context").field("config", &self.config).finish_non_exhaustive()
+        formatter
+            .debug_struct("Context")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -155,7 +158,10 @@ impl Context {
     /// The database cannot be opened.
     pub async fn controller_that(&self, accept_new: bool) -> Result<Controller, CommandError> {
         let ask = Arc::new(answer::TerminalAnswer::new(self.ui.clone(), accept_new));
-        let observer = Arc::new(progress::TerminalObserver::new(self.ui.clone(), self.interrupt.clone()));
+        let observer = Arc::new(progress::TerminalObserver::new(
+            self.ui.clone(),
+            self.interrupt.clone(),
+        ));
         Ok(Controller::open(self.config.clone(), self.interrupt.clone(), ask, observer).await?)
     }
 }

@@ -4,8 +4,8 @@ use super::Context;
 use super::view::{RunView, document, has_living_owner, is_interrupted};
 use crate::error::Exit;
 use crate::model::{Run, RunStatus};
-use crate::ui::{escape, format};
 use crate::store::RunSummary;
+use crate::ui::{escape, format};
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// The exit code that tells a run's outcome.
@@ -27,14 +27,21 @@ pub fn is_confirmed(status: RunStatus, confirmed_at: Option<DateTime<Utc>>, now:
 }
 
 /// The state in words: `running`, `running (last confirmed 5 min ago)`, `pending (interrupted)`.
-fn words(status: RunStatus, interrupted: bool, confirmed_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> String {
+fn words(
+    status: RunStatus,
+    interrupted: bool,
+    confirmed_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> String {
     match status {
         RunStatus::Downloading => "downloading (outputs on host)".to_owned(),
         status if interrupted => format!("{status} (interrupted)"),
-        RunStatus::Queued | RunStatus::Running if !is_confirmed(status, confirmed_at, now) => match confirmed_at {
-            Some(at) => format!("{status} (last confirmed {})", format::age(at, now)),
-            None => format!("{status} (never confirmed)"),
-        },
+        RunStatus::Queued | RunStatus::Running if !is_confirmed(status, confirmed_at, now) => {
+            match confirmed_at {
+                Some(at) => format!("{status} (last confirmed {})", format::age(at, now)),
+                None => format!("{status} (never confirmed)"),
+            }
+        }
         status => status.to_string(),
     }
 }
@@ -42,7 +49,12 @@ fn words(status: RunStatus, interrupted: bool, confirmed_at: Option<DateTime<Utc
 /// As [`state`], of a summary.
 pub fn summary_state(run: &RunSummary) -> String {
     let early = matches!(run.status, RunStatus::Pending | RunStatus::Uploading);
-    words(run.status, early && !has_living_owner(run.owner.as_deref()), run.confirmed_at, Utc::now())
+    words(
+        run.status,
+        early && !has_living_owner(run.owner.as_deref()),
+        run.confirmed_at,
+        Utc::now(),
+    )
 }
 
 /// The state in words; a run is called running only with proof that is younger than a minute.
@@ -65,11 +77,18 @@ pub fn print(context: &Context, run: &Run, brought: Option<&str>) -> Exit {
                 ui.note(format!("outputs: {brought}"));
             }
         }
-        RunStatus::Downloading => ui.note(format!("{id} ended well; its outputs are still on `{}`", run.host)),
+        RunStatus::Downloading => ui.note(format!(
+            "{id} ended well; its outputs are still on `{}`",
+            run.host
+        )),
         RunStatus::Failed | RunStatus::Cancelled => {
             let why = run.error_message.as_deref().map(escape::line).unwrap_or_default();
             if run.status == RunStatus::Failed {
-                ui.error(format!("{id} failed: {why}"), &[], &[format!("see `farrun logs {id} --tail 50` and `farrun show {id}`")]);
+                ui.error(
+                    format!("{id} failed: {why}"),
+                    &[],
+                    &[format!("see `farrun logs {id} --tail 50` and `farrun show {id}`")],
+                );
             } else {
                 ui.note(format!("{id} was cancelled: {why}"));
             }
@@ -109,10 +128,19 @@ mod tests {
         let ago = |seconds| Some(now - TimeDelta::seconds(seconds));
         let shown = |status, at| words(status, false, at, now);
         assert_eq!(shown(RunStatus::Running, ago(59)), "running");
-        assert_eq!(shown(RunStatus::Running, ago(61)), "running (last confirmed 1 min ago)");
-        assert_eq!(shown(RunStatus::Queued, ago(7200)), "queued (last confirmed 2 h ago)");
+        assert_eq!(
+            shown(RunStatus::Running, ago(61)),
+            "running (last confirmed 1 min ago)"
+        );
+        assert_eq!(
+            shown(RunStatus::Queued, ago(7200)),
+            "queued (last confirmed 2 h ago)"
+        );
         assert_eq!(shown(RunStatus::Running, None), "running (never confirmed)");
         assert_eq!(shown(RunStatus::Failed, None), "failed");
-        assert_eq!(words(RunStatus::Pending, true, None, now), "pending (interrupted)");
+        assert_eq!(
+            words(RunStatus::Pending, true, None, now),
+            "pending (interrupted)"
+        );
     }
 }

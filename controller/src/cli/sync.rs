@@ -2,12 +2,12 @@
 
 use super::view::{RunView, Runs, document};
 use super::{Context, find, launching};
-use crate::error::{CommandError, Exit};
 use crate::controller::Controller;
+use crate::error::{CommandError, Exit};
 use crate::host::Link;
 use crate::model::{Run, RunStatus};
-use crate::run::follow::{self, Ended};
 use crate::run::collect::{self, Collected};
+use crate::run::follow::{self, Ended};
 use crate::run::{RunError, reconcile};
 use crate::store::RunFilter;
 use std::collections::BTreeMap;
@@ -43,14 +43,20 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         exit = Exit::Unreachable;
     }
     let ended = vec![RunStatus::Downloading, RunStatus::Failed, RunStatus::Cancelled];
-    let ended = RunFilter { statuses: ended, host: args.host, ..RunFilter::default() };
+    let ended = RunFilter {
+        statuses: ended,
+        host: args.host,
+        ..RunFilter::default()
+    };
     let mut hosts: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for run in controller.store.runs(&ended).await?.into_iter().filter(is_due) {
         hosts.entry(run.host.clone()).or_default().push(run);
     }
     let mut brought = Vec::new();
     for (name, runs) in hosts {
-        let Some(host) = controller.store.host(&name).await? else { continue };
+        let Some(host) = controller.store.host(&name).await? else {
+            continue;
+        };
         let link = match controller.contact(&host).await {
             Ok(link) => link,
             Err(error) => {
@@ -73,9 +79,14 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         link.session.close().await;
     }
     if context.ui.is_json() {
-        let runs = brought.iter().map(|collected| RunView::from(&collected.run)).collect();
+        let runs = brought
+            .iter()
+            .map(|collected| RunView::from(&collected.run))
+            .collect();
         let silent_hosts = reconciled.silent.iter().map(|(host, _)| host.as_str()).collect();
-        context.ui.json(&document("farrun.runs/1", Runs { runs, silent_hosts }));
+        context
+            .ui
+            .json(&document("farrun.runs/1", Runs { runs, silent_hosts }));
         return Ok(exit);
     }
     if brought.is_empty() && reconciled.changed.is_empty() {
@@ -85,14 +96,21 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         context.ui.note(format!("{} {}", run.id, run.status));
     }
     for collected in brought {
-        launching::finish(context, &Ended { run: collected.run.clone(), collected: Some(collected) });
+        launching::finish(
+            context,
+            &Ended {
+                run: collected.run.clone(),
+                collected: Some(collected),
+            },
+        );
     }
     Ok(exit)
 }
 
 /// Whether something of an ended run is still only on its host.
 fn is_due(run: &Run) -> bool {
-    run.status == RunStatus::Downloading || (run.launched_at.is_some() && run.log_path.is_some() && !run.log_complete)
+    run.status == RunStatus::Downloading
+        || (run.launched_at.is_some() && run.log_path.is_some() && !run.log_complete)
 }
 
 /// Brings the log, and the outputs of a run that ended well.

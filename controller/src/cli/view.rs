@@ -120,9 +120,7 @@ impl<'a> From<&'a Run> for RunView<'a> {
 
 /// Whether the process that ordered a run died before the host acknowledged it.
 pub fn is_interrupted(run: &Run) -> bool {
-    !run.status.is_settled()
-        && run.launched_at.is_none()
-        && !has_living_owner(run.owner.as_deref())
+    !run.status.is_settled() && run.launched_at.is_none() && !has_living_owner(run.owner.as_deref())
 }
 
 /// Whether the process that works on an order lives.

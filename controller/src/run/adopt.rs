@@ -27,12 +27,18 @@ pub async fn adopt(controller: &Controller, host: &Host, run: Option<&RunId>) ->
     for facts in facts {
         if run.is_some_and(|run| run != &facts.run_id) {
             let what = format!("facts of `{}`, which was not asked for", facts.run_id);
-            return Err(RunError::Hostile { host: host.name.clone(), what });
+            return Err(RunError::Hostile {
+                host: host.name.clone(),
+                what,
+            });
         }
         let known = controller.store.run(&facts.run_id).await?;
         if let Some(elsewhere) = known.filter(|known| known.host != host.name) {
             let (id, other) = (&facts.run_id, &elsewhere.host);
-            let warning = format!("`{}` says that it has {id}, which was ordered from `{other}`; left alone", host.name);
+            let warning = format!(
+                "`{}` says that it has {id}, which was ordered from `{other}`; left alone",
+                host.name
+            );
             controller.tell(&Event::Warning(&warning));
             continue;
         }
@@ -43,16 +49,28 @@ pub async fn adopt(controller: &Controller, host: &Host, run: Option<&RunId>) ->
 }
 
 #[tracing::instrument(skip_all, fields(run = %facts.run_id, host = %host.name))]
-async fn adopt_one(controller: &Controller, link: &Link, host: &Host, facts: RunFacts) -> Result<Run, RunError> {
+async fn adopt_one(
+    controller: &Controller,
+    link: &Link,
+    host: &Host,
+    facts: RunFacts,
+) -> Result<Run, RunError> {
     let id = facts.run_id.clone();
     let owned = &facts.controller_id == controller.store.controller_id()
         || facts.adopted_by.contains(controller.store.controller_id());
-    let facts = if owned { facts } else { link.client.adopt(id.clone()).await? };
+    let facts = if owned {
+        facts
+    } else {
+        link.client.adopt(id.clone()).await?
+    };
     if controller.store.run(&id).await?.is_none() {
         let spec = link.client.spec(id.clone()).await?;
         if spec.run_id != id || spec.check().is_err() {
             let what = format!("an order for `{id}` that no agent would accept");
-            return Err(RunError::Hostile { host: host.name.clone(), what });
+            return Err(RunError::Hostile {
+                host: host.name.clone(),
+                what,
+            });
         }
         let mut run = row(controller, host, spec, &facts);
         // The prompt's row is not on the host: the run belongs to it only where it is known here.

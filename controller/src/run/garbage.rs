@@ -32,10 +32,20 @@ pub async fn collect(
     let mut items = Vec::new();
     let (ids, rest) = run_ids.split_at(run_ids.len().saturating_sub(run_ids.len() % MOST_RUNS));
     for run_ids in ids.chunks(MOST_RUNS) {
-        let order = Collect { dry_run, run_ids: run_ids.to_vec(), agents: false, blobs: false };
+        let order = Collect {
+            dry_run,
+            run_ids: run_ids.to_vec(),
+            agents: false,
+            blobs: false,
+        };
         items.extend(link.client.collect(order).await?);
     }
-    let order = Collect { dry_run, run_ids: rest.to_vec(), agents: true, blobs: true };
+    let order = Collect {
+        dry_run,
+        run_ids: rest.to_vec(),
+        agents: true,
+        blobs: true,
+    };
     items.extend(link.client.collect(order).await?);
     link.session.close().await;
     Ok(items)
@@ -47,7 +57,11 @@ async fn has_log(controller: &Controller, link: &Link, run: &Run) -> Result<bool
         return Ok(true);
     }
     match follow::mirror_rest(controller, link, run).await {
-        Ok(()) => Ok(controller.store.run(&run.id).await?.is_some_and(|run| run.log_complete)),
+        Ok(()) => Ok(controller
+            .store
+            .run(&run.id)
+            .await?
+            .is_some_and(|run| run.log_complete)),
         Err(error) if follow::is_unknown(&error) => Ok(false),
         Err(error) => Err(error),
     }

@@ -41,10 +41,18 @@ pub async fn launch(
     if run.launched_at.is_some() || run.status.is_settled() {
         return Ok((run, None));
     }
-    let missing: Vec<String> =
-        run.spec.secret_names.iter().filter(|name| !secrets.contains_key(*name)).cloned().collect();
+    let missing: Vec<String> = run
+        .spec
+        .secret_names
+        .iter()
+        .filter(|name| !secrets.contains_key(*name))
+        .cloned()
+        .collect();
     if !missing.is_empty() {
-        return Err(RunError::SecretsNeeded { run: id.clone(), names: missing });
+        return Err(RunError::SecretsNeeded {
+            run: id.clone(),
+            names: missing,
+        });
     }
     let host = controller.host_of(id, &run.host).await?;
     let outcome = async {
@@ -84,15 +92,27 @@ async fn take(controller: &Controller, id: &RunId) -> Result<Run, RunError> {
 
 /// Refuses to go on with an order that was cancelled here meanwhile.
 async fn still_wanted(controller: &Controller, id: &RunId) -> Result<(), RunError> {
-    let run = controller.store.run(id).await?.ok_or_else(|| RunError::NoRun(id.clone()))?;
+    let run = controller
+        .store
+        .run(id)
+        .await?
+        .ok_or_else(|| RunError::NoRun(id.clone()))?;
     if run.status.is_final() {
-        return Err(RunError::Ended { run: id.clone(), status: run.status.to_string() });
+        return Err(RunError::Ended {
+            run: id.clone(),
+            status: run.status.to_string(),
+        });
     }
     Ok(())
 }
 
 /// Ends a job that was started in the instant in which its order was cancelled here: nobody would look after it.
-async fn end_if_dropped(controller: &Controller, link: &Link, run: Run, facts: &RunFacts) -> Result<Run, RunError> {
+async fn end_if_dropped(
+    controller: &Controller,
+    link: &Link,
+    run: Run,
+    facts: &RunFacts,
+) -> Result<Run, RunError> {
     if run.status != RunStatus::Cancelled || facts.settled.is_some() {
         return Ok(run);
     }
@@ -108,11 +128,16 @@ async fn after_failure(controller: &Controller, run: &Run, error: RunError) -> R
         return Ok(error);
     }
     let refused = match &error {
-        RunError::Link(LinkError::Agent(AgentError::Failed(failure))) => Some((refusal(failure.code), failure.detail.clone())),
-        RunError::InputGone { path, .. } => Some((Reason::NotLaunched, Some(format!("input `{path}` is gone")))),
-        RunError::InputChanged { path } => {
-            Some((Reason::NotLaunched, Some(format!("input `{}` changed before it was sent", path.display()))))
+        RunError::Link(LinkError::Agent(AgentError::Failed(failure))) => {
+            Some((refusal(failure.code), failure.detail.clone()))
         }
+        RunError::InputGone { path, .. } => {
+            Some((Reason::NotLaunched, Some(format!("input `{path}` is gone"))))
+        }
+        RunError::InputChanged { path } => Some((
+            Reason::NotLaunched,
+            Some(format!("input `{}` changed before it was sent", path.display())),
+        )),
         _ => None,
     };
     let said = error.to_string();
@@ -166,11 +191,22 @@ async fn send_inputs(
     if missing.is_empty() {
         return Ok(());
     }
-    controller.store.change_run(&run.id, |row| row.status = RunStatus::Uploading).await?;
-    let total = missing.iter().fold(0u64, |sum, (input, ..)| sum.saturating_add(input.size));
+    controller
+        .store
+        .change_run(&run.id, |row| row.status = RunStatus::Uploading)
+        .await?;
+    let total = missing
+        .iter()
+        .fold(0u64, |sum, (input, ..)| sum.saturating_add(input.size));
     let progress = TransferProgress::new();
     let upload = upload(controller, &link.client, host, run, sources, &missing, &progress);
-    watch(controller, upload, || controller.tell(&Event::Uploading { done: progress.bytes_done(), total })).await?;
+    watch(controller, upload, || {
+        controller.tell(&Event::Uploading {
+            done: progress.bytes_done(),
+            total,
+        })
+    })
+    .await?;
     controller.tell(&Event::StepDone);
     Ok(())
 }
@@ -186,22 +222,37 @@ async fn upload(
 ) -> Result<(), RunError> {
     let (session, sftp) = controller.dialer().files(host).await?;
     for (input, remote, have) in missing {
-        let gone = || RunError::InputGone { run: run.id.clone(), path: input.path.clone() };
+        let gone = || RunError::InputGone {
+            run: run.id.clone(),
+            path: input.path.clone(),
+        };
         let local = sources.file(&input.sha256).ok_or_else(gone)?;
         match std::fs::metadata(local) {
             Ok(facts) if facts.len() == input.size => {}
-            Ok(_) => return Err(RunError::InputChanged { path: local.to_owned() }),
+            Ok(_) => {
+                return Err(RunError::InputChanged {
+                    path: local.to_owned(),
+                });
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
-            Err(source) => return Err(RunError::Input { path: local.to_owned(), source }),
+            Err(source) => {
+                return Err(RunError::Input {
+                    path: local.to_owned(),
+                    source,
+                });
+            }
         }
-        sftp.upload(local, remote, (*have).min(input.size), progress).await?;
+        sftp.upload(local, remote, (*have).min(input.size), progress)
+            .await?;
         let committed = client.commit_input(input.sha256.clone(), input.size).await;
         if is_hash_mismatch(&committed) {
             // What an earlier upload left was damaged, or the file is not what was ordered: once more from the start.
             sftp.upload(local, remote, 0, progress).await?;
             let again = client.commit_input(input.sha256.clone(), input.size).await;
             if is_hash_mismatch(&again) {
-                return Err(RunError::InputChanged { path: local.to_owned() });
+                return Err(RunError::InputChanged {
+                    path: local.to_owned(),
+                });
             }
             again?;
         } else {
@@ -240,12 +291,25 @@ async fn start(
     run: &Run,
     secrets: BTreeMap<String, Secret>,
 ) -> Result<RunFacts, RunError> {
-    controller.tell(&Event::Starting { run: run.id.as_str(), host: &link.host });
+    controller.tell(&Event::Starting {
+        run: run.id.as_str(),
+        host: &link.host,
+    });
     let image = &run.spec.image;
-    let order = Launch { spec: run.spec.clone(), secrets };
+    let order = Launch {
+        spec: run.spec.clone(),
+        secrets,
+    };
     let launched = link.client.launch(order, |progress| {
-        if let Progress::Pulling { bytes_done, bytes, .. } = progress {
-            controller.tell(&Event::PullingImage { image, done: bytes_done, total: bytes });
+        if let Progress::Pulling {
+            bytes_done, bytes, ..
+        } = progress
+        {
+            controller.tell(&Event::PullingImage {
+                image,
+                done: bytes_done,
+                total: bytes,
+            });
         }
     });
     tokio::select! {
@@ -273,12 +337,17 @@ async fn start(
 /// What a launch that the agent could not carry out has left. An engine that lost its answer may have started the job
 /// all the same, so only a host that knows nothing of the order has refused it for good.
 async fn what_is_there(link: &Link, run: &Run, failure: Failure) -> Result<RunFacts, RunError> {
-    let undecided = |failure| RunError::Undecided { run: run.id.clone(), failure };
+    let undecided = |failure| RunError::Undecided {
+        run: run.id.clone(),
+        failure,
+    };
     let Ok(known) = link.client.runs(vec![run.id.clone()]).await else {
         return Err(undecided(failure));
     };
     match known.into_iter().find(|facts| facts.run_id == run.id) {
-        None if failure.code == ErrorCode::NewerFormat || failure.code == ErrorCode::Io => Err(undecided(failure)),
+        None if failure.code == ErrorCode::NewerFormat || failure.code == ErrorCode::Io => {
+            Err(undecided(failure))
+        }
         None => Err(AgentError::Failed(failure).into()),
         Some(facts) if facts.settled.is_some() || facts.phase == Phase::Running => Ok(facts),
         // The id belongs to another order; repeating this one cannot help.

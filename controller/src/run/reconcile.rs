@@ -6,9 +6,9 @@ use crate::controller::Controller;
 use crate::host::Link;
 use crate::model::{Host, Run, RunStatus};
 use chrono::{DateTime, Utc};
-use farrun_protocol::{ErrorCode, RunId};
 use farrun_protocol::record::{Phase, RunFacts, Settled};
 use farrun_protocol::verdict::{Reason, RunResult};
+use farrun_protocol::{ErrorCode, RunId};
 use futures_util::StreamExt as _;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,7 +31,11 @@ pub struct Reconciled {
 ///
 /// # Errors
 /// The database. A silent host is no error.
-pub async fn all(controller: &Controller, host: Option<&str>, limit: Duration) -> Result<Reconciled, RunError> {
+pub async fn all(
+    controller: &Controller,
+    host: Option<&str>,
+    limit: Duration,
+) -> Result<Reconciled, RunError> {
     let mut hosts: BTreeMap<String, Vec<RunId>> = BTreeMap::new();
     for run in controller.store.unsettled_runs(host).await? {
         if run.launched_at.is_some() {
@@ -49,7 +53,9 @@ pub async fn all(controller: &Controller, host: Option<&str>, limit: Duration) -
             Ok(Ok(changed)) => reconciled.changed.extend(changed),
             Ok(Err(RunError::Store(error))) => return Err(error.into()),
             Ok(Err(error)) => reconciled.silent.push((name, error.to_string())),
-            Err(_) => reconciled.silent.push((name, format!("no answer within {} s", limit.as_secs()))),
+            Err(_) => reconciled
+                .silent
+                .push((name, format!("no answer within {} s", limit.as_secs()))),
         }
     }
     Ok(reconciled)
@@ -57,7 +63,9 @@ pub async fn all(controller: &Controller, host: Option<&str>, limit: Duration) -
 
 #[tracing::instrument(skip_all, fields(host = %host))]
 async fn one(controller: &Controller, host: &str, runs: &[RunId]) -> Result<Vec<Run>, RunError> {
-    let Some(host) = controller.store.host(host).await? else { return Ok(Vec::new()) };
+    let Some(host) = controller.store.host(host).await? else {
+        return Ok(Vec::new());
+    };
     let link = controller.contact(&host).await?;
     let changed = runs_on(controller, &link, runs).await;
     link.session.close().await;
@@ -70,7 +78,10 @@ async fn one(controller: &Controller, host: &str, runs: &[RunId]) -> Result<Vec<
 /// The link or the database.
 pub async fn runs_on(controller: &Controller, link: &Link, runs: &[RunId]) -> Result<Vec<Run>, RunError> {
     let facts = link.client.runs(runs.to_vec()).await?;
-    let mut by_id: BTreeMap<RunId, RunFacts> = facts.into_iter().map(|facts| (facts.run_id.clone(), facts)).collect();
+    let mut by_id: BTreeMap<RunId, RunFacts> = facts
+        .into_iter()
+        .map(|facts| (facts.run_id.clone(), facts))
+        .collect();
     let mut changed = Vec::new();
     for id in runs {
         let before = controller.store.run(id).await?.map(|run| run.status);
@@ -88,10 +99,21 @@ pub async fn runs_on(controller: &Controller, link: &Link, runs: &[RunId]) -> Re
 /// # Errors
 /// The facts are of another run, or of one that was ordered from another host: no host may settle what is not its
 /// own. Otherwise the database.
-pub async fn apply(controller: &Controller, host: &str, id: &RunId, facts: &RunFacts) -> Result<Run, RunError> {
-    let hostile = |what: String| RunError::Hostile { host: host.to_owned(), what };
+pub async fn apply(
+    controller: &Controller,
+    host: &str,
+    id: &RunId,
+    facts: &RunFacts,
+) -> Result<Run, RunError> {
+    let hostile = |what: String| RunError::Hostile {
+        host: host.to_owned(),
+        what,
+    };
     if &facts.run_id != id {
-        return Err(hostile(format!("facts of `{}` where those of `{id}` were due", facts.run_id)));
+        return Err(hostile(format!(
+            "facts of `{}` where those of `{id}` were due",
+            facts.run_id
+        )));
     }
     let now = Utc::now();
     let (run, ours) = controller
@@ -117,7 +139,9 @@ pub async fn apply(controller: &Controller, host: &str, id: &RunId, facts: &RunF
 /// The host did not name a run it had acknowledged. A record that cannot be read at the moment is left out as well,
 /// so the run is asked for by itself before it is given up.
 async fn forgotten(controller: &Controller, link: &Link, id: &RunId) -> Result<Option<Run>, RunError> {
-    let Some(run) = controller.store.run(id).await? else { return Ok(None) };
+    let Some(run) = controller.store.run(id).await? else {
+        return Ok(None);
+    };
     if run.launched_at.is_none() || run.status.is_settled() {
         return Ok(None);
     }
@@ -150,7 +174,9 @@ async fn forgotten(controller: &Controller, link: &Link, id: &RunId) -> Result<O
 pub fn apply_facts(run: &mut Run, facts: &RunFacts, now: DateTime<Utc>) {
     if let Some(container) = &facts.container {
         let is_id = container.id.len() == 64 && container.id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        run.container_id = Some(container.id.clone()).filter(|_| is_id).or(run.container_id.take());
+        run.container_id = Some(container.id.clone())
+            .filter(|_| is_id)
+            .or(run.container_id.take());
         let digest = facts.image_digest.as_ref().filter(|digest| is_image_name(digest));
         let digest = digest.or(container.image_id.as_ref().filter(|id| is_image_name(id)));
         run.image_digest = digest.cloned().or(run.image_digest.take());
@@ -286,7 +312,8 @@ mod tests {
         let honest = json!({ "id": "ab".repeat(32), "status": "running", "image_id": "sha256:01" });
         apply_facts(&mut row, &facts("running", honest), Utc::now());
         assert_eq!(row.container_id, Some("ab".repeat(32)));
-        let hostile = json!({ "id": "\u{0}".repeat(64), "status": "running", "image_id": "x".repeat(100_000) });
+        let hostile =
+            json!({ "id": "\u{0}".repeat(64), "status": "running", "image_id": "x".repeat(100_000) });
         apply_facts(&mut row, &facts("running", hostile), Utc::now());
         assert_eq!(row.container_id, Some("ab".repeat(32)));
         assert_eq!(row.image_digest.as_deref(), Some("sha256:01"));

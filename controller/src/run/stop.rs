@@ -12,10 +12,22 @@ use farrun_protocol::{ErrorCode, Failure, RunId};
 /// # Errors
 /// The run has ended before, belongs to somebody else, or its host is out of reach.
 #[tracing::instrument(skip_all, fields(run = %id, host))]
-pub async fn stop(controller: &Controller, id: &RunId, grace: Option<u64>, kill: bool) -> Result<Run, RunError> {
-    let run = controller.store.run(id).await?.ok_or_else(|| RunError::NoRun(id.clone()))?;
+pub async fn stop(
+    controller: &Controller,
+    id: &RunId,
+    grace: Option<u64>,
+    kill: bool,
+) -> Result<Run, RunError> {
+    let run = controller
+        .store
+        .run(id)
+        .await?
+        .ok_or_else(|| RunError::NoRun(id.clone()))?;
     if run.status.is_settled() {
-        return Err(RunError::Ended { run: id.clone(), status: run.status.to_string() });
+        return Err(RunError::Ended {
+            run: id.clone(),
+            status: run.status.to_string(),
+        });
     }
     tracing::Span::current().record("host", &run.host);
     let host = controller.host_of(id, &run.host).await?;
@@ -26,7 +38,10 @@ pub async fn stop(controller: &Controller, id: &RunId, grace: Option<u64>, kill:
         Err(error) => return Err(error),
     };
     let grace = grace.unwrap_or(run.spec.grace);
-    controller.store.add_event(id, "stop", if kill { "kill" } else { "stop" }).await?;
+    controller
+        .store
+        .add_event(id, "stop", if kill { "kill" } else { "stop" })
+        .await?;
     let stopped = link.client.stop_run(id.clone(), grace, kill).await;
     let run = match stopped {
         Ok(facts) => reconcile::apply(controller, &link.host, id, &facts).await?,
@@ -50,5 +65,8 @@ pub(super) fn code(error: &AgentError) -> Option<ErrorCode> {
 
 /// The host did not confirm that an interrupted launch has no job.
 pub(super) fn unconfirmed() -> Failure {
-    Failure { code: ErrorCode::Cancelled, detail: None }
+    Failure {
+        code: ErrorCode::Cancelled,
+        detail: None,
+    }
 }

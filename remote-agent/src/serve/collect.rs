@@ -157,8 +157,15 @@ fn files(
             .ok()
             .and_then(|modified| SystemTime::now().duration_since(modified).ok())
             .unwrap_or_default();
-        let Some(fate) = fate(&name, age).filter(|_| file.is_file()) else { continue };
-        items.push(garbage(kind, name, file.len(), (fate == Fate::Fresh).then_some("fresh")));
+        let Some(fate) = fate(&name, age).filter(|_| file.is_file()) else {
+            continue;
+        };
+        items.push(garbage(
+            kind,
+            name,
+            file.len(),
+            (fate == Fate::Fresh).then_some("fresh"),
+        ));
         if !dry_run && fate == Fate::Goes {
             crate::record::remove_if_present(&entry.path())?;
         }
@@ -202,7 +209,10 @@ mod tests {
             items.sort_by(|one, other| one.name.cmp(&other.name));
             assert_eq!(items.len(), 2);
             assert_eq!((items[0].name.as_str(), &items[0].kept), ("goes", &None));
-            assert_eq!((items[1].name.as_str(), items[1].kept.as_deref()), ("stays", Some("fresh")));
+            assert_eq!(
+                (items[1].name.as_str(), items[1].kept.as_deref()),
+                ("stays", Some("fresh"))
+            );
             assert_eq!(folder.path().join("goes").exists(), dry_run);
         }
         assert!(folder.path().join("stays").exists() && folder.path().join("named").exists());

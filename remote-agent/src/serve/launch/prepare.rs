@@ -48,10 +48,12 @@ pub(super) async fn require(
     }
     let (state, inputs) = (session.context.state.clone(), spec.inputs.clone());
     // An output of an earlier run is hashed, which takes as long as it is large.
-    blocking(move || match inputs.iter().find(|input| !is_here(&state, input)) {
-        Some(input) => Err(Failure::new(ErrorCode::InputMissing, &input.path)),
-        None => Ok(()),
-    })
+    blocking(
+        move || match inputs.iter().find(|input| !is_here(&state, input)) {
+            Some(input) => Err(Failure::new(ErrorCode::InputMissing, &input.path)),
+            None => Ok(()),
+        },
+    )
     .await?;
     for mount in spec.mounts.iter().filter(|mount| !mount.create) {
         let source = source(&session.context.home, mount);
