@@ -36,7 +36,10 @@ pub fn start(state_folder: &Path, days: u32, verbosity: u8) -> Result<(), Teleme
             .map_err(Into::<Box<dyn std::error::Error + Send + Sync>>::into)
     });
     let (file, failure) = match file {
-        Ok(file) => (Some(file), None),
+        Ok(file) => {
+            close_files(&folder);
+            (Some(file), None)
+        }
         Err(source) => (None, Some(TelemetryError { folder, source })),
     };
     let file = file.map(|file| {
@@ -73,6 +76,15 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
 }
 
+/// Takes the files from others. One that is made at midnight is closed by the next command; its folder is closed anyway.
+fn close_files(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        // Somebody else's file, or one that was just removed, is nothing to close.
+        let _ = std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o600));
+    }
+}
+
 /// Our own crates at `level`, everybody else's warnings only.
 fn ours(level: LevelFilter) -> EnvFilter {
     EnvFilter::builder()
@@ -96,5 +108,9 @@ mod tests {
         for folder in [&state, &telemetry] {
             assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         }
+        let file = telemetry.join("farrun.log");
+        std::fs::write(&file, "").unwrap();
+        close_files(&telemetry);
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

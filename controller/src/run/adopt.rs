@@ -1,6 +1,6 @@
 //! Rebuilds rows from what a host knows: a second laptop, or a lost database.
 
-use super::order::LocalPaths;
+use super::order::{LocalPaths, blank};
 use super::{RunError, reconcile};
 use crate::controller::{Controller, Event};
 use crate::host::Link;
@@ -88,36 +88,10 @@ async fn adopt_one(
 
 fn row(controller: &Controller, host: &Host, spec: RunSpec, facts: &RunFacts) -> Run {
     let paths = LocalPaths::of(&controller.config, &spec);
-    let now = Utc::now();
     Run {
-        id: facts.run_id.clone(),
-        prompt_id: None,
-        parent_run: None,
-        host: host.name.clone(),
         controller_id: facts.controller_id.clone(),
-        operation: spec.operation.clone(),
-        recipe: spec.recipe.clone(),
         status: RunStatus::Queued,
-        reason: None,
-        error_message: None,
-        exit_code: None,
-        signal: None,
-        gpus: spec.gpus.label(),
-        log_path: Some(paths.log.to_string_lossy().into_owned()),
-        outputs_path: Some(paths.outputs.to_string_lossy().into_owned()),
-        log_length: None,
-        log_sha256: None,
-        log_complete: false,
-        container_id: None,
-        image_digest: None,
-        key: None,
-        owner: None,
-        created_at: spec.created_at,
-        launched_at: Some(now),
-        started_at: None,
-        ended_at: None,
-        confirmed_at: None,
-        updated_at: now,
-        spec,
+        launched_at: Some(Utc::now()),
+        ..blank(&host.name, spec, &paths)
     }
 }

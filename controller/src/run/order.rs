@@ -140,15 +140,24 @@ fn row(
     key: Option<String>,
 ) -> Result<Run, RunError> {
     let paths = LocalPaths::of(&controller.config, &spec);
-    let log_path = paths.log.to_string_lossy().into_owned();
-    if log_path.chars().count() > MAX_LOG_PATH {
+    if paths.log.to_string_lossy().chars().count() > MAX_LOG_PATH {
         return Err(RunError::LogPathTooLong { path: paths.log });
     }
-    let now = Utc::now();
     Ok(Run {
+        parent_run,
+        key,
+        owner: Some(Owner::this().to_string()),
+        created_at: Utc::now(),
+        ..blank(host, spec, &paths)
+    })
+}
+
+/// The row of an order of which nothing else is known.
+pub(super) fn blank(host: &str, spec: RunSpec, paths: &LocalPaths) -> Run {
+    Run {
         id: spec.run_id.clone(),
         prompt_id: spec.prompt_id.clone(),
-        parent_run,
+        parent_run: None,
         host: host.to_owned(),
         controller_id: spec.controller_id.clone(),
         operation: spec.operation.clone(),
@@ -159,23 +168,23 @@ fn row(
         exit_code: None,
         signal: None,
         gpus: spec.gpus.label(),
-        spec,
-        log_path: Some(log_path),
+        log_path: Some(paths.log.to_string_lossy().into_owned()),
         outputs_path: Some(paths.outputs.to_string_lossy().into_owned()),
         log_length: None,
         log_sha256: None,
         log_complete: false,
         container_id: None,
         image_digest: None,
-        key,
-        owner: Some(Owner::this().to_string()),
-        created_at: now,
+        key: None,
+        owner: None,
+        created_at: spec.created_at,
         launched_at: None,
         started_at: None,
         ended_at: None,
         confirmed_at: None,
-        updated_at: now,
-    })
+        updated_at: Utc::now(),
+        spec,
+    }
 }
 
 /// Where a run's log and outputs lie on this machine.

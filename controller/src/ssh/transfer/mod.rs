@@ -1,7 +1,7 @@
 //! Moves files over SFTP: verified, resumable, contained, and as fast as the link allows.
 //!
 //! [`Sftp`] is one session over an opened byte stream. [`Transfer`] spreads a download over several of them.
-//! Control packets are coded by russh-sftp; packets that carry a file handle are coded in [`wire`], because
+//! Control packets are coded by russh-sftp; packets that carry a file handle are coded in `wire`, because
 //! OpenSSH's handles are binary and the crate reads them as text. Replies are matched to requests here too, so
 //! that a request is late when the host is silent and not when the queue before it is long.
 //!
