@@ -155,7 +155,7 @@ fn print(context: &Context, status: &HostStatus<'_>, runs: &[Run]) {
     ui.fields(&fields);
     let containers = status.facts.as_ref().map(|facts| facts.containers.as_slice()).unwrap_or_default();
     print_runs(context, runs, containers, now);
-    print_strangers(context, runs, containers);
+    print_strangers(context, &status.host.name, runs, containers);
     ui.line("");
 }
 
@@ -199,11 +199,11 @@ fn print_runs(context: &Context, runs: &[Run], containers: &[OurContainer], now:
 }
 
 /// Live containers with our label that this database does not know as active.
-fn print_strangers(context: &Context, runs: &[Run], containers: &[OurContainer]) {
+fn print_strangers(context: &Context, host: &str, runs: &[Run], containers: &[OurContainer]) {
     for container in containers.iter().filter(|container| matches!(container.status.as_str(), "running" | "paused")) {
         if !runs.iter().any(|run| run.id == container.run_id) {
             context.ui.warning(format!("{} runs there and is not known here as active", container.run_id));
-            context.ui.hint(format!("take it over with `farrun adopt {} --host NAME`", container.run_id));
+            context.ui.hint(format!("take it over with `farrun adopt {} --host {host}`", container.run_id));
         }
     }
 }
