@@ -439,12 +439,15 @@ pub fn finish_one_of(context: &Context, ended: &Ended, count: usize) -> Exit {
     finish(context, ended)
 }
 
-/// Says what was left behind, and answers where the rest is and how much.
+/// Says what was left behind, and answers where the rest is and how much; nothing when there were no outputs.
 pub fn brought(context: &Context, collected: &Collected) -> String {
     for skipped in &collected.skipped {
         context
             .ui
             .warning(format!("not brought: {}", escape::line(skipped)));
+    }
+    if collected.files == 0 {
+        return String::new();
     }
     let size = progress::count_and_size(collected.files, collected.bytes);
     format!("{} ({size})", collected.folder.display())

@@ -73,7 +73,7 @@ pub fn print(context: &Context, run: &Run, brought: Option<&str>) -> Exit {
     match run.status {
         RunStatus::Completed => {
             ui.note(format!("{id} completed{}", duration(run)));
-            if let Some(brought) = brought {
+            if let Some(brought) = brought.filter(|brought| !brought.is_empty()) {
                 ui.note(format!("outputs: {brought}"));
             }
         }

@@ -51,12 +51,15 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         outcome::print(context, run, None);
         return Ok(Exit::Completed);
     }
-    context.ui.note(format!(
-        "outputs of {} ({}): {}",
-        run.id,
-        run.status,
-        launching::brought(context, &collected)
-    ));
+    let brought = launching::brought(context, &collected);
+    let brought = if brought.is_empty() {
+        "none"
+    } else {
+        brought.as_str()
+    };
+    context
+        .ui
+        .note(format!("outputs of {} ({}): {brought}", run.id, run.status));
     context.ui.line(collected.folder.display().to_string());
     Ok(Exit::Completed)
 }

@@ -201,7 +201,7 @@ fn print(context: &Context, status: &HostStatus<'_>, runs: &[Run]) {
         .map(|facts| facts.containers.as_slice())
         .unwrap_or_default();
     print_runs(context, runs, containers, now);
-    print_strangers(context, runs, containers);
+    print_strangers(context, &status.host.name, runs, containers);
     ui.line("");
 }
 
@@ -274,7 +274,7 @@ fn print_runs(context: &Context, runs: &[Run], containers: &[OurContainer], now:
 }
 
 /// Live containers with our label that this database does not know as active.
-fn print_strangers(context: &Context, runs: &[Run], containers: &[OurContainer]) {
+fn print_strangers(context: &Context, host: &str, runs: &[Run], containers: &[OurContainer]) {
     for container in containers
         .iter()
         .filter(|container| matches!(container.status.as_str(), "running" | "paused"))
@@ -285,7 +285,7 @@ fn print_strangers(context: &Context, runs: &[Run], containers: &[OurContainer])
                 container.run_id
             ));
             context.ui.hint(format!(
-                "take it over with `farrun adopt {} --host NAME`",
+                "take it over with `farrun adopt {} --host {host}`",
                 container.run_id
             ));
         }
