@@ -20,8 +20,15 @@ class DelayProxy:
 
     def close(self):
         """Ends every connection."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._end()))
         self._thread.join(5)
+
+    async def _end(self):
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        self._loop.stop()
 
     def _serve(self):
         asyncio.set_event_loop(self._loop)

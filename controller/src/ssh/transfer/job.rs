@@ -82,10 +82,8 @@ impl Job {
 
     /// The copy of this file in a pack, while it is believed in.
     pub(super) fn packed(&self) -> Option<&Packed> {
-        self.wanted
-            .packed
-            .as_ref()
-            .filter(|_| !self.unpacked.load(Relaxed))
+        let usable = self.wanted.block_count() == 1 && !self.unpacked.load(Relaxed);
+        self.wanted.packed.as_ref().filter(|_| usable)
     }
 
     /// The bytes of `pack` that hold a copy of this file.
