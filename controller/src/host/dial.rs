@@ -126,7 +126,7 @@ impl Dialer {
         let mut deployed = false;
         if !known {
             deploying();
-            deploy::deploy(&session, &host.name, &state, &program).await?;
+            self.deploy(&session, host, &state, &program).await?;
             deployed = true;
         }
         let (client, hello) = match self.converse(&session, host, &state, &program).await {
@@ -136,7 +136,7 @@ impl Dialer {
                 let platform = deploy::platform(&session).await?;
                 let program = self.program(host, &platform)?;
                 deploying();
-                deploy::deploy(&session, &host.name, &state, &program).await?;
+                self.deploy(&session, host, &state, &program).await?;
                 deployed = true;
                 self.converse(&session, host, &state, &program).await.map_err(|error| error.into_link(host, &state))?
             }
@@ -147,6 +147,19 @@ impl Dialer {
         }
         let platform = format!("{} {}", platform.split(' ').next().unwrap_or("Linux"), hello.machine);
         Ok(Link { host: host.name.clone(), platform, session, client, hello, warnings, deployed })
+    }
+
+    async fn deploy(
+        &self,
+        session: &Session,
+        host: &Host,
+        state: &str,
+        program: &AgentProgram,
+    ) -> Result<(), LinkError> {
+        let files = self.session(host, Purpose::Bulk).await?;
+        deploy::deploy(session, &files, &host.name, state, program).await?;
+        files.close().await;
+        Ok(())
     }
 
     fn program(&self, host: &Host, platform: &str) -> Result<AgentProgram, LinkError> {
