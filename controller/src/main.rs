@@ -7,6 +7,7 @@ use farrun::error::{CommandError, Exit};
 use farrun::telemetry;
 use farrun::ui::{Ui, UiOptions};
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -19,18 +20,38 @@ fn main() -> ExitCode {
             return ExitCode::from(if usage { Exit::Usage as u8 } else { 0 });
         }
     };
-    let ui = Ui::new(UiOptions { json: cli.json, quiet: cli.quiet, ..UiOptions::default() });
+    let ui = Ui::new(UiOptions {
+        json: cli.json,
+        quiet: cli.quiet,
+        ..UiOptions::default()
+    });
     let exit = match start(cli, &ui) {
         Ok(exit) => exit,
         Err(error) => {
+            tracing::info!(exit = ?error.exit, error = ?error.message, causes = ?error.causes, "The command did not succeed");
             report(&ui, &error);
             error.exit
         }
     };
-    // A reader that left early (`| head`) has what it wanted.
-    drop(ui.finish());
+    // A reader that left early (`| head`) has what it wanted; a full disk has not.
+    let exit = match ui.finish() {
+        Ok(()) => exit,
+        Err(error) => {
+            report(
+                &ui,
+                &CommandError::new(
+                    Exit::Internal,
+                    format!("the output could not be written: {error}"),
+                ),
+            );
+            Exit::Internal
+        }
+    };
     ExitCode::from(exit as u8)
 }
+
+/// What a main thread usually has.
+const STACK: usize = 8 * 1024 * 1024;
 
 fn report(ui: &Ui, error: &CommandError) {
     if error.exit == Exit::Detached {
@@ -44,37 +65,96 @@ fn report(ui: &Ui, error: &CommandError) {
 }
 
 fn start(cli: Cli, ui: &Ui) -> Result<Exit, CommandError> {
+    check_environment()?;
     let config = Config::load(cli.config.as_deref(), &|name| std::env::var(name).ok())?;
     if let Err(error) = telemetry::start(&config.state_folder, config.telemetry_days, cli.verbose) {
         ui.warning(error.to_string());
     }
     let broken = |error: std::io::Error| CommandError::new(Exit::Internal, format!("no runtime: {error}"));
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(broken)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(broken)?;
+    let ui = ui.clone();
     let exit = runtime.block_on(async {
-        let interrupt = CancellationToken::new();
-        listen(interrupt.clone());
-        let context = Context { ui: ui.clone(), config, interrupt };
-        dispatch(cli.command, &context).await
+        let (interrupt, leave) = (CancellationToken::new(), CancellationToken::new());
+        listen(interrupt.clone(), leave.clone(), ui.clone());
+        let context = Context {
+            ui,
+            config,
+            interrupt,
+        };
+        // On a thread of its own: it may sit in a read of stdin, which nothing but the end of the program ends.
+        let (done, ended) = tokio::sync::oneshot::channel();
+        let handle = tokio::runtime::Handle::current();
+        let work = move || drop(done.send(handle.block_on(dispatch(cli.command, &context))));
+        std::thread::Builder::new()
+            .name("command".to_owned())
+            .stack_size(STACK)
+            .spawn(work)
+            .map_err(broken)?;
+        let defect = || CommandError::new(Exit::Internal, "a defect ended the command");
+        tokio::select! {
+            ended = ended => ended.unwrap_or_else(|_| Err(defect())),
+            () = leave.cancelled() => Ok(Exit::Detached),
+        }
     });
     // Tasks that still wait for a host must not keep the program.
     runtime.shutdown_background();
     exit
 }
 
-/// Turns Ctrl-C, SIGTERM and SIGHUP into the wish to end.
-fn listen(interrupt: CancellationToken) {
+/// How long a command may take to end after the first signal.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Turns Ctrl-C, SIGTERM and SIGHUP into the wish to end. A second one, a command that takes too long to notice, or one
+/// that waits for a person ends the program at once; whatever was acknowledged is in the database by then.
+fn listen(interrupt: CancellationToken, leave: CancellationToken, ui: Ui) {
     use tokio::signal::unix::{SignalKind, signal};
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
-        let interrupt = interrupt.clone();
+    let (heard, mut hearing) = tokio::sync::mpsc::channel::<()>(4);
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ] {
+        let heard = heard.clone();
         match signal(kind) {
             Ok(mut signals) => {
                 tokio::spawn(async move {
-                    signals.recv().await;
-                    interrupt.cancel();
+                    while signals.recv().await.is_some() {
+                        let _ = heard.try_send(());
+                    }
                 });
             }
             Err(error) => tracing::warn!(%error, "A signal cannot be listened to"),
         }
+    }
+    tokio::spawn(async move {
+        if hearing.recv().await.is_none() {
+            return;
+        }
+        interrupt.cancel();
+        if !ui.is_asking() {
+            // Either way the command has had its chance.
+            let _ = tokio::time::timeout(PATIENCE, hearing.recv()).await;
+        }
+        leave.cancel();
+    });
+}
+
+/// A variable that is not UTF-8 would be taken for one that is not set, and files would land somewhere else.
+fn check_environment() -> Result<(), CommandError> {
+    let wrong = std::env::vars_os().find(|(name, value)| {
+        let name = name.to_string_lossy();
+        (name.starts_with("FARRUN_") || name.starts_with("XDG_") || name == "HOME")
+            && value.to_str().is_none()
+    });
+    match wrong {
+        Some((name, _)) => Err(CommandError::usage(format!(
+            "the variable {} is not UTF-8",
+            name.to_string_lossy()
+        ))),
+        None => Ok(()),
     }
 }

@@ -10,6 +10,8 @@ class DelayProxy:
 
     def __init__(self, target, delay):
         self._target, self._delay = target, delay
+        # Bytes that were taken in, in both directions.
+        self.passed = 0
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self._loop = asyncio.new_event_loop()
@@ -55,6 +57,7 @@ class DelayProxy:
         try:
             while True:
                 piece = await reader.read(1 << 18)
+                self.passed += len(piece)
                 await pieces.put((self._loop.time() + self._delay, piece))
                 if not piece:
                     break

@@ -1,6 +1,6 @@
 //! `farrun logs`
 
-use super::{Context, find, launching};
+use super::{Context, find, launching, outcome};
 use crate::error::{CommandError, Exit};
 use crate::mirror;
 use crate::run::follow::{self, Following};
@@ -13,7 +13,8 @@ Examples:
   farrun logs rs_k3v9 --tail 50
   farrun logs rs_k3v9 --offset 1048576 > rest.log
 
-The log is mirrored byte for byte; on a terminal control sequences other than colours are shown escaped.")]
+The log is mirrored byte for byte; on a terminal control sequences other than colours are shown escaped.
+With --json the log goes to its file alone, and stdout gets one document with `log_path` and `log_complete`.")]
 pub struct Args {
     /// The run
     run: String,
@@ -43,25 +44,43 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         (_, Some(offset)) => mirror::From::Offset(offset),
         _ => mirror::From::Start,
     };
-    let whole = run.log_complete && run.log_path.as_deref().is_some_and(|path| std::path::Path::new(path).exists());
+    let whole = run.log_complete
+        && run
+            .log_path
+            .as_deref()
+            .is_some_and(|path| std::path::Path::new(path).exists());
+    let (id, show) = (run.id.clone(), !context.ui.is_json());
     if whole || args.offline {
-        follow::tell_local(&controller, &run, from)?;
+        if show {
+            follow::tell_local(&controller, &run, from)?;
+        }
     } else if args.follow {
-        let id = run.id.clone();
-        let following = Following { from, show: true, pull: false };
+        let following = Following {
+            from,
+            show,
+            pull: false,
+        };
         let ended = follow::follow(&controller, run, None, following).await;
         context.ui.log_end();
         ended.map_err(|error| launching::left(&id, error))?;
     } else if run.launched_at.is_some() {
-        if let Err(error) = follow::catch_up(&controller, &run, from).await {
+        if let Err(error) = follow::catch_up(&controller, &run, from, show).await {
             // What is here is better than nothing, and the exit code still says that it is not all.
-            follow::tell_local(&controller, &run, from)?;
+            if show {
+                follow::tell_local(&controller, &run, from)?;
+            }
             context.ui.log_end();
             return Err(error.into());
         }
     } else {
-        context.ui.note(format!("{} was not launched, so it has no log", run.id));
+        context
+            .ui
+            .note(format!("{} was not launched, so it has no log", run.id));
     }
     context.ui.log_end();
+    if !show && let Some(run) = controller.store.run(&id).await? {
+        outcome::print(context, &run, None);
+    }
+    // What was asked for was printed, however the run ended.
     Ok(Exit::Completed)
 }

@@ -46,7 +46,8 @@ Examples:
   farrun upscale @last
   farrun run nvidia/cuda:12.4.1-base-ubuntu22.04 --gpus all -- nvidia-smi
 
-Ids may be shortened to any unambiguous prefix; prompts may be named; `@last` is the newest run.
+Ids may be shortened to any unambiguous prefix. A prompt's name stands for it or its newest run, `@last` for the
+newest prompt or run.
 
 Exit codes:
   0 completed   1 the run failed   2 usage   3 host unreachable   4 not found   5 refused
@@ -56,7 +57,7 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "farrun", version, about, after_help = AFTER_HELP, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
-    /// Print one JSON document (or one per line for streams) on stdout
+    /// Print JSON on stdout: one document, or one line for each of several runs. An error prints none
     #[arg(long, global = true)]
     pub json: bool,
     /// Show no progress and no notes
@@ -135,7 +136,10 @@ pub struct Context {
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Context").field("config", &self.config).finish_non_exhaustive()
+        formatter
+            .debug_struct("Context")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,7 +158,10 @@ impl Context {
     /// The database cannot be opened.
     pub async fn controller_that(&self, accept_new: bool) -> Result<Controller, CommandError> {
         let ask = Arc::new(answer::TerminalAnswer::new(self.ui.clone(), accept_new));
-        let observer = Arc::new(progress::TerminalObserver::new(self.ui.clone()));
+        let observer = Arc::new(progress::TerminalObserver::new(
+            self.ui.clone(),
+            self.interrupt.clone(),
+        ));
         Ok(Controller::open(self.config.clone(), self.interrupt.clone(), ask, observer).await?)
     }
 }

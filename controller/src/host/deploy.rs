@@ -48,7 +48,9 @@ pub enum DeployError {
 /// # Errors
 /// The link broke, or nothing came in time.
 pub async fn platform(session: &Session) -> Result<String, SshError> {
-    let output = session.output("uname -sm", 64 * 1024, Duration::from_secs(15)).await?;
+    let output = session
+        .output("uname -sm", 64 * 1024, Duration::from_secs(15))
+        .await?;
     Ok(platform_in(&lossy(&output.stdout)).to_owned())
 }
 
@@ -59,11 +61,16 @@ fn platform_in(text: &str) -> &str {
 }
 
 fn last_line(text: &str) -> &str {
-    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
+    text.lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or_default()
 }
 
-/// Uploads `program` over `files` unless its folder already exists under `state`, and tries it over `session`. They
-/// are two connections, for a server may allow one session on each.
+/// Uploads `program` over `files` unless its folder already exists under `state`, and tries it over `session`;
+/// answers whether it was uploaded. They are two connections, for a server may allow one session on each. `deploying`
+/// is called when it has to be.
 ///
 /// # Errors
 /// See [`DeployError`]; nothing is left under the final name unless it was verified.
@@ -73,8 +80,12 @@ pub async fn deploy(
     host: &str,
     state: &str,
     program: &AgentProgram,
-) -> Result<(), DeployError> {
-    let transfer = |source| DeployError::Transfer { host: host.to_owned(), source: Box::new(source) };
+    deploying: &(dyn Fn() + Sync),
+) -> Result<bool, DeployError> {
+    let transfer = |source| DeployError::Transfer {
+        host: host.to_owned(),
+        source: Box::new(source),
+    };
     let sftp = Sftp::start(files.sftp().await?, host).await.map_err(transfer)?;
     let agents = format!("{state}/agents");
     let folder = format!("{agents}/{}", program.sha256);
@@ -82,8 +93,9 @@ pub async fn deploy(
     if let Some(facts) = sftp.stat(&file).await.map_err(transfer)?
         && facts.size == program.bytes.len() as u64
     {
-        return Ok(());
+        return Ok(false);
     }
+    deploying();
     sftp.make_folders(state, 0o700).await.map_err(transfer)?;
     sftp.set_mode(state, 0o700).await.map_err(transfer)?;
     sftp.make_folders(&agents, 0o700).await.map_err(transfer)?;
@@ -94,7 +106,7 @@ pub async fn deploy(
     // Whatever is left of the temporary folder is of no use to anybody.
     drop(sftp.remove(&format!("{arriving}/{}", layout::AGENT)).await);
     drop(sftp.remove_folder(&arriving).await);
-    result
+    result.map(|()| true)
 }
 
 async fn install(
@@ -105,9 +117,14 @@ async fn install(
     arriving: &str,
     folder: &str,
 ) -> Result<(), DeployError> {
-    let transfer = |source| DeployError::Transfer { host: host.to_owned(), source: Box::new(source) };
+    let transfer = |source| DeployError::Transfer {
+        host: host.to_owned(),
+        source: Box::new(source),
+    };
     let upload = format!("{arriving}/{}", layout::AGENT);
-    sftp.write_small(&upload, &program.bytes, 0o555).await.map_err(transfer)?;
+    sftp.write_small(&upload, &program.bytes, 0o555)
+        .await
+        .map_err(transfer)?;
     sftp.set_mode(&upload, 0o555).await.map_err(transfer)?;
     let verify = format!("{upload} verify");
     let output = session.output(&verify, 64 * 1024, VERIFY_TIMEOUT).await?;
@@ -115,16 +132,31 @@ async fn install(
     let hash = hash_in(&printed);
     if hash != program.sha256.as_str() {
         if hash.parse::<farrun_protocol::Sha256>().is_ok() {
-            return Err(DeployError::Damaged { host: host.to_owned() });
+            return Err(DeployError::Damaged {
+                host: host.to_owned(),
+            });
         }
         let said = lossy(&output.stderr);
-        let said = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it printed nothing").to_owned();
-        return Err(DeployError::DoesNotRun { host: host.to_owned(), folder: folder.to_owned(), said });
+        let said = said
+            .lines()
+            .map(str::trim)
+            .find(|line| !line.is_empty())
+            .unwrap_or("it printed nothing")
+            .to_owned();
+        return Err(DeployError::DoesNotRun {
+            host: host.to_owned(),
+            folder: folder.to_owned(),
+            said,
+        });
     }
     match sftp.rename(arriving, folder).await {
         Ok(()) => Ok(()),
         // Another controller was faster with the same content.
-        Err(error) => match sftp.stat(&format!("{folder}/{}", layout::AGENT)).await.map_err(transfer)? {
+        Err(error) => match sftp
+            .stat(&format!("{folder}/{}", layout::AGENT))
+            .await
+            .map_err(transfer)?
+        {
             Some(facts) if facts.size == program.bytes.len() as u64 => Ok(()),
             _ => Err(transfer(error)),
         },
@@ -134,7 +166,10 @@ async fn install(
 /// The hash at the end of what was printed.
 fn hash_in(text: &str) -> &str {
     let line = last_line(text);
-    line.len().checked_sub(64).and_then(|at| line.get(at..)).unwrap_or(line)
+    line.len()
+        .checked_sub(64)
+        .and_then(|at| line.get(at..))
+        .unwrap_or(line)
 }
 
 /// Text that a shell printed, for finding a word in it and for quoting it in an error.
@@ -148,8 +183,19 @@ mod tests {
 
     #[test]
     fn answers_are_found_behind_what_a_shell_prints() {
-        for noise in ["", "welcome\n", "no newline", "Linux gpu1 6.1\n", "on Linux here", "é"] {
-            assert_eq!(platform_in(&format!("{noise}Linux x86_64\n")), "Linux x86_64", "{noise}");
+        for noise in [
+            "",
+            "welcome\n",
+            "no newline",
+            "Linux gpu1 6.1\n",
+            "on Linux here",
+            "é",
+        ] {
+            assert_eq!(
+                platform_in(&format!("{noise}Linux x86_64\n")),
+                "Linux x86_64",
+                "{noise}"
+            );
             let hash = "0f".repeat(32);
             assert_eq!(hash_in(&format!("{noise}{hash}\r\n")), hash, "{noise}");
         }

@@ -185,9 +185,21 @@ fn cosmos_inference_is_what_its_users_know() {
         mounts,
         [
             ("/data/cosmos", "/workspace"),
-            ("~/.cache/huggingface", "/root/.cache/huggingface")
+            ("~/.cache/huggingface", "/root/.cache/huggingface"),
+            ("~/.cache/torch", "/root/.cache/torch"),
+            ("~/.cache/mlx", "/root/.cache/mlx")
         ]
     );
+    for (name, folder) in [
+        ("HF_HOME", "huggingface"),
+        ("TRANSFORMERS_CACHE", "huggingface"),
+        ("TORCH_HOME", "torch"),
+        ("MLX_CACHE_DIR", "mlx"),
+    ] {
+        let folder = format!("/root/.cache/{folder}");
+        assert_eq!(resolved.env.get(name), Some(&folder), "{name}");
+        assert!(mounts.iter().any(|(_, target)| *target == folder), "{name}");
+    }
     assert_eq!(resolved.working_dir.as_deref(), Some("/workspace"));
     assert_eq!(
         (resolved.gpus, resolved.shm_size, resolved.ipc_host),

@@ -3,8 +3,9 @@
 use super::RunError;
 use crate::controller::{Controller, Event};
 use crate::host::{Dialer, Link, agents};
-use crate::model::Host;
+use crate::model::{Host, RunStatus};
 use crate::ssh::config::ConfigFiles;
+use crate::store::RunFilter;
 use chrono::Utc;
 use farrun_protocol::RunId;
 
@@ -24,7 +25,10 @@ impl Controller {
     /// # Errors
     /// The database, or the host was removed.
     pub async fn host_of(&self, run: &RunId, host: &str) -> Result<Host, RunError> {
-        let gone = || RunError::NoHost { run: run.clone(), host: host.to_owned() };
+        let gone = || RunError::NoHost {
+            run: run.clone(),
+            host: host.to_owned(),
+        };
         self.store.host(host).await?.ok_or_else(gone)
     }
 
@@ -33,6 +37,7 @@ impl Controller {
     /// # Errors
     /// The host is out of reach, or another machine answers while runs of the one we know are unsettled: settling
     /// them by the word of another machine would invent outcomes.
+    #[tracing::instrument(skip_all, fields(host = %host.name))]
     pub async fn contact(&self, host: &Host) -> Result<Link, RunError> {
         self.tell(&Event::Connecting { host: &host.name });
         let deploying = || self.tell(&Event::Deploying { host: &host.name });
@@ -42,6 +47,7 @@ impl Controller {
             () = self.interrupt.cancelled() => return Err(RunError::Interrupted { detached: None }),
         };
         self.tell(&Event::StepDone);
+        tracing::info!(machine = %link.hello.host_id, agent = %link.hello.agent_sha256, deployed = link.deployed, "The agent answers");
         for warning in &link.warnings {
             self.tell(&Event::Warning(warning));
         }
@@ -54,7 +60,16 @@ impl Controller {
         if let Some(expected) = &host.host_id
             && expected != answered
         {
-            let runs = self.store.unsettled_runs(Some(&host.name)).await?;
+            let open = RunFilter {
+                statuses: RunStatus::ALL
+                    .into_iter()
+                    .filter(|status| !status.is_final())
+                    .collect(),
+                host: Some(host.name.clone()),
+                ..RunFilter::default()
+            };
+            // Outputs that are still to come lie on the machine we know as well.
+            let runs = self.store.runs(&open).await?;
             let elsewhere = runs.iter().filter(|run| run.launched_at.is_some()).count();
             if elsewhere > 0 {
                 return Err(RunError::OtherMachine {
@@ -64,7 +79,10 @@ impl Controller {
                     runs: elsewhere,
                 });
             }
-            self.tell(&Event::Note(&format!("another machine than before answers as `{}`", host.name)));
+            self.tell(&Event::Note(&format!(
+                "another machine than before answers as `{}`",
+                host.name
+            )));
         }
         let platform = link.platform.clone();
         self.store

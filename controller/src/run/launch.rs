@@ -10,50 +10,74 @@ use crate::agent::{AgentError, Client};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
 use crate::model::{Host, Run, RunStatus};
-use crate::ssh::transfer::Progress as TransferProgress;
+use crate::ssh::Session;
+use crate::ssh::transfer::{Progress as TransferProgress, Sftp};
 use chrono::Utc;
 use farrun_protocol::message::{InputState, Launch, Progress, Secret};
-use farrun_protocol::record::RunFacts;
+use farrun_protocol::record::{Phase, RunFacts};
 use farrun_protocol::spec::Input;
 use farrun_protocol::verdict::Reason;
-use farrun_protocol::{ErrorCode, RunId};
+use farrun_protocol::{ErrorCode, Failure, RunId};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long the host may take to confirm that an interrupted launch is stopped.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How often progress of a transfer is told.
 const TICK: Duration = Duration::from_millis(100);
+/// Most connections that carry inputs.
+const MOST_LANES: usize = 4;
+/// Inputs that together are smaller are sent over one connection.
+const WORTH_LANES: u64 = 16 * 1024 * 1024;
+/// From this round trip on, one connection cannot fill the way to the host.
+const FAR: Duration = Duration::from_millis(15);
 
 /// Launches a pending run. Answers with its row and the link, on which it can be followed at once.
 ///
 /// # Errors
 /// The host is out of reach (the run stays pending and can be attached), or the host refused the order (the run has
 /// failed, and its row says why; the error is returned as well when nothing was executed).
+#[tracing::instrument(skip_all, fields(run = %id, host))]
 pub async fn launch(
     controller: &Controller,
     id: &RunId,
     secrets: BTreeMap<String, Secret>,
 ) -> Result<(Run, Option<Link>), RunError> {
     let run = take(controller, id).await?;
+    tracing::Span::current().record("host", &run.host);
     if run.launched_at.is_some() || run.status.is_settled() {
         return Ok((run, None));
     }
-    let missing: Vec<String> =
-        run.spec.secret_names.iter().filter(|name| !secrets.contains_key(*name)).cloned().collect();
+    let missing: Vec<String> = run
+        .spec
+        .secret_names
+        .iter()
+        .filter(|name| !secrets.contains_key(*name))
+        .cloned()
+        .collect();
     if !missing.is_empty() {
-        return Err(RunError::SecretsNeeded { run: id.clone(), names: missing });
+        return Err(RunError::SecretsNeeded {
+            run: id.clone(),
+            names: missing,
+        });
     }
     let host = controller.host_of(id, &run.host).await?;
     let outcome = async {
         let link = controller.contact(&host).await?;
         let sources = order::sources(&controller.config, id)?;
         send_inputs(controller, &link, &host, &run, &sources).await?;
+        // Another command may have dropped the order while its inputs were on their way.
+        still_wanted(controller, id).await?;
         let facts = start(controller, &link, &run, secrets).await?;
-        Ok((reconcile::apply(controller, &facts).await?, Some(link)))
+        let run = reconcile::apply(controller, &link.host, id, &facts).await?;
+        Ok((end_if_dropped(controller, &link, run, &facts).await?, Some(link)))
     };
     match outcome.await {
-        Ok(launched) => Ok(launched),
+        Ok(launched) => {
+            tracing::info!(status = %launched.0.status, "The host has acknowledged the order");
+            Ok(launched)
+        }
         Err(error) => Err(after_failure(controller, &run, error).await?),
     }
 }
@@ -74,6 +98,36 @@ async fn take(controller: &Controller, id: &RunId) -> Result<Run, RunError> {
     Ok(run)
 }
 
+/// Refuses to go on with an order that was cancelled here meanwhile.
+async fn still_wanted(controller: &Controller, id: &RunId) -> Result<(), RunError> {
+    let run = controller
+        .store
+        .run(id)
+        .await?
+        .ok_or_else(|| RunError::NoRun(id.clone()))?;
+    if run.status.is_final() {
+        return Err(RunError::Ended {
+            run: id.clone(),
+            status: run.status.to_string(),
+        });
+    }
+    Ok(())
+}
+
+/// Ends a job that was started in the instant in which its order was cancelled here: nobody would look after it.
+async fn end_if_dropped(
+    controller: &Controller,
+    link: &Link,
+    run: Run,
+    facts: &RunFacts,
+) -> Result<Run, RunError> {
+    if run.status != RunStatus::Cancelled || facts.settled.is_some() {
+        return Ok(run);
+    }
+    let stopped = link.client.stop_run(run.id.clone(), 0, true).await?;
+    reconcile::apply(controller, &link.host, &run.id, &stopped).await
+}
+
 /// What a failed launch leaves in the row: cancelled when the user interrupted, failed when the host refused for good,
 /// and otherwise pending, because attaching may succeed later.
 async fn after_failure(controller: &Controller, run: &Run, error: RunError) -> Result<RunError, RunError> {
@@ -82,14 +136,20 @@ async fn after_failure(controller: &Controller, run: &Run, error: RunError) -> R
         return Ok(error);
     }
     let refused = match &error {
-        RunError::Link(LinkError::Agent(AgentError::Failed(failure))) => Some((refusal(failure.code), failure.detail.clone())),
-        RunError::InputGone { path, .. } => Some((Reason::NotLaunched, Some(format!("input `{path}` is gone")))),
-        RunError::InputChanged { path } => {
-            Some((Reason::NotLaunched, Some(format!("input `{}` changed before it was sent", path.display()))))
+        RunError::Link(LinkError::Agent(AgentError::Failed(failure))) => {
+            Some((refusal(failure.code), failure.detail.clone()))
         }
+        RunError::InputGone { path, .. } => {
+            Some((Reason::NotLaunched, Some(format!("input `{path}` is gone"))))
+        }
+        RunError::InputChanged { path } => Some((
+            Reason::NotLaunched,
+            Some(format!("input `{}` changed before it was sent", path.display())),
+        )),
         _ => None,
     };
     let said = error.to_string();
+    tracing::warn!(error = ?said, refused = refused.is_some(), "The order was not carried out");
     controller
         .store
         .change_run(&run.id, |row| {
@@ -139,50 +199,117 @@ async fn send_inputs(
     if missing.is_empty() {
         return Ok(());
     }
-    controller.store.change_run(&run.id, |row| row.status = RunStatus::Uploading).await?;
-    let total = missing.iter().map(|(input, ..)| input.size).sum();
+    controller
+        .store
+        .change_run(&run.id, |row| row.status = RunStatus::Uploading)
+        .await?;
+    let total = missing
+        .iter()
+        .fold(0u64, |sum, (input, ..)| sum.saturating_add(input.size));
     let progress = TransferProgress::new();
-    let upload = upload(controller, &link.client, host, run, sources, &missing, &progress);
-    watch(controller, upload, || controller.tell(&Event::Uploading { done: progress.bytes_done(), total })).await?;
+    let upload = upload(controller, link, host, run, sources, &missing, &progress);
+    watch(controller, upload, || {
+        controller.tell(&Event::Uploading {
+            done: progress.bytes_done(),
+            total,
+        })
+    })
+    .await?;
     controller.tell(&Event::StepDone);
     Ok(())
 }
 
 async fn upload(
     controller: &Controller,
-    client: &Client,
+    link: &Link,
     host: &Host,
     run: &Run,
     sources: &Sources,
     missing: &[(Input, String, u64)],
     progress: &TransferProgress,
 ) -> Result<(), RunError> {
-    let (session, sftp) = controller.dialer().files(host).await?;
-    for (input, remote, have) in missing {
-        let gone = || RunError::InputGone { run: run.id.clone(), path: input.path.clone() };
-        let local = sources.file(&input.sha256).ok_or_else(gone)?;
-        match std::fs::metadata(local) {
-            Ok(facts) if facts.len() == input.size => {}
-            Ok(_) => return Err(RunError::InputChanged { path: local.to_owned() }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
-            Err(source) => return Err(RunError::Input { path: local.to_owned(), source }),
+    let first = controller.dialer().files(host).await?;
+    let further = further_lanes(link, missing).await;
+    let dialer = controller.dialer().unasking();
+    let joining = (0..further).map(|_| dialer.files(host));
+    // What else is to be had; the first one alone is enough.
+    let joined = futures_util::future::join_all(joining).await;
+    let lanes: Vec<(Session, Sftp)> = std::iter::once(first)
+        .chain(joined.into_iter().flatten())
+        .collect();
+    let next = AtomicUsize::new(0);
+    let sending = lanes.iter().map(|(_, sftp)| async {
+        while let Some(entry) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+            send(&link.client, sftp, run, sources, entry, progress).await?;
         }
-        sftp.upload(local, remote, (*have).min(input.size), progress).await?;
-        let committed = client.commit_input(input.sha256.clone(), input.size).await;
-        if is_hash_mismatch(&committed) {
-            // What an earlier upload left was damaged, or the file is not what was ordered: once more from the start.
-            sftp.upload(local, remote, 0, progress).await?;
-            let again = client.commit_input(input.sha256.clone(), input.size).await;
-            if is_hash_mismatch(&again) {
-                return Err(RunError::InputChanged { path: local.to_owned() });
-            }
-            again?;
-        } else {
-            committed?;
+        Ok::<(), RunError>(())
+    });
+    futures_util::future::try_join_all(sending).await?;
+    for (session, _) in lanes {
+        session.close().await;
+    }
+    Ok(())
+}
+
+/// How many connections beside the first are worth making: at a distance each carries no more than the window of the
+/// host's SSH server allows.
+async fn further_lanes(link: &Link, missing: &[(Input, String, u64)]) -> usize {
+    let left: u64 = missing
+        .iter()
+        .map(|(input, _, have)| input.size.saturating_sub(*have))
+        .sum();
+    if missing.len() < 2 || left < WORTH_LANES {
+        return 0;
+    }
+    match link.session.round_trip(STOP_PATIENCE).await {
+        Ok(trip) if trip >= FAR => missing.len().min(MOST_LANES) - 1,
+        _ => 0,
+    }
+}
+
+async fn send(
+    client: &Client,
+    sftp: &Sftp,
+    run: &Run,
+    sources: &Sources,
+    (input, remote, have): &(Input, String, u64),
+    progress: &TransferProgress,
+) -> Result<(), RunError> {
+    let gone = || RunError::InputGone {
+        run: run.id.clone(),
+        path: input.path.clone(),
+    };
+    let local = sources.file(&input.sha256).ok_or_else(gone)?;
+    match std::fs::metadata(local) {
+        Ok(facts) if facts.len() == input.size => {}
+        Ok(_) => {
+            return Err(RunError::InputChanged {
+                path: local.to_owned(),
+            });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
+        Err(source) => {
+            return Err(RunError::Input {
+                path: local.to_owned(),
+                source,
+            });
         }
     }
-    session.close().await;
-    Ok(())
+    sftp.upload(local, remote, (*have).min(input.size), progress)
+        .await?;
+    let committed = client.commit_input(input.sha256.clone(), input.size).await;
+    if !is_hash_mismatch(&committed) {
+        return Ok(committed?);
+    }
+    // What an earlier upload left was damaged, or the file is not what was ordered: once more from the start.
+    sftp.upload(local, remote, 0, progress).await?;
+    let again = client.commit_input(input.sha256.clone(), input.size).await;
+    if is_hash_mismatch(&again) {
+        return Err(RunError::InputChanged {
+            path: local.to_owned(),
+        });
+    }
+    Ok(again?)
 }
 
 fn is_hash_mismatch<T>(result: &Result<T, AgentError>) -> bool {
@@ -213,26 +340,67 @@ async fn start(
     run: &Run,
     secrets: BTreeMap<String, Secret>,
 ) -> Result<RunFacts, RunError> {
-    controller.tell(&Event::Starting { run: run.id.as_str(), host: &link.host });
+    controller.tell(&Event::Starting {
+        run: run.id.as_str(),
+        host: &link.host,
+    });
     let image = &run.spec.image;
-    let order = Launch { spec: run.spec.clone(), secrets };
+    let order = Launch {
+        spec: run.spec.clone(),
+        secrets,
+    };
     let launched = link.client.launch(order, |progress| {
-        if let Progress::Pulling { bytes_done, bytes, .. } = progress {
-            controller.tell(&Event::PullingImage { image, done: bytes_done, total: bytes });
+        if let Progress::Pulling {
+            bytes_done, bytes, ..
+        } = progress
+        {
+            controller.tell(&Event::PullingImage {
+                image,
+                done: bytes_done,
+                total: bytes,
+            });
         }
     });
     tokio::select! {
         facts = launched => {
             controller.tell(&Event::StepDone);
-            Ok(facts?)
+            match facts {
+                Err(AgentError::Failed(failure)) => what_is_there(link, run, failure).await,
+                facts => Ok(facts?),
+            }
         }
         () = controller.interrupt.cancelled() => {
             // The request may be anywhere between here and a running container: ask until the host says it is stopped.
             let stop = link.client.stop_run(run.id.clone(), 0, true);
-            if let Ok(Ok(facts)) = tokio::time::timeout(STOP_PATIENCE, stop).await {
-                reconcile::apply(controller, &facts).await?;
+            match tokio::time::timeout(STOP_PATIENCE, stop).await {
+                Ok(Ok(facts)) => drop(reconcile::apply(controller, &link.host, &run.id, &facts).await?),
+                Ok(Err(AgentError::Failed(failure))) if failure.code == ErrorCode::RunUnknown => {}
+                // A job that may have been started is not called cancelled.
+                _ => return Err(RunError::Undecided { run: run.id.clone(), failure: super::stop::unconfirmed() }),
             }
             Err(RunError::Interrupted { detached: None })
         }
+    }
+}
+
+/// What a launch that the agent could not carry out has left. An engine that lost its answer may have started the job
+/// all the same, so only a host that knows nothing of the order has refused it for good.
+async fn what_is_there(link: &Link, run: &Run, failure: Failure) -> Result<RunFacts, RunError> {
+    let undecided = |failure| RunError::Undecided {
+        run: run.id.clone(),
+        failure,
+    };
+    let Ok(known) = link.client.runs(vec![run.id.clone()]).await else {
+        return Err(undecided(failure));
+    };
+    match known.into_iter().find(|facts| facts.run_id == run.id) {
+        None if failure.code == ErrorCode::NewerFormat || failure.code == ErrorCode::Io => {
+            Err(undecided(failure))
+        }
+        None => Err(AgentError::Failed(failure).into()),
+        Some(facts) if facts.settled.is_some() || facts.phase == Phase::Running => Ok(facts),
+        // The id belongs to another order; repeating this one cannot help.
+        Some(_) if failure.code == ErrorCode::SpecConflict => Err(AgentError::Failed(failure).into()),
+        Some(_) => Err(undecided(failure)),
     }
 }

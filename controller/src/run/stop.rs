@@ -5,17 +5,31 @@ use crate::agent::AgentError;
 use crate::controller::Controller;
 use crate::host::LinkError;
 use crate::model::Run;
-use farrun_protocol::{ErrorCode, RunId};
+use farrun_protocol::{ErrorCode, Failure, RunId};
 
 /// Stops a run. `grace` seconds lie between SIGTERM and SIGKILL; `kill` sends SIGKILL at once.
 ///
 /// # Errors
 /// The run has ended before, belongs to somebody else, or its host is out of reach.
-pub async fn stop(controller: &Controller, id: &RunId, grace: Option<u64>, kill: bool) -> Result<Run, RunError> {
-    let run = controller.store.run(id).await?.ok_or_else(|| RunError::NoRun(id.clone()))?;
+#[tracing::instrument(skip_all, fields(run = %id, host))]
+pub async fn stop(
+    controller: &Controller,
+    id: &RunId,
+    grace: Option<u64>,
+    kill: bool,
+) -> Result<Run, RunError> {
+    let run = controller
+        .store
+        .run(id)
+        .await?
+        .ok_or_else(|| RunError::NoRun(id.clone()))?;
     if run.status.is_settled() {
-        return Err(RunError::Ended { run: id.clone(), status: run.status.to_string() });
+        return Err(RunError::Ended {
+            run: id.clone(),
+            status: run.status.to_string(),
+        });
     }
+    tracing::Span::current().record("host", &run.host);
     let host = controller.host_of(id, &run.host).await?;
     let link = match controller.contact(&host).await {
         Ok(link) => link,
@@ -24,10 +38,13 @@ pub async fn stop(controller: &Controller, id: &RunId, grace: Option<u64>, kill:
         Err(error) => return Err(error),
     };
     let grace = grace.unwrap_or(run.spec.grace);
-    controller.store.add_event(id, "stop", if kill { "kill" } else { "stop" }).await?;
+    controller
+        .store
+        .add_event(id, "stop", if kill { "kill" } else { "stop" })
+        .await?;
     let stopped = link.client.stop_run(id.clone(), grace, kill).await;
     let run = match stopped {
-        Ok(facts) => reconcile::apply(controller, &facts).await?,
+        Ok(facts) => reconcile::apply(controller, &link.host, id, &facts).await?,
         Err(error) => match code(&error) {
             Some(ErrorCode::RunUnknown) if run.launched_at.is_none() => order::cancel(controller, id).await?,
             Some(ErrorCode::NotOwner) => return Err(RunError::NotOwner(id.clone())),
@@ -43,5 +60,13 @@ pub(super) fn code(error: &AgentError) -> Option<ErrorCode> {
     match error {
         AgentError::Failed(failure) => Some(failure.code),
         _ => None,
+    }
+}
+
+/// The host did not confirm that an interrupted launch has no job.
+pub(super) fn unconfirmed() -> Failure {
+    Failure {
+        code: ErrorCode::Cancelled,
+        detail: None,
     }
 }

@@ -15,7 +15,8 @@ impl Ui {
         }
         self.question(&format!("{question} [y/N] "));
         let mut answer = String::new();
-        io::stdin().read_line(&mut answer).ok()?;
+        self.waiting_for_input(|| io::stdin().read_line(&mut answer))
+            .ok()?;
         Some(is_yes(&answer))
     }
 
@@ -26,7 +27,8 @@ impl Ui {
         }
         self.question(&format!("{question} "));
         let mut answer = String::new();
-        io::stdin().read_line(&mut answer).ok()?;
+        self.waiting_for_input(|| io::stdin().read_line(&mut answer))
+            .ok()?;
         Some(answer.trim().to_owned())
     }
 

@@ -70,7 +70,9 @@ fn add_with(lab: &Lab, option: &str, value: &str) -> Outcome {
 fn wrong_port_and_unknown_name_are_unreachable() {
     let lab = Lab::apart(Engine::shared(), &SshdOptions::default());
     for address in ["root@127.0.0.1:1", "root@no-such-host.invalid"] {
-        let _ = add_with(&lab, "--address", address).expect_code(3).expect_error("error:");
+        let _ = add_with(&lab, "--address", address)
+            .expect_code(3)
+            .expect_error("error:");
     }
     // A host that never answered is not kept.
     let _ = lab.home.farrun(&["host", "show", "lab"]).expect_code(4);
@@ -92,7 +94,8 @@ fn revoked_key_is_never_accepted() {
     lab.home.trust(&lab.sshd, lab.sshd.port());
     let known = lab.sshd.known_hosts(lab.sshd.port());
     let key = known.split_once(' ').unwrap().1;
-    lab.home.write(".ssh/known_hosts", format!("{known}@revoked * {key}"));
+    lab.home
+        .write(".ssh/known_hosts", format!("{known}@revoked * {key}"));
     let mut arguments = lab.host_arguments("lab", lab.sshd.port());
     arguments.push("--accept-new-host-key".to_owned());
     let _ = lab.home.farrun(&arguments).expect_code(6).expect_error("revoked");
@@ -104,7 +107,11 @@ fn changed_key_is_not_accepted_when_told_to_accept_new_ones() {
     let mut lab = Lab::new();
     lab.sshd.change_host_key();
     let trust = ["host", "trust", "lab", "--accept-new-host-key"];
-    let _ = lab.home.farrun(&trust).expect_code(6).expect_error("ssh-keygen -R");
+    let _ = lab
+        .home
+        .farrun(&trust)
+        .expect_code(6)
+        .expect_error("ssh-keygen -R");
 }
 
 #[test]
@@ -112,7 +119,9 @@ fn host_without_an_engine_says_so() {
     let lab = Lab::apart(Engine::shared(), &SshdOptions::default());
     lab.home.trust(&lab.sshd, lab.sshd.port());
     let _ = add_with(&lab, "--docker-host", "unix:///no/such/docker.sock").ok();
-    let outcome = try_run(&lab).expect_code(1).expect_error("no container engine answers");
+    let outcome = try_run(&lab)
+        .expect_code(1)
+        .expect_error("no container engine answers");
     let _ = outcome.expect_error("--docker-host");
     let shown = lab.show("@last");
     assert_eq!(shown["run"]["status"], "failed", "{shown}");
@@ -130,10 +139,19 @@ fn engine_that_the_account_may_not_use_says_so() {
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600)).unwrap();
     let account = Some(TEST_ACCOUNT.to_owned());
-    let lab = Lab::apart(Engine::shared(), &SshdOptions { account, ..SshdOptions::default() });
+    let lab = Lab::apart(
+        Engine::shared(),
+        &SshdOptions {
+            account,
+            ..SshdOptions::default()
+        },
+    );
     lab.home.trust(&lab.sshd, lab.sshd.port());
     let _ = add_with(&lab, "--docker-host", &format!("unix://{}", socket.display())).ok();
-    let _ = try_run(&lab).expect_code(1).expect_error("may not use Docker").expect_error("docker` group");
+    let _ = try_run(&lab)
+        .expect_code(1)
+        .expect_error("may not use Docker")
+        .expect_error("docker` group");
 }
 
 /// Answers to a host's questions that a front script gives in the place of the login shell.
@@ -149,7 +167,10 @@ fn machine_without_an_agent_of_ours_is_named() {
     let options = front("case $SSH_ORIGINAL_COMMAND in uname*) echo Linux riscv64; exit 0 ;; esac");
     let lab = Lab::apart(Engine::shared(), &options);
     lab.home.trust(&lab.sshd, lab.sshd.port());
-    let outcome = lab.home.farrun(&lab.host_arguments("lab", lab.sshd.port())).expect_code(8);
+    let outcome = lab
+        .home
+        .farrun(&lab.host_arguments("lab", lab.sshd.port()))
+        .expect_code(8);
     let _ = outcome.expect_error("riscv64");
 }
 
@@ -158,7 +179,10 @@ fn account_without_a_shell_is_unreachable() {
     let options = front("echo 'This account is currently not available.'; exit 1");
     let lab = Lab::apart(Engine::shared(), &options);
     lab.home.trust(&lab.sshd, lab.sshd.port());
-    let outcome = lab.home.farrun(&lab.host_arguments("lab", lab.sshd.port())).expect_code(3);
+    let outcome = lab
+        .home
+        .farrun(&lab.host_arguments("lab", lab.sshd.port()))
+        .expect_code(3);
     let _ = outcome.expect_error("currently not available");
 }
 
@@ -167,7 +191,10 @@ fn account_without_file_transfer_is_named() {
     let options = front("case $SSH_ORIGINAL_COMMAND in *sftp-server*) exit 1 ;; esac");
     let lab = Lab::apart(Engine::shared(), &options);
     lab.home.trust(&lab.sshd, lab.sshd.port());
-    let outcome = lab.home.farrun(&lab.host_arguments("lab", lab.sshd.port())).expect_code(3);
+    let outcome = lab
+        .home
+        .farrun(&lab.host_arguments("lab", lab.sshd.port()))
+        .expect_code(3);
     let _ = outcome.expect_error("SFTP");
 }
 
@@ -181,7 +208,12 @@ fn agent_that_somebody_removed_is_put_there_again() {
 #[test]
 fn agent_that_somebody_damaged_does_not_go_unnoticed() {
     let lab = Lab::new();
-    let folder = std::fs::read_dir(lab.state().join("agents")).unwrap().flatten().next().unwrap().path();
+    let folder = std::fs::read_dir(lab.state().join("agents"))
+        .unwrap()
+        .flatten()
+        .next()
+        .unwrap()
+        .path();
     let agent = folder.join("farrun-agent");
     std::fs::remove_file(&agent).unwrap();
     std::fs::write(&agent, "#!/bin/sh\necho something else\n").unwrap();

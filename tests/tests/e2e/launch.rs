@@ -36,11 +36,17 @@ fn entrypoint_and_command_follow_the_engines_rules() {
     };
     assert_eq!(run(&[BUSYBOX]), "default command\n");
     assert_eq!(run(&[BUSYBOX, "--", "/bin/echo", "own words"]), "own words\n");
-    assert_eq!(run(&[BUSYBOX, "--entrypoint", "/bin/echo", "--", "a", "b"]), "a b\n");
+    assert_eq!(
+        run(&[BUSYBOX, "--entrypoint", "/bin/echo", "--", "a", "b"]),
+        "a b\n"
+    );
     // An entrypoint of one's own drops the image's command.
     assert_eq!(run(&[BUSYBOX, "--entrypoint", "/bin/echo"]), "\n");
     assert_eq!(run(&[SCRATCH, "--", "own words"]), "own words\n");
-    assert_eq!(run(&[SCRATCH, "--entrypoint", "/busybox", "--", "echo", "x"]), "x\n");
+    assert_eq!(
+        run(&[SCRATCH, "--entrypoint", "/busybox", "--", "echo", "x"]),
+        "x\n"
+    );
 }
 
 #[test]
@@ -56,8 +62,22 @@ fn words_reach_the_job_as_they_are() {
 #[test]
 fn user_folder_and_environment_are_set() {
     let lab = Lab::new();
-    let options = ["--user", "1234:5678", "--workdir", "/work", "--env", "A=b=c d", "--env", "EMPTY="];
-    let outcome = lab.shell(&options, "id -u; id -g; pwd; echo \"[$A][${EMPTY-unset}]\"; echo $FARRUN_RUN_ID").ok();
+    let options = [
+        "--user",
+        "1234:5678",
+        "--workdir",
+        "/work",
+        "--env",
+        "A=b=c d",
+        "--env",
+        "EMPTY=",
+    ];
+    let outcome = lab
+        .shell(
+            &options,
+            "id -u; id -g; pwd; echo \"[$A][${EMPTY-unset}]\"; echo $FARRUN_RUN_ID",
+        )
+        .ok();
     let run = lab.show("@last")["run"]["id"].as_str().unwrap().to_owned();
     assert_eq!(outcome.text(), format!("1234\n5678\n/work\n[b=c d][]\n{run}\n"));
     let arguments = lab.shell_arguments(USER, &[], "id -u; echo x > /farrun/outputs/x");
@@ -71,7 +91,10 @@ fn mounted_folder_is_the_hosts() {
     std::fs::write(models.path().join("weights"), "heavy").unwrap();
     let mount = format!("{}:/models:ro", models.path().display());
     let script = "cat /models/weights; touch /models/new 2>/dev/null && echo written";
-    assert_eq!(lab.shell(&["--mount", &mount], script).expect_code(1).text(), "heavy");
+    assert_eq!(
+        lab.shell(&["--mount", &mount], script).expect_code(1).text(),
+        "heavy"
+    );
     for source in ["/", "/etc", "/var/run/docker.sock", "/proc"] {
         let mount = format!("{source}:/x");
         let _ = lab.shell(&["--mount", &mount], "true").expect_code(2);
@@ -90,7 +113,15 @@ fn running_container_is_found_by_its_labels() {
         "farrun.gpus=none".to_owned(),
     ] {
         let (one, label) = (format!("label=run_id={run}"), format!("label={label}"));
-        let listed = lab.engine.ask(&["ps", "--filter", &one, "--filter", &label, "--format", "{{.Names}}"]);
+        let listed = lab.engine.ask(&[
+            "ps",
+            "--filter",
+            &one,
+            "--filter",
+            &label,
+            "--format",
+            "{{.Names}}",
+        ]);
         assert_eq!(listed, format!("farrun-{run}"), "{label}");
     }
 }

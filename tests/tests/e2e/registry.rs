@@ -31,7 +31,11 @@ fn registry_that_wants_a_password_is_named() {
     let lab = Lab::new();
     let registry = Registry::with_account(&lab.engine, "someone", "secret");
     let arguments = lab.shell_arguments(&registry.image("closed:1"), &[], "true");
-    let _ = lab.home.farrun(&arguments).expect_code(1).expect_error("the registry refused");
+    let _ = lab
+        .home
+        .farrun(&arguments)
+        .expect_code(1)
+        .expect_error("the registry refused");
     assert_eq!(lab.show("@last")["run"]["reason"], "image_denied");
 }
 
@@ -41,11 +45,20 @@ fn account_that_is_logged_in_gets_the_image() {
     let registry = Registry::with_account(&engine, "someone", "s3cret");
     let login = farrun_tests::temporary_folder();
     // base64 of someone:s3cret
-    let settings = format!(r#"{{"auths":{{"{}":{{"auth":"c29tZW9uZTpzM2NyZXQ="}}}}}}"#, registry.server());
+    let settings = format!(
+        r#"{{"auths":{{"{}":{{"auth":"c29tZW9uZTpzM2NyZXQ="}}}}}}"#,
+        registry.server()
+    );
     std::fs::write(login.path().join("config.json"), settings).unwrap();
     let environment = vec![("DOCKER_CONFIG".to_owned(), login.path().display().to_string())];
     let image = registry.publish_as(&engine, BUSYBOX, "closed:1", login.path());
-    let lab = Lab::with(engine, &SshdOptions { environment, ..SshdOptions::default() });
+    let lab = Lab::with(
+        engine,
+        &SshdOptions {
+            environment,
+            ..SshdOptions::default()
+        },
+    );
     let arguments = lab.shell_arguments(&image, &[], "echo let in");
     assert_eq!(lab.home.farrun(&arguments).ok().text(), "let in\n");
     let missing = lab.shell_arguments(&registry.image("closed:2"), &[], "true");
@@ -60,7 +73,10 @@ fn registry_that_is_down_is_told_apart() {
     let registry = Registry::start(&lab.engine);
     let image = registry.image("any:1");
     drop(registry);
-    let _ = lab.home.farrun(&lab.shell_arguments(&image, &[], "true")).expect_code(1);
+    let _ = lab
+        .home
+        .farrun(&lab.shell_arguments(&image, &[], "true"))
+        .expect_code(1);
     assert_eq!(lab.show("@last")["run"]["reason"], "image_pull");
 }
 
@@ -69,7 +85,10 @@ fn present_image_is_fetched_again_only_when_told() {
     let lab = Lab::new();
     let registry = Registry::start(&lab.engine);
     let image = registry.publish(&lab.engine, BUSYBOX, "moving:1");
-    let run = |pull: &str| lab.home.farrun(&lab.shell_arguments(&image, &["--pull-image", pull], "true"));
+    let run = |pull: &str| {
+        lab.home
+            .farrun(&lab.shell_arguments(&image, &["--pull-image", pull], "true"))
+    };
     let _ = run("never").expect_code(1);
     let _ = run("missing").ok();
     let _ = run("always").ok();

@@ -49,9 +49,14 @@ fn ctrl_c_detaches_and_the_job_goes_on() {
 #[test]
 fn kill_does_not_ask() {
     let lab = Lab::new();
-    let run = lab.detached(&[], "trap 'echo asked' TERM; echo ready; while :; do sleep 0.1; done");
+    let run = lab.detached(
+        &[],
+        "trap 'echo asked' TERM; echo ready; while :; do sleep 0.1; done",
+    );
     let mut follow = lab.home.spawn(&["logs", "-f", &run]);
-    follow.wait_for("the job's readiness", SOON, |follow| follow.stdout() == b"ready\n");
+    follow.wait_for("the job's readiness", SOON, |follow| {
+        follow.stdout() == b"ready\n"
+    });
     let _ = lab.home.farrun(&["stop", "--kill", &run]).ok();
     assert_eq!(lab.status(&run), "cancelled");
     assert_eq!(lab.home.farrun(&["logs", &run]).ok().stdout, b"ready\n");
@@ -63,7 +68,9 @@ fn job_that_ignores_the_request_is_killed_after_the_grace() {
     let lab = Lab::new();
     let run = lab.detached(&[], "trap '' TERM; echo ready; while :; do sleep 0.1; done");
     let mut follow = lab.home.spawn(&["logs", "-f", &run]);
-    follow.wait_for("the job's readiness", SOON, |follow| follow.stdout() == b"ready\n");
+    follow.wait_for("the job's readiness", SOON, |follow| {
+        follow.stdout() == b"ready\n"
+    });
     let _ = lab.home.farrun(&["stop", "--grace", "1s", &run]).ok();
     assert_eq!(lab.status(&run), "cancelled");
     let _ = follow.finish(SOON);
@@ -72,13 +79,17 @@ fn job_that_ignores_the_request_is_killed_after_the_grace() {
 #[test]
 fn stop_ends_exactly_this_run() {
     let lab = Lab::new();
-    let foreign = lab.engine.ask(&["run", "-d", "--network", "none", BUSYBOX, "/bin/sleep", "600"]);
+    let foreign = lab
+        .engine
+        .ask(&["run", "-d", "--network", "none", BUSYBOX, "/bin/sleep", "600"]);
     let kept = lab.detached(&[], "exec sleep 600");
     let ended = lab.detached(&[], "exec sleep 600");
     let _ = lab.home.farrun(&["stop", "--kill", &ended]).ok();
     assert_eq!(lab.status(&ended), "cancelled");
     assert_eq!(lab.status(&kept), "running");
-    let running = lab.engine.ask(&["inspect", "--format", "{{.State.Running}}", &foreign]);
+    let running = lab
+        .engine
+        .ask(&["inspect", "--format", "{{.State.Running}}", &foreign]);
     lab.engine.ask(&["rm", "-f", &foreign]);
     assert_eq!(running, "true");
 }
@@ -89,10 +100,22 @@ fn container_with_the_name_of_a_run_and_no_label_is_left_alone() {
     let run = lab.detached(&[], "exec sleep 600");
     let name = format!("farrun-{run}");
     lab.engine.ask(&["rm", "-f", &name]);
-    lab.engine.ask(&["run", "-d", "--network", "none", "--name", &name, BUSYBOX, "/bin/sleep", "600"]);
+    lab.engine.ask(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        &name,
+        BUSYBOX,
+        "/bin/sleep",
+        "600",
+    ]);
     let _ = lab.home.farrun(&["stop", "--kill", &run]);
     let _ = lab.home.farrun(&["gc"]);
-    let running = lab.engine.ask(&["inspect", "--format", "{{.State.Running}}", &name]);
+    let running = lab
+        .engine
+        .ask(&["inspect", "--format", "{{.State.Running}}", &name]);
     lab.engine.ask(&["rm", "-f", &name]);
     assert_eq!(running, "true");
 }
