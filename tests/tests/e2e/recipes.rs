@@ -313,7 +313,7 @@ fn recipe_file_is_checked() {
         .home
         .farrun(&["recipe", "check", broken.to_str().unwrap()])
         .expect_code(2)
-        .expect_error("steps");
+        .expect_error("14:9");
     let whole = lab.home.write("whole.toml", RECIPE);
     let _ = lab
         .home
