@@ -3,6 +3,7 @@
 use crate::agent::AgentError;
 use crate::config::ConfigError;
 use crate::host::LinkError;
+use crate::host::agents::AgentProgramError;
 use crate::host::deploy::DeployError;
 use crate::mirror::MirrorError;
 use crate::run::RunError;
@@ -293,6 +294,11 @@ impl From<LinkError> for CommandError {
             LinkError::Deploy(error) => error.into(),
             LinkError::Agent(error) => error.into(),
             LinkError::Transfer(error) => error.into(),
+            // What answers has no shell, or nothing that we know how to talk to.
+            LinkError::NoAgent {
+                source: AgentProgramError::Platform(_),
+                ..
+            } => Self::from_error(Exit::Unreachable, &error),
             LinkError::NoAgent { .. } => Self::from_error(Exit::Internal, &error)
                 .hint("build it with `scripts/build-agent`, or name its folder in FARRUN_AGENTS"),
         }

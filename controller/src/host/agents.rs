@@ -72,7 +72,9 @@ pub fn search_path(data_folder: &Path) -> Vec<PathBuf> {
 /// The platform is no platform, or no readable agent serves it.
 pub fn find(platform: &str, searched: &[PathBuf]) -> Result<AgentProgram, AgentProgramError> {
     // The words become a file name here and were printed by a host.
-    let plain = |word: &&str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let plain = |word: &&str| {
+        (1..=32).contains(&word.len()) && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
     let words: Vec<&str> = platform.split_whitespace().collect();
     let [system, machine] = words.as_slice() else {
         return Err(AgentProgramError::Platform(platform.chars().take(80).collect()));
@@ -129,6 +131,7 @@ mod tests {
             "../../etc passwd",
             "Linux x86_64 extra",
             "Linux /bin",
+            &format!("Linux {}", "x".repeat(33)),
         ] {
             assert!(
                 matches!(find(platform, &[]), Err(AgentProgramError::Platform(_))),

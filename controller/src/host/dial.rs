@@ -141,7 +141,7 @@ impl Dialer {
         let state = host.settings.state_folder().to_owned();
         let mut deployed = false;
         if !known {
-            deployed = deploy::deploy(&session, &host.name, &state, &program, deploying).await?;
+            deployed = self.deploy(&session, host, &state, &program, deploying).await?;
         }
         let (client, hello) = match self.converse(&session, host, &state, &program).await {
             Ok(conversation) => conversation,
@@ -149,7 +149,7 @@ impl Dialer {
                 // The folder was removed, or this controller carries a new agent.
                 let platform = deploy::platform(&session).await?;
                 let program = self.program(host, &platform)?;
-                deployed = deploy::deploy(&session, &host.name, &state, &program, deploying).await?;
+                deployed = self.deploy(&session, host, &state, &program, deploying).await?;
                 self.converse(&session, host, &state, &program)
                     .await
                     .map_err(|error| error.into_link(host, &state))?
@@ -182,6 +182,20 @@ impl Dialer {
             warnings,
             deployed,
         })
+    }
+
+    async fn deploy(
+        &self,
+        session: &Session,
+        host: &Host,
+        state: &str,
+        program: &AgentProgram,
+        deploying: &(dyn Fn() + Sync),
+    ) -> Result<bool, LinkError> {
+        let files = self.session(host, Purpose::Bulk).await?;
+        let deployed = deploy::deploy(session, &files, &host.name, state, program, deploying).await?;
+        files.close().await;
+        Ok(deployed)
     }
 
     fn program(&self, host: &Host, platform: &str) -> Result<AgentProgram, LinkError> {

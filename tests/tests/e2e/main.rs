@@ -9,9 +9,13 @@
 
 mod bad_hosts;
 mod bad_input;
+mod failures;
 mod launch;
 mod logs;
+mod look;
+mod owners;
 mod pull;
+mod recipes;
 mod recovery;
 mod registry;
 mod secrets;
@@ -22,3 +26,11 @@ use std::time::Duration;
 
 /// How long something that normally takes a second or two may take on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
+
+/// Waits until the job's process has left its record of the end, without asking the program.
+fn wait_until_settled(lab: &farrun_tests::Lab, run: &str) {
+    let record = lab.run_folder(run).join("record/exit.json");
+    farrun_tests::wait_until("the record of the end", SOON, || {
+        std::fs::read(&record).is_ok_and(|bytes| bytes.starts_with(b"FARRUN-EXIT"))
+    });
+}
