@@ -119,7 +119,11 @@ impl From<StoreError> for CommandError {
 
 impl From<MirrorError> for CommandError {
     fn from(error: MirrorError) -> Self {
-        Self::from_error(Exit::Internal, &error)
+        let exit = match &error {
+            MirrorError::Source(_) | MirrorError::Contradiction { .. } | MirrorError::Damaged { .. } => Exit::Unreachable,
+            _ => Exit::Internal,
+        };
+        Self::from_error(exit, &error)
     }
 }
 
@@ -242,6 +246,7 @@ impl From<RunError> for CommandError {
                 .hint(format!("if it is gone for good: `farrun host remove {host} --abandon`, then add it again")),
             RunError::NotOwner(run) => plain(Exit::Refused).hint(format!("take it over with `farrun adopt {run}`")),
             RunError::Active(run) => plain(Exit::Refused).hint(format!("wait for it with `farrun attach {run}`")),
+            RunError::BeingStarted(run) => plain(Exit::Refused).hint(format!("try `farrun stop {run}` again in a moment")),
             RunError::Ended { .. } => plain(Exit::Refused),
             RunError::Input { .. } | RunError::InputChanged { .. } | RunError::Spec(_) | RunError::SecretsNeeded { .. } => {
                 plain(Exit::Usage)
@@ -250,9 +255,7 @@ impl From<RunError> for CommandError {
             RunError::InputGone { .. } => plain(Exit::RunFailed),
             RunError::Local { .. } => plain(Exit::Internal),
             RunError::Hostile { .. } => plain(Exit::Unreachable),
-            RunError::Interrupted { detached } => {
-                plain(if detached.is_some() { Exit::Detached } else { Exit::Cancelled })
-            }
+            RunError::Interrupted { .. } => plain(Exit::Detached),
             RunError::Link(_) | RunError::Store(_) | RunError::Mirror(_) => match error {
                 RunError::Link(error) => error.into(),
                 RunError::Store(error) => error.into(),

@@ -4,6 +4,7 @@ use super::{Context, find, launching};
 use crate::error::{CommandError, Exit};
 use crate::mirror;
 use crate::run::follow::{self, Following};
+use std::time::Duration;
 
 /// Arguments of `farrun logs`.
 #[derive(Debug, clap::Args)]
@@ -48,8 +49,16 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         follow::tell_local(&controller, &run, from)?;
     } else if args.follow {
         let id = run.id.clone();
-        let following = Following { from, show: true, pull: false };
-        let ended = follow::follow(&controller, run, None, following).await;
+        let following = Following {
+            from,
+            show: true,
+            pull: false,
+        };
+        let ended = tokio::select! {
+            ended = follow::follow(&controller, run, None, following) => ended,
+            // As `tail -f | head` does.
+            () = reader_left(context) => return Ok(Exit::Completed),
+        };
         context.ui.log_end();
         ended.map_err(|error| launching::left(&id, error))?;
     } else if run.launched_at.is_some() {
@@ -64,4 +73,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     }
     context.ui.log_end();
     Ok(Exit::Completed)
+}
+
+/// Returns when nobody reads the standard output any more.
+async fn reader_left(context: &Context) {
+    while !context.ui.stdout_closed() {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }

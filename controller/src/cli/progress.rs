@@ -61,7 +61,7 @@ impl Observer for TerminalObserver {
             }
             Event::LinkLost { host, cause } => {
                 self.done();
-                self.ui.warning(format!("the link to `{host}` broke ({cause}); the run goes on, reconnecting"));
+                self.ui.warning(format!("the link to `{host}` broke ({cause}); reconnecting, the run is not affected"));
             }
             Event::LinkBack { host } => {
                 self.done();

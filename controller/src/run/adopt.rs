@@ -47,7 +47,7 @@ async fn adopt_one(controller: &Controller, link: &Link, host: &Host, facts: Run
         }
         controller.store.add_event(&facts.run_id, "adopted", &host.name).await?;
     }
-    reconcile::apply(controller, &facts).await
+    reconcile::apply(controller, &facts.run_id, &facts).await
 }
 
 fn row(controller: &Controller, host: &Host, spec: RunSpec, facts: &RunFacts) -> Run {

@@ -1,10 +1,12 @@
 //! Contact with a host: dial it, make sure it is the machine we know, remember that it answered.
 
 use super::RunError;
+use super::owner::Owner;
 use crate::controller::{Controller, Event};
 use crate::host::{Dialer, Link, agents};
-use crate::model::Host;
+use crate::model::{Host, RunStatus};
 use crate::ssh::config::ConfigFiles;
+use crate::store::RunFilter;
 use chrono::Utc;
 use farrun_protocol::RunId;
 
@@ -54,8 +56,23 @@ impl Controller {
         if let Some(expected) = &host.host_id
             && expected != answered
         {
-            let runs = self.store.unsettled_runs(Some(&host.name)).await?;
-            let elsewhere = runs.iter().filter(|run| run.launched_at.is_some()).count();
+            // Runs whose outputs are not here yet are settled, and still the old machine's.
+            let open = RunStatus::ALL
+                .into_iter()
+                .filter(|status| !status.is_final())
+                .collect();
+            let filter = RunFilter {
+                statuses: open,
+                host: Some(host.name.clone()),
+                ..RunFilter::default()
+            };
+            let elsewhere = self
+                .store
+                .runs(&filter)
+                .await?
+                .iter()
+                .filter(|run| Owner::has_asked(run))
+                .count();
             if elsewhere > 0 {
                 return Err(RunError::OtherMachine {
                     host: host.name.clone(),

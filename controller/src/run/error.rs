@@ -47,6 +47,9 @@ pub enum RunError {
     /// The run is not ours to change.
     #[error("run `{0}` belongs to another controller")]
     NotOwner(RunId),
+    /// Another command is starting the run at this moment.
+    #[error("run `{0}` is being started")]
+    BeingStarted(RunId),
     /// The run has not ended.
     #[error("run `{0}` has not ended")]
     Active(RunId),

@@ -5,7 +5,8 @@
 
 use super::order::Sources;
 use super::owner::Owner;
-use super::{RunError, explain, order, reconcile};
+use super::reach::{Reach, may_pass};
+use super::{RunError, explain, order, reconcile, stop};
 use crate::agent::{AgentError, Client};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
@@ -16,20 +17,27 @@ use farrun_protocol::message::{InputState, Launch, Progress, Secret};
 use farrun_protocol::record::RunFacts;
 use farrun_protocol::spec::Input;
 use farrun_protocol::verdict::Reason;
-use farrun_protocol::{ErrorCode, RunId};
+use farrun_protocol::{ErrorCode, Failure, RunId};
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::time::Duration;
 
 /// How long the host may take to confirm that an interrupted launch is stopped.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+/// How often it is asked, and how often the row of an order that another process works on is looked at.
+const LOOK_APART: Duration = Duration::from_millis(200);
 /// How often progress of a transfer is told.
 const TICK: Duration = Duration::from_millis(100);
+/// How long a host that was there may stay away before a launch gives up on it for now.
+const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Launches a pending run. Answers with its row and the link, on which it can be followed at once.
+/// Launches a pending run, over as many links as it takes. Answers with its row and the link, on which it can be
+/// followed at once.
 ///
 /// # Errors
 /// The host is out of reach (the run stays pending and can be attached), or the host refused the order (the run has
-/// failed, and its row says why; the error is returned as well when nothing was executed).
+/// failed, and its row says why; the error is returned as well when nothing was executed). When the user interrupted,
+/// the run is cancelled, unless the host may have started it and did not confirm that it is stopped.
 pub async fn launch(
     controller: &Controller,
     id: &RunId,
@@ -39,74 +47,168 @@ pub async fn launch(
     if run.launched_at.is_some() || run.status.is_settled() {
         return Ok((run, None));
     }
-    let missing: Vec<String> =
-        run.spec.secret_names.iter().filter(|name| !secrets.contains_key(*name)).cloned().collect();
-    if !missing.is_empty() {
-        return Err(RunError::SecretsNeeded { run: id.clone(), names: missing });
-    }
-    let host = controller.host_of(id, &run.host).await?;
-    let outcome = async {
-        let link = controller.contact(&host).await?;
-        let sources = order::sources(&controller.config, id)?;
-        send_inputs(controller, &link, &host, &run, &sources).await?;
-        let facts = start(controller, &link, &run, secrets).await?;
-        Ok((reconcile::apply(controller, &facts).await?, Some(link)))
-    };
-    match outcome.await {
-        Ok(launched) => Ok(launched),
-        Err(error) => Err(after_failure(controller, &run, error).await?),
+    let mut reach = Reach::new(controller, &run, None, PATIENCE);
+    match carry(&mut reach, &secrets).await {
+        Ok((run, link)) => Ok((run, Some(link))),
+        Err(error) => Err(after_failure(controller, id, error).await?),
     }
 }
 
-/// Marks this process as the one that works on the order.
+/// Marks this process as the one that works on the order, once no other living one does.
 async fn take(controller: &Controller, id: &RunId) -> Result<Run, RunError> {
     if controller.store.run(id).await?.is_none() {
         return Err(RunError::NoRun(id.clone()));
     }
-    let (run, ()) = controller
-        .store
-        .change_run(id, |row| {
-            if row.launched_at.is_none() && !row.status.is_settled() {
-                row.owner = Some(Owner::this().to_string());
+    let mut told = false;
+    loop {
+        let (run, ours) = controller
+            .store
+            .change_run(id, |row| {
+                if row.launched_at.is_some() || row.status.is_settled() {
+                    return true;
+                }
+                let ours = !Owner::is_other(row);
+                if ours {
+                    row.owner = Some(Owner::this().having_asked(Owner::has_asked(row)).to_string());
+                }
+                ours
+            })
+            .await?;
+        if ours {
+            return Ok(run);
+        }
+        if !std::mem::replace(&mut told, true) {
+            controller.tell(&Event::Note(&format!(
+                "another command is starting {id}; waiting for it"
+            )));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_APART) => {}
+            () = controller.interrupt.cancelled() => {
+                return Err(RunError::Interrupted { detached: Some(id.clone()) });
             }
-        })
-        .await?;
-    Ok(run)
+        }
+    }
+}
+
+/// Repeats the launch over new links until one lasts.
+async fn carry(reach: &mut Reach<'_>, secrets: &BTreeMap<String, Secret>) -> Result<(Run, Link), RunError> {
+    loop {
+        let link = reach.link().await?;
+        match attempt(reach.controller, &link, &reach.run.id, secrets).await {
+            Ok(run) => return Ok((run, link)),
+            Err(error) if may_pass(&error) => reach.lost(&error).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn attempt(
+    controller: &Controller,
+    link: &Link,
+    id: &RunId,
+    secrets: &BTreeMap<String, Secret>,
+) -> Result<Run, RunError> {
+    let run = controller
+        .store
+        .run(id)
+        .await?
+        .ok_or_else(|| RunError::NoRun(id.clone()))?;
+    if Owner::has_asked(&run) {
+        reconcile::runs_on(controller, link, std::slice::from_ref(id)).await?;
+    }
+    let run = controller
+        .store
+        .run(id)
+        .await?
+        .ok_or_else(|| RunError::NoRun(id.clone()))?;
+    if run.launched_at.is_some() || run.status.is_settled() {
+        return Ok(run);
+    }
+    let missing: Vec<String> = run
+        .spec
+        .secret_names
+        .iter()
+        .filter(|name| !secrets.contains_key(*name))
+        .cloned()
+        .collect();
+    if !missing.is_empty() {
+        return Err(RunError::SecretsNeeded {
+            run: id.clone(),
+            names: missing,
+        });
+    }
+    let host = controller.host_of(id, &run.host).await?;
+    let sources = order::sources(&controller.config, id)?;
+    send_inputs(controller, link, &host, &run, &sources).await?;
+    let run = announce(controller, id).await?;
+    if run.status.is_settled() {
+        return Ok(run);
+    }
+    start(controller, link, &run, secrets.clone()).await
+}
+
+/// Writes down that the host is being asked to start the run, unless somebody cancelled it meanwhile: what happens
+/// from now on only the host knows.
+async fn announce(controller: &Controller, id: &RunId) -> Result<Run, RunError> {
+    let mark = |row: &mut Run| {
+        if row.launched_at.is_none() && !row.status.is_settled() {
+            row.owner = Some(Owner::this().having_asked(true).to_string());
+        }
+    };
+    Ok(controller.store.change_run(id, mark).await?.0)
 }
 
 /// What a failed launch leaves in the row: cancelled when the user interrupted, failed when the host refused for good,
-/// and otherwise pending, because attaching may succeed later.
-async fn after_failure(controller: &Controller, run: &Run, error: RunError) -> Result<RunError, RunError> {
+/// and otherwise pending, because attaching may succeed later. What the host was asked for stays to be asked about.
+async fn after_failure(controller: &Controller, id: &RunId, error: RunError) -> Result<RunError, RunError> {
     if matches!(error, RunError::Interrupted { .. }) {
-        order::cancel(controller, &run.id).await?;
-        return Ok(error);
+        order::cancel(controller, id).await?;
     }
     let refused = match &error {
-        RunError::Link(LinkError::Agent(AgentError::Failed(failure))) => Some((refusal(failure.code), failure.detail.clone())),
-        RunError::InputGone { path, .. } => Some((Reason::NotLaunched, Some(format!("input `{path}` is gone")))),
-        RunError::InputChanged { path } => {
-            Some((Reason::NotLaunched, Some(format!("input `{}` changed before it was sent", path.display()))))
+        RunError::Link(LinkError::Agent(AgentError::Failed(failure))) if !is_passing(failure.code) => {
+            Some((refusal(failure.code), failure.detail.clone()))
         }
+        RunError::InputGone { path, .. } => {
+            Some((Reason::NotLaunched, Some(format!("input `{path}` is gone"))))
+        }
+        RunError::InputChanged { path } => Some((
+            Reason::NotLaunched,
+            Some(format!("input `{}` changed before it was sent", path.display())),
+        )),
         _ => None,
     };
     let said = error.to_string();
-    controller
-        .store
-        .change_run(&run.id, |row| {
-            row.owner = None;
-            if let Some((reason, detail)) = refused
-                && !row.status.is_final()
-                && row.launched_at.is_none()
-            {
-                row.status = RunStatus::Failed;
-                row.reason = Some(reason);
-                let detail = detail.unwrap_or(said);
-                row.error_message = Some(explain::without_record(reason, Some(&detail), &row.spec));
-                row.ended_at = Some(Utc::now());
-            }
-        })
-        .await?;
+    let settle = |row: &mut Run| {
+        if row.launched_at.is_some() || row.status.is_settled() {
+            return;
+        }
+        let asked = Owner::has_asked(row);
+        row.owner = asked.then(|| Owner::nobody().having_asked(true).to_string());
+        if let Some((reason, detail)) = refused
+            && !asked
+        {
+            row.status = RunStatus::Failed;
+            row.reason = Some(reason);
+            let detail = detail.unwrap_or(said);
+            row.error_message = Some(explain::without_record(reason, Some(&detail), &row.spec));
+            row.ended_at = Some(Utc::now());
+        }
+    };
+    controller.store.change_run(id, settle).await?;
     Ok(error)
+}
+
+/// Whether a host that could not carry out an order may be able to later.
+fn is_passing(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::DiskFull
+            | ErrorCode::Io
+            | ErrorCode::DockerTimeout
+            | ErrorCode::Internal
+            | ErrorCode::Cancelled
+    )
 }
 
 fn refusal(code: ErrorCode) -> Reason {
@@ -139,11 +241,22 @@ async fn send_inputs(
     if missing.is_empty() {
         return Ok(());
     }
-    controller.store.change_run(&run.id, |row| row.status = RunStatus::Uploading).await?;
+    let uploading = |row: &mut Run| {
+        if row.status.may_become(RunStatus::Uploading) {
+            row.status = RunStatus::Uploading;
+        }
+    };
+    controller.store.change_run(&run.id, uploading).await?;
     let total = missing.iter().map(|(input, ..)| input.size).sum();
     let progress = TransferProgress::new();
     let upload = upload(controller, &link.client, host, run, sources, &missing, &progress);
-    watch(controller, upload, || controller.tell(&Event::Uploading { done: progress.bytes_done(), total })).await?;
+    watch(controller, upload, || {
+        controller.tell(&Event::Uploading {
+            done: progress.bytes_done(),
+            total,
+        })
+    })
+    .await?;
     controller.tell(&Event::StepDone);
     Ok(())
 }
@@ -159,22 +272,37 @@ async fn upload(
 ) -> Result<(), RunError> {
     let (session, sftp) = controller.dialer().files(host).await?;
     for (input, remote, have) in missing {
-        let gone = || RunError::InputGone { run: run.id.clone(), path: input.path.clone() };
+        let gone = || RunError::InputGone {
+            run: run.id.clone(),
+            path: input.path.clone(),
+        };
         let local = sources.file(&input.sha256).ok_or_else(gone)?;
         match std::fs::metadata(local) {
             Ok(facts) if facts.len() == input.size => {}
-            Ok(_) => return Err(RunError::InputChanged { path: local.to_owned() }),
+            Ok(_) => {
+                return Err(RunError::InputChanged {
+                    path: local.to_owned(),
+                });
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
-            Err(source) => return Err(RunError::Input { path: local.to_owned(), source }),
+            Err(source) => {
+                return Err(RunError::Input {
+                    path: local.to_owned(),
+                    source,
+                });
+            }
         }
-        sftp.upload(local, remote, (*have).min(input.size), progress).await?;
+        sftp.upload(local, remote, (*have).min(input.size), progress)
+            .await?;
         let committed = client.commit_input(input.sha256.clone(), input.size).await;
         if is_hash_mismatch(&committed) {
             // What an earlier upload left was damaged, or the file is not what was ordered: once more from the start.
             sftp.upload(local, remote, 0, progress).await?;
             let again = client.commit_input(input.sha256.clone(), input.size).await;
             if is_hash_mismatch(&again) {
-                return Err(RunError::InputChanged { path: local.to_owned() });
+                return Err(RunError::InputChanged {
+                    path: local.to_owned(),
+                });
             }
             again?;
         } else {
@@ -212,27 +340,87 @@ async fn start(
     link: &Link,
     run: &Run,
     secrets: BTreeMap<String, Secret>,
-) -> Result<RunFacts, RunError> {
-    controller.tell(&Event::Starting { run: run.id.as_str(), host: &link.host });
+) -> Result<Run, RunError> {
+    controller.tell(&Event::Starting {
+        run: run.id.as_str(),
+        host: &link.host,
+    });
     let image = &run.spec.image;
-    let order = Launch { spec: run.spec.clone(), secrets };
+    let order = Launch {
+        spec: run.spec.clone(),
+        secrets,
+    };
     let launched = link.client.launch(order, |progress| {
-        if let Progress::Pulling { bytes_done, bytes, .. } = progress {
-            controller.tell(&Event::PullingImage { image, done: bytes_done, total: bytes });
+        if let Progress::Pulling {
+            bytes_done, bytes, ..
+        } = progress
+        {
+            controller.tell(&Event::PullingImage {
+                image,
+                done: bytes_done,
+                total: bytes,
+            });
         }
     });
-    tokio::select! {
-        facts = launched => {
-            controller.tell(&Event::StepDone);
-            Ok(facts?)
-        }
+    tokio::pin!(launched);
+    let answer = tokio::select! {
+        answer = &mut launched => answer,
         () = controller.interrupt.cancelled() => {
-            // The request may be anywhere between here and a running container: ask until the host says it is stopped.
-            let stop = link.client.stop_run(run.id.clone(), 0, true);
-            if let Ok(Ok(facts)) = tokio::time::timeout(STOP_PATIENCE, stop).await {
-                reconcile::apply(controller, &facts).await?;
+            let withdrawn = withdraw(controller, link, &run.id, launched);
+            if let Ok(withdrawn) = tokio::time::timeout(STOP_PATIENCE, withdrawn).await {
+                withdrawn?;
             }
-            Err(RunError::Interrupted { detached: None })
+            return Err(RunError::Interrupted { detached: None });
+        }
+    };
+    controller.tell(&Event::StepDone);
+    match answer {
+        Ok(facts) => reconcile::apply(controller, &run.id, &facts).await,
+        Err(AgentError::Failed(failure)) => not_started(controller, link, &run.id, failure).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Asks until the host says that the run is stopped or that it does not know it. The request may be anywhere between
+/// here and a running container.
+async fn withdraw(
+    controller: &Controller,
+    link: &Link,
+    id: &RunId,
+    mut launched: Pin<&mut impl Future<Output = Result<RunFacts, AgentError>>>,
+) -> Result<(), RunError> {
+    let mut answered = false;
+    loop {
+        match link.client.stop_run(id.clone(), 0, true).await {
+            Ok(facts) => return reconcile::apply(controller, id, &facts).await.map(drop),
+            // An order that was answered and is not known was not taken.
+            Err(error) if stop::code(&error) == Some(ErrorCode::RunUnknown) && answered => {
+                return order::not_taken(controller, id).await;
+            }
+            Err(error) if stop::code(&error) == Some(ErrorCode::RunUnknown) => {}
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            _ = &mut launched, if !answered => answered = true,
+            () = tokio::time::sleep(LOOK_APART) => {}
+        }
+    }
+}
+
+/// The host could not carry out the order. Whether that is the end is for the host to say: it may have got as far as
+/// starting the job.
+async fn not_started(
+    controller: &Controller,
+    link: &Link,
+    id: &RunId,
+    failure: Failure,
+) -> Result<Run, RunError> {
+    match link.client.runs(vec![id.clone()]).await?.pop() {
+        Some(facts) if reconcile::is_started(&facts) => reconcile::apply(controller, id, &facts).await,
+        Some(_) => Err(AgentError::Failed(failure).into()),
+        None => {
+            order::not_taken(controller, id).await?;
+            Err(AgentError::Failed(failure).into())
         }
     }
 }

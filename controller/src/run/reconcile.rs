@@ -1,5 +1,6 @@
 //! Brings the database in line with what hosts say.
 
+use super::owner::Owner;
 use super::{RunError, explain};
 use crate::controller::Controller;
 use crate::host::Link;
@@ -33,7 +34,8 @@ pub struct Reconciled {
 pub async fn all(controller: &Controller, limit: Duration) -> Result<Reconciled, RunError> {
     let mut hosts: BTreeMap<String, Vec<RunId>> = BTreeMap::new();
     for run in controller.store.unsettled_runs(None).await? {
-        if run.launched_at.is_some() {
+        // Of one that was asked for and never acknowledged, the host may know more than we do.
+        if Owner::has_asked(&run) && !Owner::is_other(&run) {
             hosts.entry(run.host).or_default().push(run.id);
         }
     }
@@ -71,23 +73,47 @@ pub async fn runs_on(controller: &Controller, link: &Link, runs: &[RunId]) -> Re
     let mut by_id: BTreeMap<RunId, RunFacts> = facts.into_iter().map(|facts| (facts.run_id.clone(), facts)).collect();
     let mut changed = Vec::new();
     for id in runs {
-        let before = controller.store.run(id).await?.map(|run| run.status);
+        let Some(before) = controller.store.run(id).await? else {
+            continue;
+        };
         let run = match by_id.remove(id) {
-            Some(facts) => Some(apply(controller, &facts).await?),
+            // Held by the host and not started: whoever takes the order up again goes on there.
+            Some(facts) if before.launched_at.is_none() && !is_started(&facts) => None,
+            Some(facts) => Some(apply(controller, id, &facts).await?),
             None => forgotten(controller, id).await?,
         };
-        changed.extend(run.filter(|run| Some(run.status) != before));
+        changed.extend(run.filter(|run| run.status != before.status));
     }
     Ok(changed)
 }
 
-/// Writes facts of a run into its row.
+/// Whether the host has started a run, or knows that it never will be.
+pub fn is_started(facts: &RunFacts) -> bool {
+    facts.settled.is_some() || matches!(facts.phase, Phase::Running | Phase::Settled)
+}
+
+/// Writes facts of the run `id` into its row.
 ///
 /// # Errors
-/// The database.
-pub async fn apply(controller: &Controller, facts: &RunFacts) -> Result<Run, RunError> {
+/// The facts are of another run, or the database.
+pub async fn apply(controller: &Controller, id: &RunId, facts: &RunFacts) -> Result<Run, RunError> {
+    if facts.run_id != *id {
+        let host = controller
+            .store
+            .run(id)
+            .await?
+            .map(|run| run.host)
+            .unwrap_or_default();
+        return Err(RunError::Hostile {
+            host,
+            what: format!("facts of another run than `{id}`"),
+        });
+    }
     let now = Utc::now();
-    let (run, ()) = controller.store.change_run(&facts.run_id, |run| apply_facts(run, facts, now)).await?;
+    let (run, ()) = controller
+        .store
+        .change_run(id, |run| apply_facts(run, facts, now))
+        .await?;
     if run.status.is_settled() {
         super::order::forget(&controller.config, &run.id);
     }
@@ -107,6 +133,7 @@ async fn forgotten(controller: &Controller, id: &RunId) -> Result<Option<Run>, R
             run.reason = Some(Reason::Unknown);
             let detail = Some("the host has no folder of this run any more");
             run.error_message = Some(explain::without_record(Reason::Unknown, detail, &run.spec));
+            run.ended_at = run.ended_at.or(Some(Utc::now()));
         })
         .await?;
     Ok(Some(run))

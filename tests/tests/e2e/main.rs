@@ -9,13 +9,22 @@
 
 mod bad_hosts;
 mod bad_input;
+mod cut;
+mod disk;
+mod engine_down;
+mod interrupt;
+mod kill;
 mod launch;
 mod logs;
+mod machine;
+mod pipe;
 mod pull;
 mod recovery;
 mod registry;
 mod secrets;
 mod stop;
+mod trouble;
+mod two_processes;
 mod users;
 
 use std::time::Duration;
