@@ -74,8 +74,11 @@ fn start(cli: Cli, ui: &Ui, giving_up: &mpsc::Sender<Exit>) -> Result<Exit, Comm
         ui.warning(error.to_string());
     }
     let broken = |error: std::io::Error| CommandError::new(Exit::Internal, format!("no runtime: {error}"));
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(broken)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(broken)?;
     let exit = runtime.block_on(async {
         let interrupt = CancellationToken::new();
         listen(&interrupt, giving_up);

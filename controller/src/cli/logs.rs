@@ -44,7 +44,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         (_, Some(offset)) => mirror::From::Offset(offset),
         _ => mirror::From::Start,
     };
-    let whole = run.log_complete && run.log_path.as_deref().is_some_and(|path| std::path::Path::new(path).exists());
+    let whole = run.log_complete
+        && run
+            .log_path
+            .as_deref()
+            .is_some_and(|path| std::path::Path::new(path).exists());
     if whole || args.offline {
         follow::tell_local(&controller, &run, from)?;
     } else if args.follow {
@@ -69,7 +73,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
             return Err(error.into());
         }
     } else {
-        context.ui.note(format!("{} was not launched, so it has no log", run.id));
+        context
+            .ui
+            .note(format!("{} was not launched, so it has no log", run.id));
     }
     context.ui.log_end();
     Ok(Exit::Completed)

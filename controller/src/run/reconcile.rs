@@ -50,14 +50,18 @@ pub async fn all(controller: &Controller, limit: Duration) -> Result<Reconciled,
             Ok(Ok(changed)) => reconciled.changed.extend(changed),
             Ok(Err(RunError::Store(error))) => return Err(error.into()),
             Ok(Err(error)) => reconciled.silent.push((name, error.to_string())),
-            Err(_) => reconciled.silent.push((name, format!("no answer within {} s", limit.as_secs()))),
+            Err(_) => reconciled
+                .silent
+                .push((name, format!("no answer within {} s", limit.as_secs()))),
         }
     }
     Ok(reconciled)
 }
 
 async fn one(controller: &Controller, host: &str, runs: &[RunId]) -> Result<Vec<Run>, RunError> {
-    let Some(host) = controller.store.host(host).await? else { return Ok(Vec::new()) };
+    let Some(host) = controller.store.host(host).await? else {
+        return Ok(Vec::new());
+    };
     let link = controller.contact(&host).await?;
     let changed = runs_on(controller, &link, runs).await;
     link.session.close().await;
@@ -70,7 +74,10 @@ async fn one(controller: &Controller, host: &str, runs: &[RunId]) -> Result<Vec<
 /// The link or the database.
 pub async fn runs_on(controller: &Controller, link: &Link, runs: &[RunId]) -> Result<Vec<Run>, RunError> {
     let facts = link.client.runs(runs.to_vec()).await?;
-    let mut by_id: BTreeMap<RunId, RunFacts> = facts.into_iter().map(|facts| (facts.run_id.clone(), facts)).collect();
+    let mut by_id: BTreeMap<RunId, RunFacts> = facts
+        .into_iter()
+        .map(|facts| (facts.run_id.clone(), facts))
+        .collect();
     let mut changed = Vec::new();
     for id in runs {
         let Some(before) = controller.store.run(id).await? else {
@@ -122,7 +129,9 @@ pub async fn apply(controller: &Controller, id: &RunId, facts: &RunFacts) -> Res
 
 /// The host has no folder of a run it had acknowledged.
 async fn forgotten(controller: &Controller, id: &RunId) -> Result<Option<Run>, RunError> {
-    let Some(run) = controller.store.run(id).await? else { return Ok(None) };
+    let Some(run) = controller.store.run(id).await? else {
+        return Ok(None);
+    };
     if run.launched_at.is_none() || run.status.is_settled() {
         return Ok(None);
     }

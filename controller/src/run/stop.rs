@@ -17,10 +17,22 @@ const LOOK_APART: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// The run has ended before, belongs to somebody else, or its host is out of reach.
-pub async fn stop(controller: &Controller, id: &RunId, grace: Option<u64>, kill: bool) -> Result<Run, RunError> {
-    let run = controller.store.run(id).await?.ok_or_else(|| RunError::NoRun(id.clone()))?;
+pub async fn stop(
+    controller: &Controller,
+    id: &RunId,
+    grace: Option<u64>,
+    kill: bool,
+) -> Result<Run, RunError> {
+    let run = controller
+        .store
+        .run(id)
+        .await?
+        .ok_or_else(|| RunError::NoRun(id.clone()))?;
     if run.status.is_settled() {
-        return Err(RunError::Ended { run: id.clone(), status: run.status.to_string() });
+        return Err(RunError::Ended {
+            run: id.clone(),
+            status: run.status.to_string(),
+        });
     }
     let host = controller.host_of(id, &run.host).await?;
     let link = match controller.contact(&host).await {
