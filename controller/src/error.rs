@@ -133,7 +133,13 @@ impl From<StoreError> for CommandError {
 
 impl From<MirrorError> for CommandError {
     fn from(error: MirrorError) -> Self {
-        Self::from_error(Exit::Internal, &error)
+        let exit = match &error {
+            MirrorError::Source(_) | MirrorError::Contradiction { .. } | MirrorError::Damaged { .. } => {
+                Exit::Unreachable
+            }
+            _ => Exit::Internal,
+        };
+        Self::from_error(exit, &error)
     }
 }
 
@@ -309,30 +315,37 @@ impl From<RunError> for CommandError {
     fn from(error: RunError) -> Self {
         let plain = |exit| Self::from_error(exit, &error);
         match &error {
-            RunError::NoRun(_) => plain(Exit::NotFound).hint("`farrun list` shows the runs; `farrun adopt HOST` finds lost ones"),
+            RunError::NoRun(_) => plain(Exit::NotFound)
+                .hint("`farrun list` shows the runs; `farrun adopt HOST` finds lost ones"),
             RunError::NoHost { .. } | RunError::OutputsGone { .. } => plain(Exit::NotFound),
             RunError::OtherMachine { host, .. } => plain(Exit::Refused)
-                .hint(format!("if the old machine has another address now: `farrun host set {host} --address …`"))
-                .hint(format!("if it is gone for good: `farrun host remove {host} --abandon`, then add it again")),
-            RunError::Undecided { run, failure } if failure.code == ErrorCode::Cancelled => {
-                Self::new(Exit::Cancelled, format!("interrupted, and the host did not confirm that {run} is not running"))
-                    .hint(format!("end it with `farrun stop {run}`, or go on with `farrun attach {run}`"))
+                .hint(format!(
+                    "if the old machine has another address now: `farrun host set {host} --address …`"
+                ))
+                .hint(format!(
+                    "if it is gone for good: `farrun host remove {host} --abandon`, then add it again"
+                )),
+            RunError::NotOwner(run) => {
+                plain(Exit::Refused).hint(format!("take it over with `farrun adopt {run}`"))
             }
-            RunError::Undecided { run, failure } => Self::from(AgentError::Failed(failure.clone()))
-                .hint(format!("the host holds the order of {run}; try again with `farrun attach {run}`, or end it with `farrun stop {run}`")),
-            RunError::NotOwner(run) => plain(Exit::Refused).hint(format!("take it over with `farrun adopt {run}`")),
-            RunError::Active(run) => plain(Exit::Refused).hint(format!("wait for it with `farrun attach {run}`")),
+            RunError::Active(run) => {
+                plain(Exit::Refused).hint(format!("wait for it with `farrun attach {run}`"))
+            }
+            RunError::BeingStarted(run) => {
+                plain(Exit::Refused).hint(format!("try `farrun stop {run}` again in a moment"))
+            }
             RunError::Ended { .. } => plain(Exit::Refused),
-            RunError::Input { .. } | RunError::InputChanged { .. } | RunError::Spec(_) | RunError::SecretsNeeded { .. } => {
-                plain(Exit::Usage)
+            RunError::Input { .. }
+            | RunError::InputChanged { .. }
+            | RunError::Spec(_)
+            | RunError::SecretsNeeded { .. } => plain(Exit::Usage),
+            RunError::LogPathTooLong { .. } => {
+                plain(Exit::Usage).hint("set `outputs` in the configuration to a shorter path")
             }
-            RunError::LogPathTooLong { .. } => plain(Exit::Usage).hint("set `outputs` in the configuration to a shorter path"),
             RunError::InputGone { .. } => plain(Exit::RunFailed),
             RunError::Local { .. } => plain(Exit::Internal),
             RunError::Hostile { .. } => plain(Exit::Unreachable),
-            RunError::Interrupted { detached } => {
-                plain(if detached.is_some() { Exit::Detached } else { Exit::Cancelled })
-            }
+            RunError::Interrupted { .. } => plain(Exit::Detached),
             RunError::Link(_) | RunError::Store(_) | RunError::Mirror(_) => match error {
                 RunError::Link(error) => error.into(),
                 RunError::Store(error) => error.into(),

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         }
     };
     // A reader that left early (`| head`) has what it wanted; a full disk has not.
-    let exit = match ui.finish() {
+    let exit = match finish(&ui) {
         Ok(()) => exit,
         Err(error) => {
             report(
@@ -48,6 +48,18 @@ fn main() -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
+}
+
+/// How long the last output may take once the command has ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Ends the output. A command that was left behind may sit in a write to a pipe that nobody reads; that must not keep
+/// the program from ending.
+fn finish(ui: &Ui) -> std::io::Result<()> {
+    let (told, end) = std::sync::mpsc::channel();
+    let ui = ui.clone();
+    std::thread::spawn(move || drop(told.send(ui.finish())));
+    end.recv_timeout(LAST_WORDS).unwrap_or(Ok(()))
 }
 
 /// What a main thread usually has.
@@ -105,8 +117,9 @@ fn start(cli: Cli, ui: &Ui) -> Result<Exit, CommandError> {
     exit
 }
 
-/// How long a command may take to end after the first signal.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a command may take to end after the first signal; longer than a host may take to confirm that an
+/// interrupted launch is stopped.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Turns Ctrl-C, SIGTERM and SIGHUP into the wish to end. A second one, a command that takes too long to notice, or one
 /// that waits for a person ends the program at once; whatever was acknowledged is in the database by then.

@@ -5,7 +5,7 @@ use super::{Context, find, outcome, progress, secrets};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::mirror;
-use crate::model::{Host, Prompt, Run};
+use crate::model::{Host, Prompt, Run, RunStatus};
 use crate::recipe::{self, GpuNeed, Overrides, Resolved, Source};
 use crate::run::collect::Collected;
 use crate::run::follow::{Ended, Following, follow};
@@ -348,9 +348,10 @@ pub async fn start_and_follow(
     detach: bool,
 ) -> Result<Ended, CommandError> {
     let id = run.id.clone();
-    let (run, link) = launch::launch(controller, &id, secrets)
-        .await
-        .map_err(|error| not_launched(&id, error))?;
+    let (run, link) = match launch::launch(controller, &id, secrets).await {
+        Ok(launched) => launched,
+        Err(error) => return Err(not_launched(controller, &id, error).await?),
+    };
     if detach {
         if let Some(link) = link {
             link.session.close().await;
@@ -380,22 +381,46 @@ fn detached(context: &Context, run: Run) -> Ended {
 }
 
 /// Adds to an error before the acknowledgement what became of the order.
-fn not_launched(id: &RunId, error: RunError) -> CommandError {
-    if let RunError::Interrupted { .. } = error {
-        return CommandError::new(
+async fn not_launched(
+    controller: &Controller,
+    id: &RunId,
+    error: RunError,
+) -> Result<CommandError, CommandError> {
+    if let RunError::Interrupted { detached: Some(_) } = error {
+        return Ok(left(id, error));
+    }
+    let run = controller.store.run(id).await?;
+    let status = run.as_ref().map_or(RunStatus::Pending, |run| run.status);
+    if !matches!(error, RunError::Interrupted { .. }) {
+        let command = CommandError::from(error);
+        let kept = format!(
+            "the order is kept; take it up with `farrun attach {id}`, or drop it with `farrun stop {id}`"
+        );
+        return Ok(if status.is_settled() {
+            command
+        } else {
+            command.hint(kept)
+        });
+    }
+    Ok(match status {
+        RunStatus::Cancelled => CommandError::new(
             Exit::Cancelled,
             format!("{id} was cancelled: interrupted before the host had acknowledged it"),
-        );
-    }
-    let pending = matches!(&error, RunError::Link(link) if !matches!(link, crate::host::LinkError::Agent(crate::agent::AgentError::Failed(_))));
-    let command = CommandError::from(error);
-    if pending {
-        command.hint(format!(
-            "the order is kept; take it up with `farrun attach {id}`, or drop it with `farrun stop {id}`"
-        ))
-    } else {
-        command
-    }
+        ),
+        status if status.is_settled() => {
+            CommandError::new(Exit::Detached, format!("interrupted; {id} is {status}"))
+                .hint(format!("see `farrun attach {id}`"))
+        }
+        _ => CommandError::new(
+            Exit::Detached,
+            format!(
+                "interrupted while the host was starting {id}; it has not confirmed that the run is stopped"
+            ),
+        )
+        .hint(format!(
+            "end it with `farrun stop {id}`, or go on with `farrun attach {id}`"
+        )),
+    })
 }
 
 /// Says what goes on when a command leaves a run that goes on.

@@ -81,7 +81,7 @@ impl Observer for TerminalObserver {
             Event::LinkLost { host, cause } => {
                 self.done();
                 self.ui.warning(format!(
-                    "the link to `{host}` broke ({cause}); the run goes on, reconnecting"
+                    "the link to `{host}` broke ({cause}); reconnecting, the run is not affected"
                 ));
             }
             Event::LinkBack { host } => {

@@ -1,9 +1,17 @@
 //! `farrun wait`
 
 use super::{Context, find, launching};
+use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::mirror;
+use crate::model::Run;
+use crate::run::RunError;
 use crate::run::follow::{Following, follow};
+use crate::run::owner::Owner;
+use std::time::Duration;
+
+/// How often the row of an order that another command is launching is looked at.
+const LOOK_APART: Duration = Duration::from_millis(200);
 
 /// Arguments of `farrun wait`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +35,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     for reference in &args.runs {
         let run = find::run(&controller, reference).await?;
         let id = run.id.clone();
+        let run = acknowledged(&controller, run).await?;
         let following = Following {
             from: mirror::From::Start,
             show: false,
@@ -39,4 +48,30 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         exit = if exit == Exit::Completed { this } else { exit };
     }
     Ok(exit)
+}
+
+/// Waits for another command that is launching the run; an order that nobody works on would be waited for in vain.
+async fn acknowledged(controller: &Controller, mut run: Run) -> Result<Run, CommandError> {
+    while run.launched_at.is_none() && !run.status.is_settled() {
+        let id = run.id.clone();
+        if !Owner::is_other(&run) && !Owner::has_asked(&run) {
+            return Err(CommandError::refused(format!(
+                "{id} was interrupted before its host had acknowledged it"
+            ))
+            .hint(format!(
+                "take it up with `farrun attach {id}`, or drop it with `farrun stop {id}`"
+            )));
+        }
+        if !Owner::is_other(&run) {
+            return Ok(run);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_APART) => {}
+            () = controller.interrupt.cancelled() => {
+                return Err(launching::left(&id, RunError::Interrupted { detached: Some(id.clone()) }));
+            }
+        }
+        run = find::run(controller, id.as_str()).await?;
+    }
+    Ok(run)
 }

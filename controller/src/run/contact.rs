@@ -1,6 +1,7 @@
 //! Contact with a host: dial it, make sure it is the machine we know, remember that it answered.
 
 use super::RunError;
+use super::owner::Owner;
 use crate::controller::{Controller, Event};
 use crate::host::{Dialer, Link, agents};
 use crate::model::{Host, RunStatus};
@@ -60,17 +61,23 @@ impl Controller {
         if let Some(expected) = &host.host_id
             && expected != answered
         {
-            let open = RunFilter {
-                statuses: RunStatus::ALL
-                    .into_iter()
-                    .filter(|status| !status.is_final())
-                    .collect(),
+            // Runs whose outputs are not here yet are settled, and still the old machine's.
+            let open = RunStatus::ALL
+                .into_iter()
+                .filter(|status| !status.is_final())
+                .collect();
+            let filter = RunFilter {
+                statuses: open,
                 host: Some(host.name.clone()),
                 ..RunFilter::default()
             };
-            // Outputs that are still to come lie on the machine we know as well.
-            let runs = self.store.runs(&open).await?;
-            let elsewhere = runs.iter().filter(|run| run.launched_at.is_some()).count();
+            let elsewhere = self
+                .store
+                .runs(&filter)
+                .await?
+                .iter()
+                .filter(|run| Owner::has_asked(run))
+                .count();
             if elsewhere > 0 {
                 return Err(RunError::OtherMachine {
                     host: host.name.clone(),

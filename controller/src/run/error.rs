@@ -6,7 +6,7 @@ use crate::mirror::MirrorError;
 use crate::ssh::SshError;
 use crate::ssh::transfer::TransferError;
 use crate::store::StoreError;
-use farrun_protocol::{Failure, RunId};
+use farrun_protocol::RunId;
 use std::path::PathBuf;
 
 /// What can end a story early. None of these says that a job failed: that is a verdict in the run's row.
@@ -46,18 +46,12 @@ pub enum RunError {
         /// How many runs would be settled by the wrong machine.
         runs: usize,
     },
-    /// The host holds the order and could neither start the job nor say that it will not.
-    #[error("the host holds the order of `{run}` and has not started it")]
-    Undecided {
-        /// The run.
-        run: RunId,
-        /// What the agent said.
-        #[source]
-        failure: Failure,
-    },
     /// The run is not ours to change.
     #[error("run `{0}` belongs to another controller")]
     NotOwner(RunId),
+    /// Another command is starting the run at this moment.
+    #[error("run `{0}` is being started")]
+    BeingStarted(RunId),
     /// The run has not ended.
     #[error("run `{0}` has not ended")]
     Active(RunId),

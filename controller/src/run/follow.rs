@@ -1,21 +1,20 @@
 //! Follows a run to its end: mirrors its log, survives every broken link, settles it and brings its outputs home.
 
 use super::collect::{Collected, collect};
+use super::reach::{Reach, may_pass};
 use super::{RunError, reconcile, stop};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
 use crate::mirror::{self, Followed, Mirror, MirrorError, Options, SourceError};
 use crate::model::{Run, RunStatus};
 use farrun_protocol::{ErrorCode, RunId};
-use rand::Rng as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// First pause before a broken link is made again; each next one is twice as long, up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long a host may stay away before the command gives up on it; the run is not affected.
 pub const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// How often a host is asked about a run whose log says nothing about its end.
+const LOOK_APART: Duration = Duration::from_secs(1);
 
 /// How to follow a run.
 #[derive(Debug, Clone, Copy)]
@@ -50,19 +49,14 @@ pub async fn follow(
     following: Following,
 ) -> Result<Ended, RunError> {
     let id = run.id.clone();
-    if run.status.is_final() && run.log_complete {
+    // What was never started has no log.
+    if run.status.is_final() && (run.log_complete || run.launched_at.is_none()) {
         if following.show {
             tell_local(controller, &run, following.from)?;
         }
         return Ok(Ended { run, collected: None });
     }
-    let mut reach = Reach {
-        controller,
-        run: &run,
-        link,
-        since: None,
-        pause: FIRST_PAUSE,
-    };
+    let mut reach = Reach::new(controller, &run, link, PATIENCE);
     let work = async {
         if run.launched_at.is_some() && run.log_path.is_some() {
             mirror_log(&mut reach, following).await?;
@@ -88,81 +82,6 @@ pub async fn follow(
         RunError::Interrupted { .. } => RunError::Interrupted { detached: Some(id) },
         other => other,
     })
-}
-
-/// A link that is made again whenever it broke.
-struct Reach<'a> {
-    controller: &'a Controller,
-    run: &'a Run,
-    link: Option<Link>,
-    /// Since when the host is away.
-    since: Option<Instant>,
-    pause: Duration,
-}
-
-impl Reach<'_> {
-    /// A link that was alive a moment ago.
-    async fn link(&mut self) -> Result<Link, RunError> {
-        if let Some(link) = self.link.take() {
-            return Ok(link);
-        }
-        loop {
-            let host = self.controller.host_of(&self.run.id, &self.run.host).await?;
-            match self.controller.contact(&host).await {
-                Ok(link) => {
-                    if self.since.take().is_some() {
-                        self.controller.tell(&Event::LinkBack { host: &host.name });
-                    }
-                    self.pause = FIRST_PAUSE;
-                    return Ok(link);
-                }
-                // Before the first contact an error is an answer; afterwards the host is known to work.
-                Err(error)
-                    if self.since.is_some_and(|since| since.elapsed() < PATIENCE) && may_pass(&error) =>
-                {
-                    tracing::info!(host = %host.name, %error, "The host is still away");
-                    self.wait().await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Gives a link back for the next use.
-    fn keep(&mut self, link: Link) {
-        self.link = Some(link);
-    }
-
-    /// Says that the link broke, and waits a little.
-    async fn lost(&mut self, cause: &(dyn std::fmt::Display + Sync)) {
-        let cause = cause.to_string();
-        tracing::info!(?cause, "The link broke");
-        if self.since.is_none() {
-            self.since = Some(Instant::now());
-            self.controller.tell(&Event::LinkLost {
-                host: &self.run.host,
-                cause: &cause,
-            });
-        }
-        self.wait().await;
-    }
-
-    async fn wait(&mut self) {
-        // Jitter, so that many followers of one host do not come back in one instant.
-        let pause = self.pause.mul_f64(rand::rng().random_range(0.75..1.25));
-        tokio::time::sleep(pause).await;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// Whether trying again later can help.
-fn may_pass(error: &RunError) -> bool {
-    match error {
-        RunError::Link(LinkError::Ssh(error)) => error.kind() == crate::ssh::ErrorKind::Unreachable,
-        RunError::Link(LinkError::Agent(error)) => error.is_over(),
-        RunError::Link(LinkError::Transfer(error)) => error.is_connection(),
-        _ => false,
-    }
 }
 
 async fn mirror_log(reach: &mut Reach<'_>, following: Following) -> Result<(), RunError> {
@@ -237,15 +156,21 @@ async fn note_log(controller: &Controller, run: &RunId, followed: &Followed) -> 
     Ok(())
 }
 
-/// Asks the host how the run ended.
+/// Asks the host how the run ended, until it knows.
 async fn settle(reach: &mut Reach<'_>) -> Result<Run, RunError> {
+    let id = &reach.run.id;
     loop {
         let link = reach.link().await?;
-        match reconcile::runs_on(reach.controller, &link, std::slice::from_ref(&reach.run.id)).await {
+        match reconcile::runs_on(reach.controller, &link, std::slice::from_ref(id)).await {
             Ok(_) => {
+                let gone = || RunError::NoRun(id.clone());
+                let run = reach.controller.store.run(id).await?.ok_or_else(gone)?;
                 reach.keep(link);
-                let gone = || RunError::NoRun(reach.run.id.clone());
-                return reach.controller.store.run(&reach.run.id).await?.ok_or_else(gone);
+                if run.status.is_settled() || run.launched_at.is_none() {
+                    return Ok(run);
+                }
+                // No log is mirrored here, or the engine is in the middle of something.
+                tokio::time::sleep(LOOK_APART).await;
             }
             Err(error) if may_pass(&error) => reach.lost(&error).await,
             Err(error) => return Err(error),

@@ -5,7 +5,8 @@
 
 use super::order::Sources;
 use super::owner::Owner;
-use super::{RunError, explain, order, reconcile};
+use super::reach::{Reach, may_pass};
+use super::{RunError, explain, order, reconcile, stop};
 use crate::agent::{AgentError, Client};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
@@ -14,16 +15,19 @@ use crate::ssh::Session;
 use crate::ssh::transfer::{Progress as TransferProgress, Sftp};
 use chrono::Utc;
 use farrun_protocol::message::{InputState, Launch, Progress, Secret};
-use farrun_protocol::record::{Phase, RunFacts};
+use farrun_protocol::record::RunFacts;
 use farrun_protocol::spec::Input;
 use farrun_protocol::verdict::Reason;
 use farrun_protocol::{ErrorCode, Failure, RunId};
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long the host may take to confirm that an interrupted launch is stopped.
-const STOP_PATIENCE: Duration = Duration::from_secs(10);
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+/// How often it is asked, and how often the row of an order that another process works on is looked at.
+const LOOK_APART: Duration = Duration::from_millis(200);
 /// How often progress of a transfer is told.
 const TICK: Duration = Duration::from_millis(100);
 /// Most connections that carry inputs.
@@ -32,22 +36,103 @@ const MOST_LANES: usize = 4;
 const WORTH_LANES: u64 = 16 * 1024 * 1024;
 /// From this round trip on, one connection cannot fill the way to the host.
 const FAR: Duration = Duration::from_millis(15);
+/// How long a host that was there may stay away before a launch gives up on it for now.
+const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Launches a pending run. Answers with its row and the link, on which it can be followed at once.
+/// Launches a pending run, over as many links as it takes. Answers with its row and the link, on which it can be
+/// followed at once.
 ///
 /// # Errors
 /// The host is out of reach (the run stays pending and can be attached), or the host refused the order (the run has
-/// failed, and its row says why; the error is returned as well when nothing was executed).
-#[tracing::instrument(skip_all, fields(run = %id, host))]
+/// failed, and its row says why; the error is returned as well when nothing was executed). When the user interrupted,
+/// the run is cancelled, unless the host may have started it and did not confirm that it is stopped.
+#[tracing::instrument(skip_all, fields(run = %id))]
 pub async fn launch(
     controller: &Controller,
     id: &RunId,
     secrets: BTreeMap<String, Secret>,
 ) -> Result<(Run, Option<Link>), RunError> {
     let run = take(controller, id).await?;
-    tracing::Span::current().record("host", &run.host);
     if run.launched_at.is_some() || run.status.is_settled() {
         return Ok((run, None));
+    }
+    let mut reach = Reach::new(controller, &run, None, PATIENCE);
+    match carry(&mut reach, &secrets).await {
+        Ok((run, link)) => Ok((run, Some(link))),
+        Err(error) => Err(after_failure(controller, id, error).await?),
+    }
+}
+
+/// Marks this process as the one that works on the order, once no other living one does.
+async fn take(controller: &Controller, id: &RunId) -> Result<Run, RunError> {
+    if controller.store.run(id).await?.is_none() {
+        return Err(RunError::NoRun(id.clone()));
+    }
+    let mut told = false;
+    loop {
+        let (run, ours) = controller
+            .store
+            .change_run(id, |row| {
+                if row.launched_at.is_some() || row.status.is_settled() {
+                    return true;
+                }
+                let ours = !Owner::is_other(row);
+                if ours {
+                    row.owner = Some(Owner::this().having_asked(Owner::has_asked(row)).to_string());
+                }
+                ours
+            })
+            .await?;
+        if ours {
+            return Ok(run);
+        }
+        if !std::mem::replace(&mut told, true) {
+            controller.tell(&Event::Note(&format!(
+                "another command is starting {id}; waiting for it"
+            )));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_APART) => {}
+            () = controller.interrupt.cancelled() => {
+                return Err(RunError::Interrupted { detached: Some(id.clone()) });
+            }
+        }
+    }
+}
+
+/// Repeats the launch over new links until one lasts.
+async fn carry(reach: &mut Reach<'_>, secrets: &BTreeMap<String, Secret>) -> Result<(Run, Link), RunError> {
+    loop {
+        let link = reach.link().await?;
+        match attempt(reach.controller, &link, &reach.run.id, secrets).await {
+            Ok(run) => return Ok((run, link)),
+            Err(error) if may_pass(&error) => reach.lost(&error).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn attempt(
+    controller: &Controller,
+    link: &Link,
+    id: &RunId,
+    secrets: &BTreeMap<String, Secret>,
+) -> Result<Run, RunError> {
+    let run = controller
+        .store
+        .run(id)
+        .await?
+        .ok_or_else(|| RunError::NoRun(id.clone()))?;
+    if Owner::has_asked(&run) {
+        reconcile::runs_on(controller, link, std::slice::from_ref(id)).await?;
+    }
+    let run = controller
+        .store
+        .run(id)
+        .await?
+        .ok_or_else(|| RunError::NoRun(id.clone()))?;
+    if run.launched_at.is_some() || run.status.is_settled() {
+        return Ok(run);
     }
     let missing: Vec<String> = run
         .spec
@@ -63,80 +148,34 @@ pub async fn launch(
         });
     }
     let host = controller.host_of(id, &run.host).await?;
-    let outcome = async {
-        let link = controller.contact(&host).await?;
-        let sources = order::sources(&controller.config, id)?;
-        send_inputs(controller, &link, &host, &run, &sources).await?;
-        // Another command may have dropped the order while its inputs were on their way.
-        still_wanted(controller, id).await?;
-        let facts = start(controller, &link, &run, secrets).await?;
-        let run = reconcile::apply(controller, &link.host, id, &facts).await?;
-        Ok((end_if_dropped(controller, &link, run, &facts).await?, Some(link)))
-    };
-    match outcome.await {
-        Ok(launched) => {
-            tracing::info!(status = %launched.0.status, "The host has acknowledged the order");
-            Ok(launched)
-        }
-        Err(error) => Err(after_failure(controller, &run, error).await?),
-    }
-}
-
-/// Marks this process as the one that works on the order.
-async fn take(controller: &Controller, id: &RunId) -> Result<Run, RunError> {
-    if controller.store.run(id).await?.is_none() {
-        return Err(RunError::NoRun(id.clone()));
-    }
-    let (run, ()) = controller
-        .store
-        .change_run(id, |row| {
-            if row.launched_at.is_none() && !row.status.is_settled() {
-                row.owner = Some(Owner::this().to_string());
-            }
-        })
-        .await?;
-    Ok(run)
-}
-
-/// Refuses to go on with an order that was cancelled here meanwhile.
-async fn still_wanted(controller: &Controller, id: &RunId) -> Result<(), RunError> {
-    let run = controller
-        .store
-        .run(id)
-        .await?
-        .ok_or_else(|| RunError::NoRun(id.clone()))?;
-    if run.status.is_final() {
-        return Err(RunError::Ended {
-            run: id.clone(),
-            status: run.status.to_string(),
-        });
-    }
-    Ok(())
-}
-
-/// Ends a job that was started in the instant in which its order was cancelled here: nobody would look after it.
-async fn end_if_dropped(
-    controller: &Controller,
-    link: &Link,
-    run: Run,
-    facts: &RunFacts,
-) -> Result<Run, RunError> {
-    if run.status != RunStatus::Cancelled || facts.settled.is_some() {
+    let sources = order::sources(&controller.config, id)?;
+    send_inputs(controller, link, &host, &run, &sources).await?;
+    let run = announce(controller, id).await?;
+    if run.status.is_settled() {
         return Ok(run);
     }
-    let stopped = link.client.stop_run(run.id.clone(), 0, true).await?;
-    reconcile::apply(controller, &link.host, &run.id, &stopped).await
+    start(controller, link, &run, secrets.clone()).await
+}
+
+/// Writes down that the host is being asked to start the run, unless somebody cancelled it meanwhile: what happens
+/// from now on only the host knows.
+async fn announce(controller: &Controller, id: &RunId) -> Result<Run, RunError> {
+    let mark = |row: &mut Run| {
+        if row.launched_at.is_none() && !row.status.is_settled() {
+            row.owner = Some(Owner::this().having_asked(true).to_string());
+        }
+    };
+    Ok(controller.store.change_run(id, mark).await?.0)
 }
 
 /// What a failed launch leaves in the row: cancelled when the user interrupted, failed when the host refused for good,
-/// and otherwise pending, because attaching may succeed later.
-async fn after_failure(controller: &Controller, run: &Run, error: RunError) -> Result<RunError, RunError> {
+/// and otherwise pending, because attaching may succeed later. What the host was asked for stays to be asked about.
+async fn after_failure(controller: &Controller, id: &RunId, error: RunError) -> Result<RunError, RunError> {
     if matches!(error, RunError::Interrupted { .. }) {
-        order::cancel(controller, &run.id).await?;
-        return Ok(error);
+        order::cancel(controller, id).await?;
     }
     let refused = match &error {
-        RunError::Link(LinkError::Agent(AgentError::Failed(failure))) => {
+        RunError::Link(LinkError::Agent(AgentError::Failed(failure))) if !is_passing(failure.code) => {
             Some((refusal(failure.code), failure.detail.clone()))
         }
         RunError::InputGone { path, .. } => {
@@ -149,24 +188,36 @@ async fn after_failure(controller: &Controller, run: &Run, error: RunError) -> R
         _ => None,
     };
     let said = error.to_string();
-    tracing::warn!(error = ?said, refused = refused.is_some(), "The order was not carried out");
-    controller
-        .store
-        .change_run(&run.id, |row| {
-            row.owner = None;
-            if let Some((reason, detail)) = refused
-                && !row.status.is_final()
-                && row.launched_at.is_none()
-            {
-                row.status = RunStatus::Failed;
-                row.reason = Some(reason);
-                let detail = detail.unwrap_or(said);
-                row.error_message = Some(explain::without_record(reason, Some(&detail), &row.spec));
-                row.ended_at = Some(Utc::now());
-            }
-        })
-        .await?;
+    let settle = |row: &mut Run| {
+        if row.launched_at.is_some() || row.status.is_settled() {
+            return;
+        }
+        let asked = Owner::has_asked(row);
+        row.owner = asked.then(|| Owner::nobody().having_asked(true).to_string());
+        if let Some((reason, detail)) = refused
+            && !asked
+        {
+            row.status = RunStatus::Failed;
+            row.reason = Some(reason);
+            let detail = detail.unwrap_or(said);
+            row.error_message = Some(explain::without_record(reason, Some(&detail), &row.spec));
+            row.ended_at = Some(Utc::now());
+        }
+    };
+    controller.store.change_run(id, settle).await?;
     Ok(error)
+}
+
+/// Whether a host that could not carry out an order may be able to later.
+fn is_passing(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::DiskFull
+            | ErrorCode::Io
+            | ErrorCode::DockerTimeout
+            | ErrorCode::Internal
+            | ErrorCode::Cancelled
+    )
 }
 
 fn refusal(code: ErrorCode) -> Reason {
@@ -199,10 +250,12 @@ async fn send_inputs(
     if missing.is_empty() {
         return Ok(());
     }
-    controller
-        .store
-        .change_run(&run.id, |row| row.status = RunStatus::Uploading)
-        .await?;
+    let uploading = |row: &mut Run| {
+        if row.status.may_become(RunStatus::Uploading) {
+            row.status = RunStatus::Uploading;
+        }
+    };
+    controller.store.change_run(&run.id, uploading).await?;
     let total = missing
         .iter()
         .fold(0u64, |sum, (input, ..)| sum.saturating_add(input.size));
@@ -339,7 +392,7 @@ async fn start(
     link: &Link,
     run: &Run,
     secrets: BTreeMap<String, Secret>,
-) -> Result<RunFacts, RunError> {
+) -> Result<Run, RunError> {
     controller.tell(&Event::Starting {
         run: run.id.as_str(),
         host: &link.host,
@@ -361,46 +414,71 @@ async fn start(
             });
         }
     });
-    tokio::select! {
-        facts = launched => {
-            controller.tell(&Event::StepDone);
-            match facts {
-                Err(AgentError::Failed(failure)) => what_is_there(link, run, failure).await,
-                facts => Ok(facts?),
-            }
-        }
+    tokio::pin!(launched);
+    let answer = tokio::select! {
+        answer = &mut launched => answer,
         () = controller.interrupt.cancelled() => {
-            // The request may be anywhere between here and a running container: ask until the host says it is stopped.
-            let stop = link.client.stop_run(run.id.clone(), 0, true);
-            match tokio::time::timeout(STOP_PATIENCE, stop).await {
-                Ok(Ok(facts)) => drop(reconcile::apply(controller, &link.host, &run.id, &facts).await?),
-                Ok(Err(AgentError::Failed(failure))) if failure.code == ErrorCode::RunUnknown => {}
-                // A job that may have been started is not called cancelled.
-                _ => return Err(RunError::Undecided { run: run.id.clone(), failure: super::stop::unconfirmed() }),
+            let withdrawn = withdraw(controller, link, &run.id, launched);
+            if let Ok(withdrawn) = tokio::time::timeout(STOP_PATIENCE, withdrawn).await {
+                withdrawn?;
             }
-            Err(RunError::Interrupted { detached: None })
+            return Err(RunError::Interrupted { detached: None });
+        }
+    };
+    controller.tell(&Event::StepDone);
+    match answer {
+        Ok(facts) => reconcile::apply(controller, &link.host, &run.id, &facts).await,
+        Err(AgentError::Failed(failure)) => not_started(controller, link, &run.id, failure).await,
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Asks until the host says that the run is stopped or that it does not know it. The request may be anywhere between
+/// here and a running container.
+async fn withdraw(
+    controller: &Controller,
+    link: &Link,
+    id: &RunId,
+    mut launched: Pin<&mut impl Future<Output = Result<RunFacts, AgentError>>>,
+) -> Result<(), RunError> {
+    let mut answered = false;
+    loop {
+        match link.client.stop_run(id.clone(), 0, true).await {
+            Ok(facts) => {
+                return reconcile::apply(controller, &link.host, id, &facts)
+                    .await
+                    .map(drop);
+            }
+            // An order that was answered and is not known was not taken.
+            Err(error) if stop::code(&error) == Some(ErrorCode::RunUnknown) && answered => {
+                return order::not_taken(controller, id).await;
+            }
+            Err(error) if stop::code(&error) == Some(ErrorCode::RunUnknown) => {}
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            _ = &mut launched, if !answered => answered = true,
+            () = tokio::time::sleep(LOOK_APART) => {}
         }
     }
 }
 
-/// What a launch that the agent could not carry out has left. An engine that lost its answer may have started the job
-/// all the same, so only a host that knows nothing of the order has refused it for good.
-async fn what_is_there(link: &Link, run: &Run, failure: Failure) -> Result<RunFacts, RunError> {
-    let undecided = |failure| RunError::Undecided {
-        run: run.id.clone(),
-        failure,
-    };
-    let Ok(known) = link.client.runs(vec![run.id.clone()]).await else {
-        return Err(undecided(failure));
-    };
-    match known.into_iter().find(|facts| facts.run_id == run.id) {
-        None if failure.code == ErrorCode::NewerFormat || failure.code == ErrorCode::Io => {
-            Err(undecided(failure))
+/// The host could not carry out the order. Whether that is the end is for the host to say: it may have got as far as
+/// starting the job.
+async fn not_started(
+    controller: &Controller,
+    link: &Link,
+    id: &RunId,
+    failure: Failure,
+) -> Result<Run, RunError> {
+    match link.client.runs(vec![id.clone()]).await?.pop() {
+        Some(facts) if reconcile::is_started(&facts) => {
+            reconcile::apply(controller, &link.host, id, &facts).await
         }
-        None => Err(AgentError::Failed(failure).into()),
-        Some(facts) if facts.settled.is_some() || facts.phase == Phase::Running => Ok(facts),
-        // The id belongs to another order; repeating this one cannot help.
-        Some(_) if failure.code == ErrorCode::SpecConflict => Err(AgentError::Failed(failure).into()),
-        Some(_) => Err(undecided(failure)),
+        Some(_) => Err(AgentError::Failed(failure).into()),
+        None => {
+            order::not_taken(controller, id).await?;
+            Err(AgentError::Failed(failure).into())
+        }
     }
 }

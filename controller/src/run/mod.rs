@@ -13,6 +13,7 @@ pub mod garbage;
 pub mod launch;
 pub mod order;
 pub mod owner;
+mod reach;
 pub mod reconcile;
 pub mod stop;
 

@@ -214,7 +214,7 @@ impl LocalPaths {
     }
 }
 
-/// Cancels an order that the host has not acknowledged.
+/// Cancels an order that the host was not asked to start. One that it may know is left as it is.
 ///
 /// # Errors
 /// The database.
@@ -222,7 +222,7 @@ pub async fn cancel(controller: &Controller, run: &RunId) -> Result<Run, RunErro
     let (run, ()) = controller
         .store
         .change_run(run, |row| {
-            if row.status.is_final() {
+            if row.status.is_settled() || Owner::has_asked(row) {
                 return;
             }
             row.status = RunStatus::Cancelled;
@@ -232,8 +232,24 @@ pub async fn cancel(controller: &Controller, run: &RunId) -> Result<Run, RunErro
             row.ended_at = Some(Utc::now());
         })
         .await?;
-    forget(&controller.config, &run.id);
+    if run.status.is_settled() {
+        forget(&controller.config, &run.id);
+    }
     Ok(run)
+}
+
+/// Writes down that the host does not know an order after all.
+///
+/// # Errors
+/// The database.
+pub async fn not_taken(controller: &Controller, run: &RunId) -> Result<(), RunError> {
+    let unmark = |row: &mut Run| {
+        if row.launched_at.is_none() && !row.status.is_settled() {
+            row.owner = Some(Owner::this().to_string());
+        }
+    };
+    controller.store.change_run(run, unmark).await?;
+    Ok(())
 }
 
 /// Where the inputs of an order come from; empty when it was placed elsewhere.

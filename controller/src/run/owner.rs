@@ -1,7 +1,11 @@
 //! Who is working on an order that its host has not acknowledged: a process, told apart from a later one that got
 //! the same number.
 
+use crate::model::Run;
 use std::fmt;
+
+/// Marks an order that its host was asked to start: from then on only the host knows what became of it.
+const ASKED: &str = "asked";
 
 /// A process of this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,6 +13,7 @@ pub struct Owner {
     pid: u32,
     boot_id: String,
     started: String,
+    asked: bool,
 }
 
 impl Owner {
@@ -19,18 +24,61 @@ impl Owner {
             pid,
             boot_id: boot_id(),
             started: start_time(pid).unwrap_or_default(),
+            asked: false,
         }
+    }
+
+    /// Nobody any more.
+    pub fn nobody() -> Self {
+        Self {
+            pid: 0,
+            boot_id: "-".to_owned(),
+            started: "-".to_owned(),
+            asked: false,
+        }
+    }
+
+    /// The same, with or without the mark that the host was asked to start the run.
+    #[must_use]
+    pub fn having_asked(self, asked: bool) -> Self {
+        Self { asked, ..self }
+    }
+
+    /// Whether the host of a run may know it: it acknowledged the order, or was asked and its answer did not come.
+    pub fn has_asked(run: &Run) -> bool {
+        run.launched_at.is_some()
+            || run
+                .owner
+                .as_deref()
+                .and_then(Self::parse)
+                .is_some_and(|owner| owner.asked)
+    }
+
+    /// Whether another living process works on an order.
+    pub fn is_other(run: &Run) -> bool {
+        let owner = run.owner.as_deref().and_then(Self::parse);
+        owner.is_some_and(|owner| owner.is_alive() && owner.pid != std::process::id())
     }
 
     /// Reads what [`fmt::Display`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(' ');
-        let owner = Self {
-            pid: parts.next()?.parse().ok()?,
-            boot_id: parts.next()?.to_owned(),
-            started: parts.next()?.to_owned(),
+        let (pid, boot_id, started) = (
+            parts.next()?.parse().ok()?,
+            parts.next()?.to_owned(),
+            parts.next()?.to_owned(),
+        );
+        let asked = match parts.next() {
+            None => false,
+            Some(ASKED) => true,
+            Some(_) => return None,
         };
-        parts.next().is_none().then_some(owner)
+        parts.next().is_none().then_some(Self {
+            pid,
+            boot_id,
+            started,
+            asked,
+        })
     }
 
     /// Whether the process still lives. One of another machine or another boot does not.
@@ -41,7 +89,12 @@ impl Owner {
 
 impl fmt::Display for Owner {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {} {}", self.pid, self.boot_id, self.started)
+        write!(formatter, "{} {} {}", self.pid, self.boot_id, self.started)?;
+        if self.asked {
+            write!(formatter, " {ASKED}")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -52,11 +105,17 @@ fn boot_id() -> String {
         .to_owned()
 }
 
-/// Field 22 of `/proc/PID/stat`, counted behind the command's name, which may hold anything (proc(5)).
+/// Field 22 of `/proc/PID/stat`, counted behind the command's name, which may hold anything (proc(5)); none of a
+/// process that is dead and was not yet waited for.
 fn start_time(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, behind) = stat.rsplit_once(')')?;
-    behind.split_whitespace().nth(19).map(str::to_owned)
+    let mut fields = behind.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -84,5 +143,16 @@ mod tests {
             .is_alive()
         );
         assert_eq!(Owner::parse("nonsense"), None);
+        assert_eq!(Owner::parse("1 2 3 else"), None);
+    }
+
+    #[test]
+    fn the_mark_is_read_as_it_was_written_and_nobody_is_not_alive() {
+        let asked = Owner::this().having_asked(true);
+        assert_eq!(Owner::parse(&asked.to_string()), Some(asked.clone()));
+        assert!(asked.is_alive());
+        let nobody = Owner::nobody().having_asked(true);
+        assert_eq!(Owner::parse(&nobody.to_string()), Some(nobody.clone()));
+        assert!(!nobody.is_alive());
     }
 }

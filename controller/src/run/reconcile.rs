@@ -1,5 +1,6 @@
 //! Brings the database in line with what hosts say.
 
+use super::owner::Owner;
 use super::{RunError, explain};
 use crate::agent::AgentError;
 use crate::controller::Controller;
@@ -38,7 +39,8 @@ pub async fn all(
 ) -> Result<Reconciled, RunError> {
     let mut hosts: BTreeMap<String, Vec<RunId>> = BTreeMap::new();
     for run in controller.store.unsettled_runs(host).await? {
-        if run.launched_at.is_some() {
+        // Of one that was asked for and never acknowledged, the host may know more than we do.
+        if Owner::has_asked(&run) && !Owner::is_other(&run) {
             hosts.entry(run.host).or_default().push(run.id);
         }
     }
@@ -84,14 +86,23 @@ pub async fn runs_on(controller: &Controller, link: &Link, runs: &[RunId]) -> Re
         .collect();
     let mut changed = Vec::new();
     for id in runs {
-        let before = controller.store.run(id).await?.map(|run| run.status);
+        let Some(before) = controller.store.run(id).await? else {
+            continue;
+        };
         let run = match by_id.remove(id) {
+            // Held by the host and not started: whoever takes the order up again goes on there.
+            Some(facts) if before.launched_at.is_none() && !is_started(&facts) => None,
             Some(facts) => Some(apply(controller, &link.host, id, &facts).await?),
             None => forgotten(controller, link, id).await?,
         };
-        changed.extend(run.filter(|run| Some(run.status) != before));
+        changed.extend(run.filter(|run| run.status != before.status));
     }
     Ok(changed)
+}
+
+/// Whether the host has started a run, or knows that it never will be.
+pub fn is_started(facts: &RunFacts) -> bool {
+    facts.settled.is_some() || matches!(facts.phase, Phase::Running | Phase::Settled)
 }
 
 /// Writes facts that `host` sent about the run `id` into its row.

@@ -9,17 +9,26 @@
 
 mod bad_hosts;
 mod bad_input;
+mod cut;
+mod disk;
+mod engine_down;
 mod failures;
+mod interrupt;
+mod kill;
 mod launch;
 mod logs;
 mod look;
+mod machine;
 mod owners;
+mod pipe;
 mod pull;
 mod recipes;
 mod recovery;
 mod registry;
 mod secrets;
 mod stop;
+mod trouble;
+mod two_processes;
 mod users;
 
 use std::time::Duration;

@@ -1,0 +1,127 @@
+//! A link to a run's host that is made again whenever it broke.
+
+use super::RunError;
+use crate::controller::{Controller, Event};
+use crate::host::deploy::DeployError;
+use crate::host::{Link, LinkError};
+use crate::model::Run;
+use crate::ssh::{ErrorKind, SshError};
+use rand::Rng as _;
+use std::time::{Duration, Instant};
+
+/// First pause before a broken link is made again; each next one is twice as long, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A link that is made again whenever it broke.
+pub(super) struct Reach<'a> {
+    pub(super) controller: &'a Controller,
+    pub(super) run: &'a Run,
+    link: Option<Link>,
+    patience: Duration,
+    /// Since when the host is away.
+    since: Option<Instant>,
+    /// When the last link was made.
+    made: Option<Instant>,
+    pause: Duration,
+}
+
+impl<'a> Reach<'a> {
+    /// Reaches the host of `run`, over `link` first when there is one. Once it was there it may stay away for `patience`.
+    pub(super) fn new(
+        controller: &'a Controller,
+        run: &'a Run,
+        link: Option<Link>,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            controller,
+            run,
+            link,
+            patience,
+            since: None,
+            made: None,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    /// A link that was alive a moment ago.
+    pub(super) async fn link(&mut self) -> Result<Link, RunError> {
+        if let Some(link) = self.link.take() {
+            return Ok(link);
+        }
+        loop {
+            let host = self.controller.host_of(&self.run.id, &self.run.host).await?;
+            match self.controller.contact(&host).await {
+                Ok(link) => {
+                    if self.since.take().is_some() {
+                        self.controller.tell(&Event::LinkBack { host: &host.name });
+                    }
+                    self.made = Some(Instant::now());
+                    return Ok(link);
+                }
+                // Before the first contact an error is an answer; afterwards the host is known to work.
+                Err(error)
+                    if self.since.is_some_and(|since| since.elapsed() < self.patience)
+                        && may_pass(&error) =>
+                {
+                    tracing::info!(host = %host.name, %error, "The host is still away");
+                    self.wait().await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Gives a link back for the next use.
+    pub(super) fn keep(&mut self, link: Link) {
+        self.link = Some(link);
+    }
+
+    /// Says that the link broke, and waits a little.
+    pub(super) async fn lost(&mut self, cause: &dyn std::fmt::Display) {
+        // A link that breaks as soon as it is used is no reason to hurry.
+        if self.made.is_none_or(|made| made.elapsed() > LONGEST_PAUSE) {
+            self.pause = FIRST_PAUSE;
+        }
+        if self.since.is_none() {
+            self.since = Some(Instant::now());
+            let cause = cause.to_string();
+            self.controller.tell(&Event::LinkLost {
+                host: &self.run.host,
+                cause: &cause,
+            });
+        }
+        self.wait().await;
+    }
+
+    async fn wait(&mut self) {
+        // Jitter, so that many followers of one host do not come back in one instant.
+        let pause = self.pause.mul_f64(rand::rng().random_range(0.75..1.25));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // The next contact sees it.
+            () = self.controller.interrupt.cancelled() => {}
+        }
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Whether trying again later can help.
+pub(super) fn may_pass(error: &RunError) -> bool {
+    let RunError::Link(error) = error else {
+        return false;
+    };
+    match error {
+        LinkError::Ssh(error) => ssh_may_pass(error),
+        LinkError::Agent(error) => error.is_over(),
+        LinkError::Transfer(error) => error.is_connection(),
+        LinkError::Deploy(DeployError::Ssh(error)) => ssh_may_pass(error),
+        LinkError::Deploy(DeployError::Transfer { source, .. }) => source.is_connection(),
+        LinkError::Deploy(_) | LinkError::NoAgent { .. } => false,
+    }
+}
+
+fn ssh_may_pass(error: &SshError) -> bool {
+    error.kind() == ErrorKind::Unreachable
+}

@@ -1,0 +1,155 @@
+//! Full disks, here and on the host: said, survived, and gone on from when there is room.
+
+use crate::SOON;
+use crate::trouble::{Counter, SmallDisk, behind_a_proxy, last_status, noise, wait_for_upload};
+use farrun_tests::{BUSYBOX, Engine, Lab, SshdOptions, wait_until};
+use std::time::Duration;
+
+const PRINTS: &str = "seq 1 400000";
+
+fn printed() -> Vec<u8> {
+    (1..=400_000)
+        .flat_map(|n| format!("{n}\n").into_bytes())
+        .collect()
+}
+
+#[test]
+fn mirror_waits_for_room_and_the_job_does_not() {
+    let lab = Lab::new();
+    let Some(disk) = SmallDisk::mount(&lab.home.outputs(), "1m") else {
+        return;
+    };
+    let mut attached = lab.home.spawn(&lab.shell_arguments(BUSYBOX, &[], PRINTS));
+    attached.wait_for("the warning", SOON, |attached| {
+        attached.stderr().contains("disk is full")
+    });
+    let run = crate::trouble::last_id(&lab);
+    wait_until("the container's end", SOON, || {
+        lab.containers(&run).iter().any(|line| line.ends_with(" exited"))
+    });
+    disk.grow("32m");
+    let outcome = attached.finish(SOON).ok();
+    assert!(outcome.stdout == printed(), "{} bytes", outcome.stdout.len());
+    assert!(lab.mirror(&run) == printed());
+    assert_eq!(last_status(&lab), "completed");
+}
+
+#[test]
+fn download_says_that_the_disk_is_full_and_goes_on_later() {
+    let lab = Lab::new();
+    let Some(disk) = SmallDisk::mount(&lab.home.outputs(), "1m") else {
+        return;
+    };
+    let script = "head -c 3000000 /dev/urandom >/output/big; sha256sum </output/big";
+    let outcome = lab.shell(&["--output", "/output"], script).expect_code(8);
+    assert!(
+        outcome.errors().contains("full") || outcome.errors().contains("room"),
+        "{outcome}"
+    );
+    assert_eq!(last_status(&lab), "downloading");
+    disk.grow("32m");
+    let _ = lab.home.farrun(&["pull", "@last"]).ok();
+    assert_eq!(last_status(&lab), "completed");
+    let files = crate::pull::files(&lab.home.outputs());
+    let (_, bytes) = files.iter().find(|(path, _)| path.ends_with("big")).unwrap();
+    assert!(
+        outcome
+            .text()
+            .starts_with(farrun_protocol::Sha256::of(bytes).as_str())
+    );
+}
+
+#[test]
+fn full_host_does_not_stop_the_job() {
+    let lab = Lab::apart(Engine::shared(), &SshdOptions::default());
+    let Some(_disk) = SmallDisk::mount(&lab.state(), "8m") else {
+        return;
+    };
+    lab.add_host("lab", lab.sshd.port());
+    let counter = Counter::new();
+    let script = format!("seq 1 2000000; {}", Counter::COUNT);
+    let outcome = lab.shell(&["--mount", &counter.mount()], &script);
+    assert_eq!(
+        counter.executions(),
+        1,
+        "the job did not reach its end: {outcome}"
+    );
+    let log = std::fs::read(
+        lab.run_folder(&crate::trouble::last_id(&lab))
+            .join("record/run.log"),
+    )
+    .unwrap();
+    assert!(
+        outcome.stdout == log,
+        "{} of {} bytes",
+        outcome.stdout.len(),
+        log.len()
+    );
+    assert_eq!(outcome.code, 0, "{outcome}");
+}
+
+#[test]
+fn upload_to_a_full_host_is_kept_and_goes_on_later() {
+    let lab = Lab::apart(Engine::shared(), &SshdOptions::default());
+    let Some(disk) = SmallDisk::mount(&lab.state(), "8m") else {
+        return;
+    };
+    lab.add_host("lab", lab.sshd.port());
+    let counter = Counter::new();
+    let input = format!("clip={}", lab.home.write("clip", noise(4_000_000)).display());
+    let mount = counter.mount();
+    let outcome = lab.shell(&["--input", &input, "--mount", &mount], Counter::COUNT);
+    assert_ne!(outcome.code, 0, "{outcome}");
+    assert!(
+        outcome.errors().contains("full") || outcome.errors().contains("space"),
+        "{outcome}"
+    );
+    assert!(outcome.errors().contains("farrun attach"), "{outcome}");
+    disk.grow("64m");
+    let _ = lab.home.farrun(&["attach", "@last"]).ok();
+    assert_eq!(counter.executions(), 1);
+}
+
+#[test]
+fn full_database_has_no_effect_on_the_host() {
+    let lab = Lab::new();
+    let _ = lab.shell(&[], "true").ok();
+    let runs = || std::fs::read_dir(lab.state().join("runs")).unwrap().count();
+    let before = runs();
+    let state = lab.home.path().join(".local/state");
+    let kept = lab.home.path().join("kept");
+    std::fs::rename(&state, &kept).unwrap();
+    let Some(_disk) = SmallDisk::mount(&state, "2m") else {
+        return;
+    };
+    for entry in crate::pull::files(&kept) {
+        let target = state.join(entry.0.strip_prefix(&kept).unwrap());
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::write(target, entry.1).unwrap();
+    }
+    let fill = std::fs::write(state.join("filler"), noise(4_000_000));
+    assert!(fill.is_err());
+    let outcome = lab.shell(&[], "true").expect_code(8);
+    assert!(outcome.errors().contains("full"), "{outcome}");
+    assert_eq!(runs(), before);
+}
+
+#[test]
+fn upload_that_is_not_needed_again_is_not_sent_again() {
+    let (lab, proxy) = behind_a_proxy();
+    let input = format!("clip={}", lab.home.write("clip", noise(1_000_000)).display());
+    proxy.rate(farrun_tests::Direction::Up, Some(200_000));
+    let attached = lab
+        .home
+        .spawn(&lab.shell_arguments(BUSYBOX, &["--input", &input], "echo on"));
+    wait_for_upload(&lab);
+    let _ = attached.kill();
+    proxy.rate(farrun_tests::Direction::Up, None);
+    let before = proxy.passed(farrun_tests::Direction::Up);
+    let _ = lab
+        .home
+        .farrun_within(Duration::from_secs(80), &["attach", "@last"])
+        .ok();
+    let sent = proxy.passed(farrun_tests::Direction::Up) - before;
+    assert!(sent < 1_000_000, "{sent} bytes were sent");
+}

@@ -1,0 +1,71 @@
+//! Engines that die under a run, and people who end its container behind our back.
+
+use crate::SOON;
+use crate::trouble::Counter;
+use farrun_tests::{BUSYBOX, Engine, EngineOptions, Lab, SshdOptions};
+use std::time::Duration;
+
+const COUNTS: &str = "i=0; while [ $i -lt 40 ]; do echo line $i; i=$((i+1)); sleep 0.1; done";
+
+fn reason(lab: &Lab, run: &str) -> String {
+    let shown = lab.home.farrun(&["show", run, "--json"]).ok().json();
+    shown["run"]["reason"].as_str().unwrap_or_default().to_owned()
+}
+
+fn killed_engine(live_restore: bool) -> (Lab, Counter, String, Vec<u8>, i32) {
+    let engine = Engine::own(EngineOptions {
+        live_restore,
+        fake_gpu: false,
+    });
+    let lab = Lab::with(engine, &SshdOptions::default());
+    let counter = Counter::new();
+    let script = format!("{} {COUNTS}", Counter::COUNT);
+    let arguments = lab.shell_arguments(BUSYBOX, &["--mount", &counter.mount()], &script);
+    let mut attached = lab.home.spawn(&arguments);
+    attached.wait_for("some lines", SOON, |attached| attached.stdout().len() > 20);
+    lab.engine.kill();
+    lab.engine.start_again();
+    let outcome = attached.finish(Duration::from_secs(90));
+    let run = crate::trouble::last_id(&lab);
+    (lab, counter, run, outcome.stdout, outcome.code)
+}
+
+#[test]
+fn with_live_restore_the_job_goes_on() {
+    let (_lab, counter, _, log, code) = killed_engine(true);
+    let whole: String = (0..40).map(|n| format!("line {n}\n")).collect();
+    assert_eq!(
+        (String::from_utf8_lossy(&log).as_ref(), code),
+        (whole.as_str(), 0)
+    );
+    assert_eq!(counter.executions(), 1);
+}
+
+#[test]
+fn without_live_restore_the_engine_is_named() {
+    let (lab, counter, run, log, code) = killed_engine(false);
+    assert_eq!((code, reason(&lab, &run).as_str()), (1, "engine_restart"));
+    let there = std::fs::read(lab.run_folder(&run).join("record/run.log")).unwrap();
+    assert_eq!((log.len(), counter.executions()), (there.len(), 1));
+    assert!(log == there);
+}
+
+#[test]
+fn killed_and_removed_containers_are_told_apart() {
+    let lab = Lab::new();
+    for (verb, expected) in [
+        (vec!["kill"], "killed_by_other"),
+        (vec!["rm", "-f"], "container_removed"),
+    ] {
+        let mut attached = lab
+            .home
+            .spawn(&lab.shell_arguments(BUSYBOX, &[], "echo on; exec sleep 600"));
+        attached.wait_for("the line", SOON, |attached| attached.stdout() == b"on\n");
+        let run = crate::trouble::last_id(&lab);
+        let container = format!("farrun-{run}");
+        let arguments: Vec<&str> = verb.into_iter().chain([container.as_str()]).collect();
+        lab.engine.ask(&arguments);
+        let outcome = attached.finish(SOON).expect_code(1);
+        assert_eq!((outcome.text(), reason(&lab, &run).as_str()), ("on\n", expected));
+    }
+}

@@ -1,0 +1,182 @@
+//! kill -9 of the controller, of the agent's conversation and of sshd's sessions, in every phase of a run.
+
+use crate::SOON;
+use crate::trouble::{Counter, behind_a_proxy, last, last_status, noise, runs, wait_for_upload};
+use farrun_protocol::Sha256;
+use farrun_tests::{BUSYBOX, Background, Direction, FaultProxy, Lab, wait_until};
+use std::time::Duration;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Phase {
+    Upload,
+    Run,
+    Download,
+}
+
+const PHASES: [Phase; 3] = [Phase::Upload, Phase::Run, Phase::Download];
+const RATE: Option<u64> = Some(250_000);
+
+struct Scene {
+    lab: Lab,
+    proxy: FaultProxy,
+    counter: Counter,
+    arguments: Vec<String>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let (lab, proxy) = behind_a_proxy();
+        let counter = Counter::new();
+        let input = format!("clip={}", lab.home.write("clip", noise(1_500_000)).display());
+        let mount = counter.mount();
+        let options = [
+            "--input", &input, "--output", "/output", "--mount", &mount, "--key", "once",
+        ];
+        let script = format!(
+            "{} i=0; while [ $i -lt 20 ]; do echo line $i; i=$((i+1)); sleep 0.1; done; \
+             find / -name 'clip*' -type f -size +1000 -exec cat {{}} + >/output/copy",
+            Counter::COUNT
+        );
+        let arguments = lab.shell_arguments(BUSYBOX, &options, &script);
+        Self {
+            lab,
+            proxy,
+            counter,
+            arguments,
+        }
+    }
+
+    /// Starts the run and waits until it is in the middle of a phase.
+    fn reach(&self, phase: Phase) -> Background<'_> {
+        match phase {
+            Phase::Upload => self.proxy.rate(Direction::Up, RATE),
+            Phase::Run => {}
+            Phase::Download => self.proxy.rate(Direction::Down, RATE),
+        }
+        let mut attached = self.lab.home.spawn(&self.arguments);
+        match phase {
+            Phase::Upload => wait_for_upload(&self.lab),
+            Phase::Run => attached.wait_for("some lines", SOON, |attached| attached.stdout().len() > 30),
+            Phase::Download => {
+                attached.wait_for("outputs on their way", SOON, |_| {
+                    last_status(&self.lab) == "downloading"
+                });
+                let before = self.proxy.passed(Direction::Down);
+                attached.wait_for("a part of the outputs", SOON, |_| {
+                    self.proxy.passed(Direction::Down) > before + 200_000
+                });
+            }
+        }
+        attached
+    }
+
+    fn at_full_speed(&self) {
+        self.proxy.rate(Direction::Up, None);
+        self.proxy.rate(Direction::Down, None);
+    }
+
+    /// One run, executed once, its log and outputs whole.
+    fn check(&self, log: &[u8], phase: Phase) {
+        let whole: String = (0..20).map(|n| format!("line {n}\n")).collect();
+        assert_eq!(String::from_utf8_lossy(log), whole, "{phase:?}");
+        assert_eq!((runs(&self.lab), self.counter.executions()), (1, 1), "{phase:?}");
+        assert_eq!(last_status(&self.lab), "completed", "{phase:?}");
+        let files = crate::pull::files(&self.lab.home.outputs());
+        let (_, copy) = files.iter().find(|(path, _)| path.ends_with("copy")).unwrap();
+        assert_eq!(Sha256::of(copy), Sha256::of(&noise(1_500_000)), "{phase:?}");
+    }
+}
+
+#[test]
+fn controller_is_killed_and_attach_goes_on() {
+    for phase in PHASES {
+        let scene = Scene::new();
+        let _ = scene.reach(phase).kill();
+        scene.at_full_speed();
+        let listed = scene.lab.home.farrun(&["list"]).ok();
+        let shown = if phase == Phase::Upload {
+            "(interrupted)"
+        } else {
+            "ing"
+        };
+        assert!(listed.text().contains(shown), "{phase:?} {listed}");
+        let attached = scene.lab.home.farrun(&["attach", "@last"]).ok();
+        scene.check(&attached.stdout, phase);
+    }
+}
+
+#[test]
+fn controller_is_killed_and_the_same_key_goes_on() {
+    for phase in PHASES {
+        let scene = Scene::new();
+        let _ = scene.reach(phase).kill();
+        scene.at_full_speed();
+        let again = scene.lab.home.farrun(&scene.arguments).ok();
+        scene.check(&again.stdout, phase);
+    }
+}
+
+#[test]
+fn killed_sessions_are_replaced_in_every_phase() {
+    for phase in PHASES {
+        let scene = Scene::new();
+        let attached = scene.reach(phase);
+        scene.lab.sshd.kill_sessions();
+        scene.at_full_speed();
+        scene.check(&attached.finish(Duration::from_secs(80)).ok().stdout, phase);
+    }
+}
+
+#[test]
+fn killed_conversation_is_replaced_in_every_phase() {
+    for phase in PHASES {
+        let scene = Scene::new();
+        let attached = scene.reach(phase);
+        assert!(
+            kill_conversations(&scene.lab) > 0,
+            "{phase:?}: no agent was there to be killed"
+        );
+        scene.at_full_speed();
+        scene.check(&attached.finish(Duration::from_secs(80)).ok().stdout, phase);
+    }
+}
+
+/// Kills the agents that serve this lab's controller; those of other labs have other folders.
+fn kill_conversations(lab: &Lab) -> usize {
+    let mark = format!("{}/agents/", lab.state().display());
+    let mut killed = 0;
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
+            continue;
+        };
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        if line.starts_with(&mark)
+            && line.contains("\0serve\0")
+            && let Some(pid) = rustix::process::Pid::from_raw(pid)
+        {
+            killed += usize::from(rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok());
+        }
+    }
+    killed
+}
+
+#[test]
+fn laptop_sleeps_past_the_end() {
+    let lab = Lab::new();
+    let run = lab.detached(
+        &["--output", "/output"],
+        "echo on; echo out >/output/o; sleep 1; echo off",
+    );
+    wait_until("the container's end", SOON, || {
+        lab.containers(&run).iter().any(|line| line.ends_with(" exited"))
+    });
+    assert_eq!(last(&lab).unwrap()["status"], "running");
+    wait_until("the settled state", SOON, || lab.status(&run) == "downloading");
+    assert_eq!(lab.home.farrun(&["attach", &run]).ok().text(), "on\noff\n");
+    assert_eq!(last_status(&lab), "completed");
+}
