@@ -73,6 +73,20 @@ impl Registry {
         target
     }
 
+    /// Removes every stored byte that is larger than a manifest.
+    pub fn lose_layers(&self) {
+        let mut folders = vec![self.folder.path().join("data")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                match entry.metadata() {
+                    Ok(facts) if facts.is_dir() => folders.push(entry.path()),
+                    Ok(facts) if facts.len() > 100_000 => drop(std::fs::remove_file(entry.path())),
+                    _ => {}
+                }
+            }
+        }
+    }
+
     fn launch(engine: &Engine, accounts: Option<&str>) -> Self {
         let folder = temporary_folder();
         let port = free_port();
