@@ -102,7 +102,7 @@ fn present_image_is_fetched_again_only_when_told() {
 fn fetch_that_is_cut_is_told_and_leaves_nothing_running() {
     let lab = Lab::new();
     let registry = Registry::start(&lab.engine);
-    let image = registry.publish(&lab.engine, BUSYBOX, "cut:1");
+    let image = registry.publish_fresh(&lab.engine, "cut:1");
     // The registry knows the image and has lost its layers, as when the line breaks between the two.
     registry.lose_layers();
     let outcome = lab.home.farrun(&lab.shell_arguments(&image, &[], "echo never"));
