@@ -38,20 +38,22 @@ pub struct Engine {
 
 /// Ends the common engine once nobody has held `users.lock` for half a minute.
 const CARETAKER: &str = r#"
+exec 9<"$2/users.lock" || exit 0
 idle=0
 while [ "$idle" -lt 6 ] && kill -0 "$1" 2>/dev/null; do
     sleep 5
-    if flock -n -x "$2/users.lock" true; then idle=$((idle + 1)); else idle=0; fi
+    if flock -n -x 9; then flock -u 9; idle=$((idle + 1)); else idle=0; fi
 done
-exec flock -x "$2/users.lock" sh -c '
-    for pid in $(grep -las "$2/engine/" /proc/[0-9]*/cmdline | cut -d/ -f3); do
-        [ "$pid" = $$ ] || [ "$pid" = "$PPID" ] || kill "$pid" 2>/dev/null
-    done
-    tries=0
-    while kill -0 "$1" 2>/dev/null && [ "$tries" -lt 20 ]; do sleep 1; tries=$((tries + 1)); done
-    kill -9 "$1" 2>/dev/null
-    rm -rf "$2/engine"
-' caretaker "$1" "$2"
+flock -x 9
+# Whoever removed the folder has ended the engine as well.
+[ -e "$2/users.lock" ] || exit 0
+for pid in $(grep -las "$2/engine/" /proc/[0-9]*/cmdline | cut -d/ -f3); do
+    [ "$pid" = $$ ] || kill "$pid" 2>/dev/null
+done
+tries=0
+while kill -0 "$1" 2>/dev/null && [ "$tries" -lt 20 ]; do sleep 1; tries=$((tries + 1)); done
+kill -9 "$1" 2>/dev/null
+rm -rf "$2/engine"
 "#;
 
 impl Engine {

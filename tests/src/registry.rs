@@ -73,6 +73,43 @@ impl Registry {
         target
     }
 
+    /// Publishes an image whose one layer nobody else has.
+    ///
+    /// # Panics
+    /// When the engine refuses.
+    pub fn publish_fresh(&self, engine: &Engine, name: &str) -> String {
+        let folder = temporary_folder();
+        let content: Vec<u8> = (0..1_000_000).map(|_| rand::random::<u8>()).collect();
+        std::fs::write(folder.path().join("content"), content).expect("content of a layer");
+        let archive = folder.path().join("layer.tar");
+        let mut tar = Command::new("tar");
+        tar.arg("-cf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(folder.path())
+            .arg("content");
+        let _ = run(tar, Duration::from_secs(60)).ok();
+        let target = self.image(name);
+        engine.ask(&["import", &archive.display().to_string(), &target]);
+        engine.ask(&["push", &target]);
+        engine.ask(&["rmi", &target]);
+        target
+    }
+
+    /// Removes every stored byte that is larger than a manifest.
+    pub fn lose_layers(&self) {
+        let mut folders = vec![self.folder.path().join("data")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                match entry.metadata() {
+                    Ok(facts) if facts.is_dir() => folders.push(entry.path()),
+                    Ok(facts) if facts.len() > 100_000 => drop(std::fs::remove_file(entry.path())),
+                    _ => {}
+                }
+            }
+        }
+    }
+
     fn launch(engine: &Engine, accounts: Option<&str>) -> Self {
         let folder = temporary_folder();
         let port = free_port();

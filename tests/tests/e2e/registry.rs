@@ -97,3 +97,20 @@ fn present_image_is_fetched_again_only_when_told() {
     let _ = run("always").expect_code(1);
     lab.engine.ask(&["rmi", "-f", &image]);
 }
+
+#[test]
+fn fetch_that_is_cut_is_told_and_leaves_nothing_running() {
+    let lab = Lab::new();
+    let registry = Registry::start(&lab.engine);
+    let image = registry.publish_fresh(&lab.engine, "cut:1");
+    // The registry knows the image and has lost its layers, as when the line breaks between the two.
+    registry.lose_layers();
+    let outcome = lab.home.farrun(&lab.shell_arguments(&image, &[], "echo never"));
+    assert_eq!(outcome.expect_code(1).text(), "");
+    let shown = lab.show("@last");
+    assert_eq!(shown["run"]["status"], "failed");
+    let reason = shown["run"]["reason"].as_str().unwrap();
+    assert!(["image_pull", "image_missing"].contains(&reason), "{shown}");
+    let run = shown["run"]["id"].as_str().unwrap();
+    assert_eq!(lab.containers(run), Vec::<String>::new());
+}
