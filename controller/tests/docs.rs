@@ -41,7 +41,13 @@ fn command_lines(text: &str) -> Vec<String> {
         }
         if fenced || line.starts_with("    ") {
             // Captured output quotes commands as well.
-            lines.extend(line.split('`').skip(1).step_by(2).filter(|span| span.starts_with("farrun ")).map(str::to_owned));
+            lines.extend(
+                line.split('`')
+                    .skip(1)
+                    .step_by(2)
+                    .filter(|span| span.starts_with("farrun "))
+                    .map(str::to_owned),
+            );
             let typed = line.trim_start().trim_start_matches("$ ");
             for part in split_pipeline(typed) {
                 let part = part.trim().trim_start_matches("id=$(");
@@ -50,7 +56,13 @@ fn command_lines(text: &str) -> Vec<String> {
                 }
             }
         } else {
-            lines.extend(line.split('`').skip(1).step_by(2).filter(|span| span.starts_with("farrun ")).map(str::to_owned));
+            lines.extend(
+                line.split('`')
+                    .skip(1)
+                    .step_by(2)
+                    .filter(|span| span.starts_with("farrun "))
+                    .map(str::to_owned),
+            );
         }
     }
     lines
@@ -102,13 +114,22 @@ fn words(line: &str) -> Vec<String> {
 
 /// Whether clap would take the line. A verb alone or with a gap (`…`) is a mention, not a command: it must exist.
 fn problem(line: &str) -> Option<String> {
-    let words: Vec<String> = words(line.trim_end_matches(')')).into_iter().filter(|word| word != "…").collect();
-    let Err(error) = Cli::try_parse_from(&words) else { return None };
+    let words: Vec<String> = words(line.trim_end_matches(')'))
+        .into_iter()
+        .filter(|word| word != "…")
+        .collect();
+    let Err(error) = Cli::try_parse_from(&words) else {
+        return None;
+    };
     use clap::error::ErrorKind::{
-        DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion, MissingRequiredArgument, MissingSubcommand,
+        DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion, MissingRequiredArgument,
+        MissingSubcommand,
     };
     match error.kind() {
-        DisplayHelp | DisplayVersion | MissingRequiredArgument | MissingSubcommand
+        DisplayHelp
+        | DisplayVersion
+        | MissingRequiredArgument
+        | MissingSubcommand
         | DisplayHelpOnMissingArgumentOrSubcommand => None,
         _ => Some(error.to_string()),
     }
@@ -133,11 +154,21 @@ fn every_command_in_the_documents_is_understood() {
 #[test]
 fn every_hint_and_example_of_the_help_is_understood() {
     fn check(command: &clap::Command, wrong: &mut Vec<String>) {
-        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        for line in help.lines().map(str::trim).filter(|line| line.starts_with("farrun ")) {
+        let help = command
+            .get_after_help()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        for line in help
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with("farrun "))
+        {
             // An explanation stands behind several spaces.
             let typed = line.split("   ").next().unwrap_or(line);
-            for part in split_pipeline(typed).iter().filter(|part| part.trim().starts_with("farrun ")) {
+            for part in split_pipeline(typed)
+                .iter()
+                .filter(|part| part.trim().starts_with("farrun "))
+            {
                 wrong.extend(problem(part.trim()).map(|problem| format!("{line}\n{problem}")));
             }
         }
@@ -152,7 +183,11 @@ fn every_hint_and_example_of_the_help_is_understood() {
 fn every_verb_is_in_the_readme() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     for verb in <Cli as clap::CommandFactory>::command().get_subcommands() {
-        assert!(readme.contains(&format!("`farrun {}", verb.get_name())), "{}", verb.get_name());
+        assert!(
+            readme.contains(&format!("`farrun {}", verb.get_name())),
+            "{}",
+            verb.get_name()
+        );
     }
 }
 
@@ -162,7 +197,11 @@ fn the_example_configuration_is_one_also_with_every_line_in_force() {
     let in_force: String = text
         .lines()
         .map(|line| match line.strip_prefix("# ") {
-            Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_')) => {
+            Some(setting)
+                if setting
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_')) =>
+            {
                 format!("{setting}\n")
             }
             _ => format!("{line}\n"),
@@ -172,11 +211,25 @@ fn the_example_configuration_is_one_also_with_every_line_in_force() {
     for (name, text) in [("as-it-is.toml", &text), ("in-force.toml", &in_force)] {
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
-        let config = Config::load(Some(&path), &|name| (name == "HOME").then(|| "/home/ada".to_owned()));
+        let config = Config::load(Some(&path), &|name| {
+            (name == "HOME").then(|| "/home/ada".to_owned())
+        });
         assert!(config.is_ok(), "{name}: {config:?}");
     }
-    for key in ["outputs", "database", "host", "recipe", "telemetry_days", "log_cap"] {
-        assert!(in_force.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+    for key in [
+        "outputs",
+        "database",
+        "host",
+        "recipe",
+        "telemetry_days",
+        "log_cap",
+    ] {
+        assert!(
+            in_force
+                .lines()
+                .any(|line| line.starts_with(&format!("{key} = "))),
+            "{key}"
+        );
     }
 }
 
@@ -186,12 +239,20 @@ fn the_documents_name_every_schema_and_exit_code() {
     let sources = root().join("controller/src/cli");
     for entry in std::fs::read_dir(sources).unwrap() {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
-        for schema in text.split("document(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+        for schema in text
+            .split("document(\"")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+        {
             assert!(json.contains(&format!("`{schema}`")), "{schema}");
         }
     }
     for reason in farrun_protocol::verdict::Reason::ALL {
-        assert!(json.contains(&format!("`{}`", reason.code())), "{}", reason.code());
+        assert!(
+            json.contains(&format!("`{}`", reason.code())),
+            "{}",
+            reason.code()
+        );
     }
 }
 
@@ -201,10 +262,18 @@ fn links_between_documents_lead_somewhere() {
         let text = std::fs::read_to_string(&path).unwrap();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let file = target.split('#').next().unwrap_or_default();
-            if file.is_empty() || file.contains("://") || file == "ARCHITECTURE.md" || file == "../ARCHITECTURE.md" {
+            if file.is_empty()
+                || file.contains("://")
+                || file == "ARCHITECTURE.md"
+                || file == "../ARCHITECTURE.md"
+            {
                 continue;
             }
-            assert!(path.parent().unwrap().join(file).exists(), "{}: {target}", path.display());
+            assert!(
+                path.parent().unwrap().join(file).exists(),
+                "{}: {target}",
+                path.display()
+            );
         }
     }
 }
