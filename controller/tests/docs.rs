@@ -1,6 +1,9 @@
 //! What the documentation says can be typed, can be typed; what it says can be configured, can be configured.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot read the documents has failed")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot read the documents has failed"
+)]
 
 use clap::Parser as _;
 use farrun::cli::Cli;

@@ -65,7 +65,10 @@ pub struct LaunchArgs {
 
 impl LaunchArgs {
     fn secret_names(&self) -> Vec<String> {
-        self.secret.iter().map(|text| text.split('=').next().unwrap_or(text).to_owned()).collect()
+        self.secret
+            .iter()
+            .map(|text| text.split('=').next().unwrap_or(text).to_owned())
+            .collect()
     }
 
     /// What the flags want otherwise than a recipe says.
@@ -90,7 +93,12 @@ fn parse_mount(text: &str) -> Result<Mount, String> {
         [source, target, "ro"] => (source, target, true),
         _ => return Err("expected SOURCE:TARGET or SOURCE:TARGET:ro".to_owned()),
     };
-    Ok(Mount { source: (*source).to_owned(), target: (*target).to_owned(), read_only, create: false })
+    Ok(Mount {
+        source: (*source).to_owned(),
+        target: (*target).to_owned(),
+        read_only,
+        create: false,
+    })
 }
 
 /// Reads `none`, `all` or a list.
@@ -101,7 +109,10 @@ fn parse_gpus(text: &str) -> Result<Gpus, String> {
         list => {
             let devices: Vec<String> = list.split(',').map(str::trim).map(str::to_owned).collect();
             let plain = |device: &String| {
-                !device.is_empty() && device.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '/')
+                !device.is_empty()
+                    && device
+                        .chars()
+                        .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '/')
             };
             if devices.iter().all(plain) {
                 Ok(Gpus::Devices(devices))
@@ -131,7 +142,10 @@ pub fn parse_seconds(text: &str) -> Result<u64, String> {
         _ => (Some(text), 1),
     };
     let number: u64 = digits.and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
-    number.checked_mul(factor).filter(|seconds| *seconds > 0).ok_or_else(wrong)
+    number
+        .checked_mul(factor)
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(wrong)
 }
 
 /// Reads `1048576`, `100M` (decimal), `8g` or `8GiB` (binary for a lower-case letter or `iB`, as Docker does).
@@ -150,7 +164,10 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "g" | "GiB" => 1 << 30,
         _ => return Err(wrong()),
     };
-    number.checked_mul(factor).filter(|size| *size > 0).ok_or_else(wrong)
+    number
+        .checked_mul(factor)
+        .filter(|size| *size > 0)
+        .ok_or_else(wrong)
 }
 
 fn parse_pull(text: &str) -> Result<PullPolicy, String> {
@@ -217,7 +234,13 @@ pub fn draft(controller: &Controller, subject: &Subject, image: String, args: &L
 }
 
 /// Makes an order of a resolved recipe and the flags.
-pub fn order(controller: &Controller, host: &Host, subject: &Subject, resolved: Resolved, args: &LaunchArgs) -> Order {
+pub fn order(
+    controller: &Controller,
+    host: &Host,
+    subject: &Subject,
+    resolved: Resolved,
+    args: &LaunchArgs,
+) -> Order {
     let gpus = args.gpus.clone().unwrap_or(match resolved.gpus {
         GpuNeed::None => Gpus::None,
         // Which of a host's GPUs are free is for the host to say; until it does, a run sees all of them.
@@ -247,7 +270,11 @@ pub fn order(controller: &Controller, host: &Host, subject: &Subject, resolved: 
         capture: resolved.capture,
         ..draft(controller, subject, resolved.image, args)
     };
-    let parent_outputs = subject.parent.as_ref().and_then(|parent| parent.outputs_path.clone()).map(PathBuf::from);
+    let parent_outputs = subject
+        .parent
+        .as_ref()
+        .and_then(|parent| parent.outputs_path.clone())
+        .map(PathBuf::from);
     let inputs = resolved
         .inputs
         .into_iter()
@@ -256,8 +283,16 @@ pub fn order(controller: &Controller, host: &Host, subject: &Subject, resolved: 
             source: match input.source {
                 Source::Local(path) => OrderSource::Local(path),
                 Source::Inline(bytes) => OrderSource::Inline(bytes),
-                Source::Parent { run_id, path, size, sha256 } => OrderSource::Parent {
-                    local: parent_outputs.as_ref().map(|folder| folder.join(&path)).filter(|file| file.is_file()),
+                Source::Parent {
+                    run_id,
+                    path,
+                    size,
+                    sha256,
+                } => OrderSource::Parent {
+                    local: parent_outputs
+                        .as_ref()
+                        .map(|folder| folder.join(&path))
+                        .filter(|file| file.is_file()),
                     output: ParentOutput { run_id, path },
                     size,
                     sha256,
@@ -308,9 +343,13 @@ pub async fn carry_out(
             if run.status.is_final() {
                 return Ok(Some(Ended { run, collected: None }));
             }
-            start_and_follow(context, controller, run, secrets, args.detach).await.map(Some)
+            start_and_follow(context, controller, run, secrets, args.detach)
+                .await
+                .map(Some)
         }
-        Placed::New(run) => start_and_follow(context, controller, run, secrets, args.detach).await.map(Some),
+        Placed::New(run) => start_and_follow(context, controller, run, secrets, args.detach)
+            .await
+            .map(Some),
     }
 }
 
@@ -326,7 +365,9 @@ pub async fn start_and_follow(
     detach: bool,
 ) -> Result<Ended, CommandError> {
     let id = run.id.clone();
-    let (run, link) = launch::launch(controller, &id, secrets).await.map_err(|error| not_launched(&id, error))?;
+    let (run, link) = launch::launch(controller, &id, secrets)
+        .await
+        .map_err(|error| not_launched(&id, error))?;
     if detach {
         if let Some(link) = link {
             link.session.close().await;
@@ -337,7 +378,11 @@ pub async fn start_and_follow(
         controller.tell(&crate::controller::Event::Running { run: id.as_str() });
     }
     // With --json stdout carries one document; the log is in its file.
-    let following = Following { from: mirror::From::Start, show: !context.ui.is_json(), pull: true };
+    let following = Following {
+        from: mirror::From::Start,
+        show: !context.ui.is_json(),
+        pull: true,
+    };
     let ended = follow(controller, run, link, following).await;
     context.ui.log_end();
     ended.map_err(|error| left(&id, error))
@@ -354,12 +399,17 @@ fn detached(context: &Context, run: Run) -> Ended {
 /// Adds to an error before the acknowledgement what became of the order.
 fn not_launched(id: &RunId, error: RunError) -> CommandError {
     if let RunError::Interrupted { .. } = error {
-        return CommandError::new(Exit::Cancelled, format!("{id} was cancelled: interrupted before the host had acknowledged it"));
+        return CommandError::new(
+            Exit::Cancelled,
+            format!("{id} was cancelled: interrupted before the host had acknowledged it"),
+        );
     }
     let pending = matches!(&error, RunError::Link(link) if !matches!(link, crate::host::LinkError::Agent(crate::agent::AgentError::Failed(_))));
     let command = CommandError::from(error);
     if pending {
-        command.hint(format!("the order is kept; take it up with `farrun attach {id}`, or drop it with `farrun stop {id}`"))
+        command.hint(format!(
+            "the order is kept; take it up with `farrun attach {id}`, or drop it with `farrun stop {id}`"
+        ))
     } else {
         command
     }
@@ -369,19 +419,27 @@ fn not_launched(id: &RunId, error: RunError) -> CommandError {
 pub fn left(id: &RunId, error: RunError) -> CommandError {
     match error {
         RunError::Interrupted { detached: Some(_) } => {
-            CommandError::new(Exit::Detached, format!("detached; {id} goes on"))
-                .hint(format!("come back with `farrun attach {id}`, end it with `farrun stop {id}`"))
+            CommandError::new(Exit::Detached, format!("detached; {id} goes on")).hint(format!(
+                "come back with `farrun attach {id}`, end it with `farrun stop {id}`"
+            ))
         }
-        error => CommandError::from(error).hint(format!("the run is not affected; come back with `farrun attach {id}`")),
+        error => CommandError::from(error).hint(format!(
+            "the run is not affected; come back with `farrun attach {id}`"
+        )),
     }
 }
 
 /// Prints how a run ended and says with which exit code.
 pub fn finish(context: &Context, ended: &Ended) -> Exit {
-    let brought = ended.collected.as_ref().map(|collected| brought(context, collected));
+    let brought = ended
+        .collected
+        .as_ref()
+        .map(|collected| brought(context, collected));
     let exit = outcome::print(context, &ended.run, brought.as_deref());
     if !context.ui.is_json() && !ended.run.status.is_settled() {
-        context.ui.hint(format!("follow it with `farrun attach {}`", ended.run.id));
+        context
+            .ui
+            .hint(format!("follow it with `farrun attach {}`", ended.run.id));
     }
     exit
 }
@@ -389,7 +447,10 @@ pub fn finish(context: &Context, ended: &Ended) -> Exit {
 /// As [`finish`], for one of several runs: with `--json` a document per line.
 pub fn finish_one_of(context: &Context, ended: &Ended, count: usize) -> Exit {
     if context.ui.is_json() && count > 1 {
-        context.ui.json_line(&super::view::document("farrun.run/1", super::view::RunView::from(&ended.run)));
+        context.ui.json_line(&super::view::document(
+            "farrun.run/1",
+            super::view::RunView::from(&ended.run),
+        ));
         return outcome::exit_of(&ended.run);
     }
     finish(context, ended)
@@ -398,7 +459,9 @@ pub fn finish_one_of(context: &Context, ended: &Ended, count: usize) -> Exit {
 /// Says what was left behind, and answers where the rest is and how much; nothing when there were no outputs.
 pub fn brought(context: &Context, collected: &Collected) -> String {
     for skipped in &collected.skipped {
-        context.ui.warning(format!("not brought: {}", escape::line(skipped)));
+        context
+            .ui
+            .warning(format!("not brought: {}", escape::line(skipped)));
     }
     if collected.files == 0 {
         return String::new();
@@ -412,26 +475,46 @@ fn show_plan(context: &Context, controller: &Controller, order: &Order) -> Resul
     let paths = LocalPaths::of(&controller.config, &order.spec);
     let inputs: Vec<String> = order.inputs.iter().map(describe).collect();
     if context.ui.is_json() {
-        let plan = Plan { host: &order.host, spec: &order.spec, inputs, log_path: paths.log, outputs_path: paths.outputs };
+        let plan = Plan {
+            host: &order.host,
+            spec: &order.spec,
+            inputs,
+            log_path: paths.log,
+            outputs_path: paths.outputs,
+        };
         context.ui.json(&super::view::document("farrun.plan/1", plan));
         return Ok(());
     }
     let spec = &order.spec;
-    let mounts: Vec<String> = spec.mounts.iter().map(|mount| format!("{} -> {}", mount.source, mount.target)).collect();
+    let mounts: Vec<String> = spec
+        .mounts
+        .iter()
+        .map(|mount| format!("{} -> {}", mount.source, mount.target))
+        .collect();
     let fields = [
         ("host", order.host.clone()),
         ("operation", spec.operation.clone()),
         ("image", spec.image.clone()),
         ("command", spec.command.join(" ")),
         ("gpus", spec.gpus.label()),
-        ("environment", spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")),
+        (
+            "environment",
+            spec.env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect::<Vec<_>>()
+                .join(" "),
+        ),
         ("secrets", spec.secret_names.join(" ")),
         ("mounts", mounts.join(", ")),
         ("inputs", inputs.join(", ")),
         ("log", paths.log.display().to_string()),
         ("outputs", paths.outputs.display().to_string()),
     ];
-    let given: Vec<_> = fields.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    let given: Vec<_> = fields
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .collect();
     context.ui.fields(&given);
     context.ui.note("nothing was started");
     Ok(())
@@ -473,7 +556,10 @@ mod tests {
     #[test]
     fn gpus_are_words_or_devices() {
         assert_eq!(parse_gpus("none"), Ok(Gpus::None));
-        assert_eq!(parse_gpus("0,GPU-ab12"), Ok(Gpus::Devices(vec!["0".into(), "GPU-ab12".into()])));
+        assert_eq!(
+            parse_gpus("0,GPU-ab12"),
+            Ok(Gpus::Devices(vec!["0".into(), "GPU-ab12".into()]))
+        );
         assert!(parse_gpus("0,,1").is_err());
         assert!(parse_gpus("$(x)").is_err());
     }

@@ -48,12 +48,20 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         (_, Some(offset)) => mirror::From::Offset(offset),
         _ => mirror::From::Start,
     };
-    let whole = run.log_complete && run.log_path.as_deref().is_some_and(|path| std::path::Path::new(path).exists());
+    let whole = run.log_complete
+        && run
+            .log_path
+            .as_deref()
+            .is_some_and(|path| std::path::Path::new(path).exists());
     if whole || args.offline {
         follow::tell_local(&controller, &run, from)?;
     } else if args.follow {
         let id = run.id.clone();
-        let following = Following { from, show: true, pull: false };
+        let following = Following {
+            from,
+            show: true,
+            pull: false,
+        };
         let ended = tokio::select! {
             ended = follow::follow(&controller, run, None, following) => ended,
             // `| head` has what it wanted.
@@ -69,7 +77,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
             return Err(error.into());
         }
     } else {
-        context.ui.note(format!("{} was not launched, so it has no log", run.id));
+        context
+            .ui
+            .note(format!("{} was not launched, so it has no log", run.id));
     }
     context.ui.log_end();
     Ok(Exit::Completed)

@@ -13,7 +13,10 @@ pub struct TerminalObserver {
 impl TerminalObserver {
     /// Shows through `ui`.
     pub fn new(ui: Ui) -> Self {
-        Self { ui, bar: Mutex::new(None) }
+        Self {
+            ui,
+            bar: Mutex::new(None),
+        }
     }
 
     /// Shows a step that is over in a moment: only as a bar, for in a file or a pipe it would be noise.
@@ -53,7 +56,9 @@ impl Observer for TerminalObserver {
             Event::HashingInputs { files: 0 } => {}
             Event::HashingInputs { .. } => self.brief("hashing inputs"),
             Event::Uploading { done, total } => self.step("uploading", Some((*done, *total))),
-            Event::PullingImage { image, done, total } => self.step(&format!("pulling `{image}`"), Some((*done, *total))),
+            Event::PullingImage { image, done, total } => {
+                self.step(&format!("pulling `{image}`"), Some((*done, *total)))
+            }
             Event::Starting { run, host } => self.brief(&format!("starting {run} on `{host}`")),
             Event::HashingOutputs { .. } if !self.ui.draws_bars() => {}
             Event::HashingOutputs { done, total } => self.step("hashing outputs", Some((*done, *total))),
@@ -69,7 +74,9 @@ impl Observer for TerminalObserver {
             }
             Event::LinkLost { host, cause } => {
                 self.done();
-                self.ui.warning(format!("the link to `{host}` broke ({cause}); the run goes on, reconnecting"));
+                self.ui.warning(format!(
+                    "the link to `{host}` broke ({cause}); the run goes on, reconnecting"
+                ));
             }
             Event::LinkBack { host } => {
                 self.done();
@@ -83,5 +90,9 @@ impl Observer for TerminalObserver {
 
 /// `3 files, 1.2 GiB`.
 pub fn count_and_size(files: usize, bytes: u64) -> String {
-    format!("{files} file{}, {}", if files == 1 { "" } else { "s" }, format::bytes(bytes))
+    format!(
+        "{files} file{}, {}",
+        if files == 1 { "" } else { "s" },
+        format::bytes(bytes)
+    )
 }

@@ -35,7 +35,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let collected = collect(&controller, &link, &run.id).await;
     link.session.close().await;
     let collected = match collected {
-        Err(RunError::OutputsGone { .. }) if is_here(&controller, &run).await? => return Ok(already_here(context, &run)),
+        Err(RunError::OutputsGone { .. }) if is_here(&controller, &run).await? => {
+            return Ok(already_here(context, &run));
+        }
         collected => collected?,
     };
     let run = &collected.run;
@@ -45,15 +47,25 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         return Ok(Exit::Completed);
     }
     let brought = launching::brought(context, &collected);
-    let brought = if brought.is_empty() { "none" } else { brought.as_str() };
-    context.ui.note(format!("outputs of {} ({}): {brought}", run.id, run.status));
+    let brought = if brought.is_empty() {
+        "none"
+    } else {
+        brought.as_str()
+    };
+    context
+        .ui
+        .note(format!("outputs of {} ({}): {brought}", run.id, run.status));
     context.ui.line(collected.folder.display().to_string());
     Ok(Exit::Completed)
 }
 
 /// Whether every output of a completed run lies here, so that a host that has forgotten it is no loss.
 async fn is_here(controller: &Controller, run: &Run) -> Result<bool, CommandError> {
-    let Some(folder) = run.outputs_path.as_deref().filter(|_| run.status == RunStatus::Completed) else {
+    let Some(folder) = run
+        .outputs_path
+        .as_deref()
+        .filter(|_| run.status == RunStatus::Completed)
+    else {
         return Ok(false);
     };
     let outputs = controller.store.outputs(&run.id).await?;
@@ -67,7 +79,10 @@ fn already_here(context: &Context, run: &Run) -> Exit {
     if context.ui.is_json() {
         outcome::print(context, run, None);
     } else {
-        context.ui.note(format!("`{}` keeps nothing of {} any more; all of its outputs are here", run.host, run.id));
+        context.ui.note(format!(
+            "`{}` keeps nothing of {} any more; all of its outputs are here",
+            run.host, run.id
+        ));
         context.ui.line(run.outputs_path.as_deref().unwrap_or_default());
     }
     Exit::Completed

@@ -32,7 +32,10 @@ pub struct Dialer {
 
 impl std::fmt::Debug for Dialer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Dialer").field("agents", &self.agents).finish_non_exhaustive()
+        formatter
+            .debug_struct("Dialer")
+            .field("agents", &self.agents)
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,7 +119,11 @@ impl Dialer {
     /// See [`LinkError`].
     pub async fn dial(&self, host: &Host, deploying: &(dyn Fn() + Sync)) -> Result<Link, LinkError> {
         let (endpoint, warnings) = self.endpoint(host)?;
-        let session = Session::connect(&endpoint, &Options::new(Purpose::Control).asking(self.ask.clone())).await?;
+        let session = Session::connect(
+            &endpoint,
+            &Options::new(Purpose::Control).asking(self.ask.clone()),
+        )
+        .await?;
         let (platform, known) = match &host.platform {
             Some(platform) => (platform.clone(), true),
             None => (deploy::platform(&session).await?, false),
@@ -138,19 +145,39 @@ impl Dialer {
                 deploying();
                 deploy::deploy(&session, &host.name, &state, &program).await?;
                 deployed = true;
-                self.converse(&session, host, &state, &program).await.map_err(|error| error.into_link(host, &state))?
+                self.converse(&session, host, &state, &program)
+                    .await
+                    .map_err(|error| error.into_link(host, &state))?
             }
             Err(error) => return Err(error.into_link(host, &state)),
         };
         if hello.agent_sha256 != program.sha256 {
-            return Err(DeployError::Damaged { host: host.name.clone() }.into());
+            return Err(DeployError::Damaged {
+                host: host.name.clone(),
+            }
+            .into());
         }
-        let platform = format!("{} {}", platform.split(' ').next().unwrap_or("Linux"), hello.machine);
-        Ok(Link { host: host.name.clone(), platform, session, client, hello, warnings, deployed })
+        let platform = format!(
+            "{} {}",
+            platform.split(' ').next().unwrap_or("Linux"),
+            hello.machine
+        );
+        Ok(Link {
+            host: host.name.clone(),
+            platform,
+            session,
+            client,
+            hello,
+            warnings,
+            deployed,
+        })
     }
 
     fn program(&self, host: &Host, platform: &str) -> Result<AgentProgram, LinkError> {
-        agents::find(platform, &self.agents).map_err(|source| LinkError::NoAgent { host: host.name.clone(), source })
+        agents::find(platform, &self.agents).map_err(|source| LinkError::NoAgent {
+            host: host.name.clone(),
+            source,
+        })
     }
 
     async fn converse(
@@ -162,8 +189,15 @@ impl Dialer {
     ) -> Result<(Client, HelloReply), NotStarted> {
         let nonce = hex::encode(rand::rng().random::<[u8; 32]>());
         // Only characters that no shell reinterprets: the state folder was checked when it was set.
-        let command = format!("{state}/{} serve {nonce}", layout::agent(&program.sha256).display());
-        let Exec { stdin, stdout, mut ending } = session.exec(&command).await.map_err(NotStarted::Ssh)?;
+        let command = format!(
+            "{state}/{} serve {nonce}",
+            layout::agent(&program.sha256).display()
+        );
+        let Exec {
+            stdin,
+            stdout,
+            mut ending,
+        } = session.exec(&command).await.map_err(NotStarted::Ssh)?;
         let hello = Hello {
             protocol: PROTOCOL,
             controller_id: self.controller_id.clone(),
@@ -183,9 +217,9 @@ impl Dialer {
                 // POSIX shells and fish answer 127 for a missing program and 126 for one that does not run; csh
                 // answers 1 for both.
                 match tokio::time::timeout(START_VERDICT, ending.wait()).await {
-                    Ok(Ending::Status(126)) => {
-                        Err(NotStarted::Refused(String::from_utf8_lossy(&ending.stderr()).trim().to_owned()))
-                    }
+                    Ok(Ending::Status(126)) => Err(NotStarted::Refused(
+                        String::from_utf8_lossy(&ending.stderr()).trim().to_owned(),
+                    )),
                     Ok(Ending::Status(127 | 1)) => Err(NotStarted::Missing),
                     _ => Err(NotStarted::Agent(error)),
                 }
