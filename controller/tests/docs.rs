@@ -1,5 +1,10 @@
 //! What the documentation says can be typed, can be typed; what it says can be configured, can be configured.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot read the documents has failed"
+)]
+
 use clap::Parser as _;
 use farrun::cli::Cli;
 use farrun::config::Config;

@@ -152,7 +152,7 @@ impl Table {
         }) && some
     }
 
-    /// Widths of the columns. The last one gives way first, then the widest; the first one, by which a row is
+    /// Widths of the columns. The last one gives way first, then the widest; numbers and the first one, by which a row is
     /// named in the next command, gives way last.
     fn widths(&self, limit: Option<usize>) -> Vec<usize> {
         let mut widths: Vec<usize> = self
@@ -178,12 +178,18 @@ impl Table {
             *last -= give;
             excess -= give;
         }
+        // A number without its end would be another number.
+        let gives_way: Vec<usize> = (1..widths.len())
+            .filter(|index| !self.is_numeric(*index))
+            .collect();
         while excess > 0 {
             let cuttable = widths
                 .iter_mut()
                 .enumerate()
                 .filter(|(_, width)| **width > MIN_COLUMN);
-            let Some((_, widest)) = cuttable.max_by_key(|(index, width)| (*index > 0, **width)) else {
+            let Some((_, widest)) =
+                cuttable.max_by_key(|(index, width)| (gives_way.contains(index), **width))
+            else {
                 break;
             };
             *widest -= 1;
