@@ -11,7 +11,7 @@ use crate::agent::{AgentError, Client};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
 use crate::model::{Host, Run, RunStatus};
-use crate::ssh::transfer::Progress as TransferProgress;
+use crate::ssh::transfer::{Progress as TransferProgress, TransferError};
 use chrono::Utc;
 use farrun_protocol::message::{InputState, Launch, Progress, Secret};
 use farrun_protocol::record::RunFacts;
@@ -292,8 +292,10 @@ async fn upload(
                 });
             }
         }
-        sftp.upload(local, remote, (*have).min(input.size), progress)
-            .await?;
+        let sent = sftp.upload(local, remote, (*have).min(input.size), progress).await;
+        if let Err(error) = sent {
+            return Err(why_not_sent(client, host, input, error).await);
+        }
         let committed = client.commit_input(input.sha256.clone(), input.size).await;
         if is_hash_mismatch(&committed) {
             // What an earlier upload left was damaged, or the file is not what was ordered: once more from the start.
@@ -311,6 +313,21 @@ async fn upload(
     }
     session.close().await;
     Ok(())
+}
+
+/// SFTP has no word for a full disk; the agent knows.
+async fn why_not_sent(client: &Client, host: &Host, input: &Input, error: TransferError) -> RunError {
+    if error.is_here() || error.is_connection() {
+        return error.into();
+    }
+    match client.host().await {
+        Ok(facts) if facts.disk_free < input.size => RunError::HostFull {
+            host: host.name.clone(),
+            free: facts.disk_free,
+            needed: input.size,
+        },
+        _ => error.into(),
+    }
 }
 
 fn is_hash_mismatch<T>(result: &Result<T, AgentError>) -> bool {

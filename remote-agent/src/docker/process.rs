@@ -1,7 +1,7 @@
 //! What the kernel tells about the engine's process.
 
 use super::Address;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 /// What the kernel shows times of processes in, on every platform an agent is built for.
 const TICKS_PER_SECOND: u64 = 100;
@@ -51,14 +51,11 @@ fn process_started_at(pid: i32) -> Option<DateTime<Utc>> {
     // The name in parentheses may hold anything, so fields are counted behind it; the start is the 22nd.
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
-    let system = std::fs::read_to_string("/proc/stat").ok()?;
-    let boot: i64 = system
-        .lines()
-        .find_map(|line| line.strip_prefix("btime "))?
-        .trim()
-        .parse()
-        .ok()?;
-    DateTime::from_timestamp(boot.checked_add_unsigned(ticks / TICKS_PER_SECOND)?, 0)
+    // Not from `btime`, which counts whole seconds: a run may be younger than that when its engine goes down.
+    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let up = up.tv_sec.checked_mul(1000)?.checked_add(up.tv_nsec / 1_000_000)?;
+    let started = i64::try_from(ticks.checked_mul(1000)? / TICKS_PER_SECOND).ok()?;
+    Some(Utc::now() - TimeDelta::milliseconds(up.checked_sub(started)?))
 }
 
 #[cfg(test)]
