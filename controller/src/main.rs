@@ -7,14 +7,8 @@ use farrun::error::{CommandError, Exit};
 use farrun::telemetry;
 use farrun::ui::{Ui, UiOptions};
 use std::process::ExitCode;
-use std::sync::mpsc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-/// What the operating system gives a program's first thread.
-const STACK: usize = 8 * 1024 * 1024;
-/// How long a command may take to end once it was asked to.
-const OBEYS: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -31,31 +25,33 @@ fn main() -> ExitCode {
         quiet: cli.quiet,
         ..UiOptions::default()
     });
-    let (ended, end) = mpsc::channel();
-    let (giving_up, telling) = (ended.clone(), ui.clone());
-    let work = move || {
-        let exit = match start(cli, &telling, &giving_up) {
-            Ok(exit) => exit,
-            Err(error) => {
-                report(&telling, &error);
-                error.exit
-            }
-        };
-        // A reader that left early (`| head`) has what it wanted.
-        drop(telling.finish());
-        let _ = ended.send(exit);
+    let exit = match start(cli, &ui) {
+        Ok(exit) => exit,
+        Err(error) => {
+            tracing::info!(exit = ?error.exit, error = ?error.message, causes = ?error.causes, "The command did not succeed");
+            report(&ui, &error);
+            error.exit
+        }
     };
-    // On a thread of its own: one that waits for a reader of stdout must not keep the program from ending.
-    let worker = std::thread::Builder::new()
-        .name("farrun".to_owned())
-        .stack_size(STACK)
-        .spawn(work);
-    if let Err(error) = worker {
-        ui.error(format!("no thread: {error}"), &[], &[]);
-        return ExitCode::from(Exit::Internal as u8);
-    }
-    ExitCode::from(end.recv().unwrap_or(Exit::Internal) as u8)
+    // A reader that left early (`| head`) has what it wanted; a full disk has not.
+    let exit = match ui.finish() {
+        Ok(()) => exit,
+        Err(error) => {
+            report(
+                &ui,
+                &CommandError::new(
+                    Exit::Internal,
+                    format!("the output could not be written: {error}"),
+                ),
+            );
+            Exit::Internal
+        }
+    };
+    ExitCode::from(exit as u8)
 }
+
+/// What a main thread usually has.
+const STACK: usize = 8 * 1024 * 1024;
 
 fn report(ui: &Ui, error: &CommandError) {
     if error.exit == Exit::Detached {
@@ -68,49 +64,97 @@ fn report(ui: &Ui, error: &CommandError) {
     }
 }
 
-fn start(cli: Cli, ui: &Ui, giving_up: &mpsc::Sender<Exit>) -> Result<Exit, CommandError> {
+fn start(cli: Cli, ui: &Ui) -> Result<Exit, CommandError> {
+    check_environment()?;
     let config = Config::load(cli.config.as_deref(), &|name| std::env::var(name).ok())?;
     if let Err(error) = telemetry::start(&config.state_folder, config.telemetry_days, cli.verbose) {
         ui.warning(error.to_string());
     }
     let broken = |error: std::io::Error| CommandError::new(Exit::Internal, format!("no runtime: {error}"));
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(broken)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(broken)?;
+    let ui = ui.clone();
     let exit = runtime.block_on(async {
-        let interrupt = CancellationToken::new();
-        listen(&interrupt, giving_up);
+        let (interrupt, leave) = (CancellationToken::new(), CancellationToken::new());
+        listen(interrupt.clone(), leave.clone(), ui.clone());
         let context = Context {
-            ui: ui.clone(),
+            ui,
             config,
             interrupt,
         };
-        dispatch(cli.command, &context).await
+        // On a thread of its own: it may sit in a read of stdin, which nothing but the end of the program ends.
+        let (done, ended) = tokio::sync::oneshot::channel();
+        let handle = tokio::runtime::Handle::current();
+        let work = move || drop(done.send(handle.block_on(dispatch(cli.command, &context))));
+        std::thread::Builder::new()
+            .name("command".to_owned())
+            .stack_size(STACK)
+            .spawn(work)
+            .map_err(broken)?;
+        let defect = || CommandError::new(Exit::Internal, "a defect ended the command");
+        tokio::select! {
+            ended = ended => ended.unwrap_or_else(|_| Err(defect())),
+            () = leave.cancelled() => Ok(Exit::Detached),
+        }
     });
     // Tasks that still wait for a host must not keep the program.
     runtime.shutdown_background();
     exit
 }
 
-/// Turns Ctrl-C, SIGTERM and SIGHUP into the wish to end. A second one, or a command that does not obey the first in
-/// time, ends the program as it stands.
-fn listen(interrupt: &CancellationToken, giving_up: &mpsc::Sender<Exit>) {
+/// How long a command may take to end after the first signal.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Turns Ctrl-C, SIGTERM and SIGHUP into the wish to end. A second one, a command that takes too long to notice, or one
+/// that waits for a person ends the program at once; whatever was acknowledged is in the database by then.
+fn listen(interrupt: CancellationToken, leave: CancellationToken, ui: Ui) {
     use tokio::signal::unix::{SignalKind, signal};
+    let (heard, mut hearing) = tokio::sync::mpsc::channel::<()>(4);
     for kind in [
         SignalKind::interrupt(),
         SignalKind::terminate(),
         SignalKind::hangup(),
     ] {
-        let (interrupt, giving_up) = (interrupt.clone(), giving_up.clone());
+        let heard = heard.clone();
         match signal(kind) {
             Ok(mut signals) => {
                 tokio::spawn(async move {
-                    signals.recv().await;
-                    interrupt.cancel();
-                    drop(tokio::time::timeout(OBEYS, signals.recv()).await);
-                    let _ = giving_up.send(Exit::Detached);
+                    while signals.recv().await.is_some() {
+                        let _ = heard.try_send(());
+                    }
                 });
             }
             Err(error) => tracing::warn!(%error, "A signal cannot be listened to"),
         }
+    }
+    tokio::spawn(async move {
+        if hearing.recv().await.is_none() {
+            return;
+        }
+        interrupt.cancel();
+        if !ui.is_asking() {
+            // Either way the command has had its chance.
+            let _ = tokio::time::timeout(PATIENCE, hearing.recv()).await;
+        }
+        leave.cancel();
+    });
+}
+
+/// A variable that is not UTF-8 would be taken for one that is not set, and files would land somewhere else.
+fn check_environment() -> Result<(), CommandError> {
+    let wrong = std::env::vars_os().find(|(name, value)| {
+        let name = name.to_string_lossy();
+        (name.starts_with("FARRUN_") || name.starts_with("XDG_") || name == "HOME")
+            && value.to_str().is_none()
+    });
+    match wrong {
+        Some((name, _)) => Err(CommandError::usage(format!(
+            "the variable {} is not UTF-8",
+            name.to_string_lossy()
+        ))),
+        None => Ok(()),
     }
 }

@@ -56,6 +56,7 @@ async fn large_files_take_bounded_memory_both_ways() {
         blocks: vec![Sha256::of(&block); usize::try_from(BLOCKS).unwrap()],
         mode: 0o600,
         modified_ns: 0,
+        packed: None,
     }];
     drop(block);
     let (sftp, _server) = connect().await;

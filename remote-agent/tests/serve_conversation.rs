@@ -298,6 +298,42 @@ async fn foreign_bytes_are_noticed() {
     }
 }
 
+#[test]
+fn the_program_names_itself_and_refuses_what_it_does_not_know() {
+    let program = env!("CARGO_BIN_EXE_farrun-agent");
+    let run = |words: &[&str]| {
+        let output = std::process::Command::new(program).args(words).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let sha256 = Sha256::of(&std::fs::read(program).unwrap());
+    assert_eq!(run(&["verify"]), (Some(0), format!("{sha256}\n")));
+    assert_eq!(
+        run(&["--version"]),
+        (Some(0), format!("{}\n", env!("CARGO_PKG_VERSION")))
+    );
+    for words in [
+        &[][..],
+        &["dance"],
+        &["serve"],
+        &["serve", "not-a-nonce"],
+        &["open-outputs"],
+    ] {
+        assert_eq!(run(words), (Some(2), String::new()), "{words:?}");
+    }
+}
+
+#[test]
+fn files_of_a_run_are_frozen() {
+    let state = tempfile::tempdir().unwrap();
+    let folder = RunFolder::new(state.path(), &"rs_abcdefgh".parse().unwrap());
+    folder.make().unwrap();
+    folder.add_adopted(&"co_abcdefgh".parse().unwrap()).unwrap();
+    folder.write_stop_intent(&"co_abcdefgh".parse().unwrap()).unwrap();
+    let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert_eq!(text("adopted"), r#"{"format":1,"controllers":["co_abcdefgh"]}"#);
+    assert!(text("stop.intent").starts_with(r#"{"format":1,"controller_id":"co_abcdefgh","at":""#));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Append(Vec<u8>),

@@ -13,6 +13,8 @@ have() { command -v "$1" >/dev/null 2>&1; }
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
+    elif have sudo && [ -t 0 ] && [ -t 2 ]; then
+        sudo "$@" || die "\`$*\` failed; it needs root"
     elif have sudo; then
         sudo -n "$@" || die "\`$*\` needs root: run it yourself, or allow sudo without a password for this run"
     else

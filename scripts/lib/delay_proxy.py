@@ -10,6 +10,8 @@ class DelayProxy:
 
     def __init__(self, target, delay):
         self._target, self._delay = target, delay
+        # Bytes that were taken in, in both directions.
+        self.passed = 0
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         self._loop = asyncio.new_event_loop()
@@ -18,8 +20,15 @@ class DelayProxy:
 
     def close(self):
         """Ends every connection."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._end()))
         self._thread.join(5)
+
+    async def _end(self):
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        self._loop.stop()
 
     def _serve(self):
         asyncio.set_event_loop(self._loop)
@@ -55,6 +64,7 @@ class DelayProxy:
         try:
             while True:
                 piece = await reader.read(1 << 18)
+                self.passed += len(piece)
                 await pieces.put((self._loop.time() + self._delay, piece))
                 if not piece:
                     break

@@ -33,6 +33,7 @@ const APPLETS: &[&str] = &[
     "ls",
     "md5sum",
     "mkdir",
+    "mkfifo",
     "mv",
     "od",
     "printf",

@@ -140,7 +140,9 @@ impl Lab {
     /// When the launch fails.
     pub fn detached(&self, options: &[&str], script: &str) -> String {
         let options: Vec<&str> = options.iter().copied().chain(["--detach", "--json"]).collect();
-        let outcome = self.shell(&options, script).ok();
+        let outcome = self.shell(&options, script);
+        // A job that has failed before the acknowledgement came back is already told by the exit code.
+        assert!([0, 1].contains(&outcome.code), "{outcome}");
         id_in(&outcome.json())
     }
 

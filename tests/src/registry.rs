@@ -5,6 +5,7 @@ use crate::place::{free_port, temporary_folder};
 use crate::process::{descendants, kill_group, privileged, run, signal};
 use crate::wait::wait_until;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -39,6 +40,25 @@ impl Registry {
     /// The name of an image in this registry.
     pub fn image(&self, name: &str) -> String {
         format!("127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// Its address, as `docker login` writes it down.
+    pub fn server(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// As [`Registry::publish`], with the login that a folder's `config.json` holds.
+    ///
+    /// # Panics
+    /// When the engine or the registry refuses.
+    pub fn publish_as(&self, engine: &Engine, image: &str, name: &str, login: &Path) -> String {
+        let target = self.image(name);
+        engine.ask(&["tag", image, &target]);
+        let mut push = engine.docker();
+        push.env("DOCKER_CONFIG", login).args(["push", &target]);
+        let _ = run(push, Duration::from_secs(60)).ok();
+        engine.ask(&["rmi", &target]);
+        target
     }
 
     /// Copies a local image into the registry and removes the local name, so that only a pull brings it back.

@@ -22,6 +22,11 @@ const QUEUE: usize = 64;
 /// Progress reports of one call that may wait to be taken.
 const MAX_PROGRESS: usize = 16;
 
+/// Most characters of a failure's detail that are kept.
+const MAX_DETAIL: usize = 4000;
+/// Most bytes of each text in the answer to a hello.
+const MAX_HELLO_TEXT: usize = 500;
+
 /// How long a conversation waits for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
@@ -171,7 +176,17 @@ impl Client {
 
     async fn hello(&self, hello: Hello) -> Result<HelloReply, AgentError> {
         match self.call(Request::Hello(hello)).await? {
-            Reply::Hello(reply) if reply.protocol == PROTOCOL => Ok(reply),
+            Reply::Hello(reply) if reply.protocol == PROTOCOL => {
+                let texts = [&reply.version, &reply.boot_id, &reply.machine, &reply.state];
+                match texts.iter().find(|text| text.len() > MAX_HELLO_TEXT) {
+                    None => Ok(reply),
+                    Some(text) => Err(AgentError::Unexpected {
+                        host: self.shared.host.clone(),
+                        expected: "the answer to a hello",
+                        got: format!("one with a text of {} bytes", text.len()),
+                    }),
+                }
+            }
             Reply::Hello(reply) => Err(AgentError::VersionMismatch {
                 host: self.shared.host.clone(),
                 got: reply.protocol,
@@ -308,7 +323,11 @@ impl Client {
                 .map(Answer::Chunk)
                 .map_err(|_| malformed("a log chunk")),
             _ => match serde_json::from_slice::<Failure>(&frame.payload) {
-                Ok(failure) => Err(AgentError::Failed(failure)),
+                Ok(Failure { code, detail }) => Err(AgentError::Failed(Failure {
+                    code,
+                    // As long as an agent of ours makes it, whoever answers.
+                    detail: detail.map(|detail| detail.chars().take(MAX_DETAIL).collect()),
+                })),
                 Err(_) => Err(malformed("a failure")),
             },
         }

@@ -1,8 +1,10 @@
-//! Finds what an argument means: an id, an unambiguous prefix of one, a prompt's name, or `@last`.
+//! Finds what an argument means: an id, an unambiguous prefix of one, a prompt's name (where a run is meant, its
+//! newest run), or `@last`.
 
 use crate::controller::Controller;
 use crate::error::CommandError;
 use crate::model::{Host, Prompt, Run};
+use crate::store::{PromptFilter, RunFilter};
 
 /// How many candidates an ambiguous prefix names.
 const CANDIDATES: u64 = 5;
@@ -19,14 +21,39 @@ pub async fn run(controller: &Controller, reference: &str) -> Result<Run, Comman
     let mut found = controller.store.find_runs(reference, CANDIDATES).await?;
     match (found.len(), found.pop()) {
         (1, Some(run)) => Ok(run),
-        (0, _) | (_, None) => Err(CommandError::not_found(format!("no run `{reference}` is known here"))
-            .hint("`farrun list` shows the runs; `farrun adopt HOST` finds lost ones")),
+        (0, _) | (_, None) => {
+            let unknown = || {
+                CommandError::not_found(format!("no run `{reference}` is known here"))
+                    .hint("`farrun list` shows the runs; `farrun adopt HOST` finds lost ones")
+            };
+            newest_of_prompt(controller, reference).await?.ok_or_else(unknown)
+        }
         (_, Some(last)) => {
-            let ids: Vec<String> =
-                found.iter().chain([&last]).map(|run| format!("`{}`", run.id)).collect();
-            Err(CommandError::usage(format!("`{reference}` could be {}", ids.join(", "))))
+            let ids: Vec<String> = found
+                .iter()
+                .chain([&last])
+                .map(|run| format!("`{}`", run.id))
+                .collect();
+            Err(CommandError::usage(format!(
+                "`{reference}` could be {}",
+                ids.join(", ")
+            )))
         }
     }
+}
+
+/// The newest run of the prompt with this name.
+async fn newest_of_prompt(controller: &Controller, name: &str) -> Result<Option<Run>, CommandError> {
+    let found = controller.store.find_prompts(name).await?;
+    let Some(prompt) = found.into_iter().find(|prompt| prompt.name == name) else {
+        return Ok(None);
+    };
+    let filter = RunFilter {
+        prompt: Some(prompt.id),
+        limit: Some(1),
+        ..RunFilter::default()
+    };
+    Ok(controller.store.runs(&filter).await?.pop())
 }
 
 /// The prompt that `reference` means.
@@ -34,6 +61,14 @@ pub async fn run(controller: &Controller, reference: &str) -> Result<Run, Comman
 /// # Errors
 /// None or several match, or the database.
 pub async fn prompt(controller: &Controller, reference: &str) -> Result<Prompt, CommandError> {
+    if reference == "@last" {
+        let newest = PromptFilter {
+            limit: Some(1),
+            ..PromptFilter::default()
+        };
+        let none = || CommandError::not_found("there are no prompts yet");
+        return controller.store.prompts(&newest).await?.pop().ok_or_else(none);
+    }
     let mut found = controller.store.find_prompts(reference).await?;
     // A whole name beats prefixes of ids.
     if let Some(index) = found.iter().position(|prompt| prompt.name == reference) {
@@ -41,11 +76,20 @@ pub async fn prompt(controller: &Controller, reference: &str) -> Result<Prompt, 
     }
     match (found.len(), found.pop()) {
         (1, Some(prompt)) => Ok(prompt),
-        (0, _) | (_, None) => Err(CommandError::not_found(format!("no prompt `{reference}` is known here"))
-            .hint("`farrun prompt list` shows them; `farrun prompt create TEXT` makes one")),
+        (0, _) | (_, None) => Err(
+            CommandError::not_found(format!("no prompt `{reference}` is known here"))
+                .hint("`farrun prompt list` shows them; `farrun prompt create TEXT` makes one"),
+        ),
         (_, Some(last)) => {
-            let ids: Vec<String> = found.iter().chain([&last]).map(|prompt| format!("`{}`", prompt.id)).collect();
-            Err(CommandError::usage(format!("`{reference}` could be {}", ids.join(", "))))
+            let ids: Vec<String> = found
+                .iter()
+                .chain([&last])
+                .map(|prompt| format!("`{}`", prompt.id))
+                .collect();
+            Err(CommandError::usage(format!(
+                "`{reference}` could be {}",
+                ids.join(", ")
+            )))
         }
     }
 }

@@ -6,7 +6,8 @@ use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::mirror;
 use crate::model::{Host, Prompt, Run, RunStatus};
-use crate::recipe::{GpuNeed, Overrides, Resolved, Source};
+use crate::recipe::{self, GpuNeed, Overrides, Resolved, Source};
+use crate::run::collect::Collected;
 use crate::run::follow::{Ended, Following, follow};
 use crate::run::order::{LocalPaths, Placed, place};
 use crate::run::{Order, OrderInput, OrderSource, RunError, launch};
@@ -36,7 +37,7 @@ pub struct LaunchArgs {
     /// End the job after this time (`90s`, `30m`, `2h`)
     #[arg(long, value_name = "TIME", value_parser = parse_seconds, help_heading = "The job")]
     pub time_limit: Option<u64>,
-    /// Bytes of the log's head (`100M`); what exceeds them goes to a rolling tail
+    /// Bytes of the log's head (`100m`, units are powers of 1024); what exceeds them goes to a rolling tail
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "The job")]
     pub log_cap: Option<u64>,
     /// A folder of the host inside the container: `SOURCE:TARGET[:ro]`; `~/…` is the account's home there
@@ -63,8 +64,12 @@ pub struct LaunchArgs {
 }
 
 impl LaunchArgs {
-    fn secret_names(&self) -> Vec<String> {
-        self.secret.iter().map(|text| text.split('=').next().unwrap_or(text).to_owned()).collect()
+    /// Names of the secrets the job gets.
+    pub fn secret_names(&self) -> Vec<String> {
+        self.secret
+            .iter()
+            .map(|text| text.split('=').next().unwrap_or(text).to_owned())
+            .collect()
     }
 
     /// What the flags want otherwise than a recipe says.
@@ -89,7 +94,12 @@ fn parse_mount(text: &str) -> Result<Mount, String> {
         [source, target, "ro"] => (source, target, true),
         _ => return Err("expected SOURCE:TARGET or SOURCE:TARGET:ro".to_owned()),
     };
-    Ok(Mount { source: (*source).to_owned(), target: (*target).to_owned(), read_only, create: false })
+    Ok(Mount {
+        source: (*source).to_owned(),
+        target: (*target).to_owned(),
+        read_only,
+        create: false,
+    })
 }
 
 /// Reads `none`, `all` or a list.
@@ -100,7 +110,10 @@ fn parse_gpus(text: &str) -> Result<Gpus, String> {
         list => {
             let devices: Vec<String> = list.split(',').map(str::trim).map(str::to_owned).collect();
             let plain = |device: &String| {
-                !device.is_empty() && device.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '/')
+                !device.is_empty()
+                    && device
+                        .chars()
+                        .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '/')
             };
             if devices.iter().all(plain) {
                 Ok(Gpus::Devices(devices))
@@ -119,37 +132,25 @@ pub fn parse_pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Reads `90`, `90s`, `30m`, `2h`, `1d` as seconds.
+/// Reads a time as recipes write it, longer than nothing.
+///
+/// # Errors
+/// What is wrong with it.
 pub fn parse_seconds(text: &str) -> Result<u64, String> {
-    let wrong = || "expected a time such as `90s`, `30m` or `2h`".to_owned();
-    let (digits, factor) = match text.char_indices().last() {
-        Some((at, 's')) => (text.get(..at), 1),
-        Some((at, 'm')) => (text.get(..at), 60),
-        Some((at, 'h')) => (text.get(..at), 3600),
-        Some((at, 'd')) => (text.get(..at), 86_400),
-        _ => (Some(text), 1),
-    };
-    let number: u64 = digits.and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
-    number.checked_mul(factor).filter(|seconds| *seconds > 0).ok_or_else(wrong)
+    recipe::parse_duration(text).and_then(more_than_nothing)
 }
 
-/// Reads `1048576`, `100M` (decimal), `8g` or `8GiB` (binary for a lower-case letter or `iB`, as Docker does).
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || "expected a size such as `100M`, `8g` or `8GiB`".to_owned();
-    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(at);
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    let factor: u64 = match unit {
-        "" | "B" => 1,
-        "K" | "kB" | "KB" => 1_000,
-        "M" | "MB" => 1_000_000,
-        "G" | "GB" => 1_000_000_000,
-        "k" | "KiB" => 1 << 10,
-        "m" | "MiB" => 1 << 20,
-        "g" | "GiB" => 1 << 30,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(factor).filter(|size| *size > 0).ok_or_else(wrong)
+/// Reads a size as recipes write it, larger than nothing.
+fn parse_size(text: &str) -> Result<u64, String> {
+    recipe::parse_size(text).and_then(more_than_nothing)
+}
+
+fn more_than_nothing(number: u64) -> Result<u64, String> {
+    if number > 0 {
+        Ok(number)
+    } else {
+        Err("it must be more than 0".to_owned())
+    }
 }
 
 fn parse_pull(text: &str) -> Result<PullPolicy, String> {
@@ -216,7 +217,13 @@ pub fn draft(controller: &Controller, subject: &Subject, image: String, args: &L
 }
 
 /// Makes an order of a resolved recipe and the flags.
-pub fn order(controller: &Controller, host: &Host, subject: &Subject, resolved: Resolved, args: &LaunchArgs) -> Order {
+pub fn order(
+    controller: &Controller,
+    host: &Host,
+    subject: &Subject,
+    resolved: Resolved,
+    args: &LaunchArgs,
+) -> Order {
     let gpus = args.gpus.clone().unwrap_or(match resolved.gpus {
         GpuNeed::None => Gpus::None,
         // Which of a host's GPUs are free is for the host to say; until it does, a run sees all of them.
@@ -246,7 +253,11 @@ pub fn order(controller: &Controller, host: &Host, subject: &Subject, resolved: 
         capture: resolved.capture,
         ..draft(controller, subject, resolved.image, args)
     };
-    let parent_outputs = subject.parent.as_ref().and_then(|parent| parent.outputs_path.clone()).map(PathBuf::from);
+    let parent_outputs = subject
+        .parent
+        .as_ref()
+        .and_then(|parent| parent.outputs_path.clone())
+        .map(PathBuf::from);
     let inputs = resolved
         .inputs
         .into_iter()
@@ -255,8 +266,16 @@ pub fn order(controller: &Controller, host: &Host, subject: &Subject, resolved: 
             source: match input.source {
                 Source::Local(path) => OrderSource::Local(path),
                 Source::Inline(bytes) => OrderSource::Inline(bytes),
-                Source::Parent { run_id, path, size, sha256 } => OrderSource::Parent {
-                    local: parent_outputs.as_ref().map(|folder| folder.join(&path)).filter(|file| file.is_file()),
+                Source::Parent {
+                    run_id,
+                    path,
+                    size,
+                    sha256,
+                } => OrderSource::Parent {
+                    local: parent_outputs
+                        .as_ref()
+                        .map(|folder| folder.join(&path))
+                        .filter(|file| file.is_file()),
                     output: ParentOutput { run_id, path },
                     size,
                     sha256,
@@ -301,12 +320,19 @@ pub async fn carry_out(
     match place(controller, order).await? {
         Placed::Existing(run) => {
             context.ui.note(format!("the key found {}", run.id));
-            if args.detach || run.status.is_final() {
+            if args.detach {
+                return Ok(Some(detached(context, run)));
+            }
+            if run.status.is_final() {
                 return Ok(Some(Ended { run, collected: None }));
             }
-            start_and_follow(context, controller, run, secrets, args.detach).await.map(Some)
+            start_and_follow(context, controller, run, secrets, args.detach)
+                .await
+                .map(Some)
         }
-        Placed::New(run) => start_and_follow(context, controller, run, secrets, args.detach).await.map(Some),
+        Placed::New(run) => start_and_follow(context, controller, run, secrets, args.detach)
+            .await
+            .map(Some),
     }
 }
 
@@ -330,16 +356,28 @@ pub async fn start_and_follow(
         if let Some(link) = link {
             link.session.close().await;
         }
-        return Ok(Ended { run, collected: None });
+        return Ok(detached(context, run));
     }
     if !run.status.is_settled() {
         controller.tell(&crate::controller::Event::Running { run: id.as_str() });
     }
     // With --json stdout carries one document; the log is in its file.
-    let following = Following { from: mirror::From::Start, show: !context.ui.is_json(), pull: true };
+    let following = Following {
+        from: mirror::From::Start,
+        show: !context.ui.is_json(),
+        pull: true,
+    };
     let ended = follow(controller, run, link, following).await;
     context.ui.log_end();
     ended.map_err(|error| left(&id, error))
+}
+
+/// Leaves a run alone; its id is what a script wants of it.
+fn detached(context: &Context, run: Run) -> Ended {
+    if !context.ui.is_json() {
+        context.ui.line(run.id.as_str());
+    }
+    Ended { run, collected: None }
 }
 
 /// Adds to an error before the acknowledgement what became of the order.
@@ -389,23 +427,55 @@ async fn not_launched(
 pub fn left(id: &RunId, error: RunError) -> CommandError {
     match error {
         RunError::Interrupted { detached: Some(_) } => {
-            CommandError::new(Exit::Detached, format!("detached; {id} goes on"))
-                .hint(format!("come back with `farrun attach {id}`, end it with `farrun stop {id}`"))
+            CommandError::new(Exit::Detached, format!("detached; {id} goes on")).hint(format!(
+                "come back with `farrun attach {id}`, end it with `farrun stop {id}`"
+            ))
         }
-        error => CommandError::from(error).hint(format!("the run is not affected; come back with `farrun attach {id}`")),
+        error => CommandError::from(error).hint(format!(
+            "the run is not affected; come back with `farrun attach {id}`"
+        )),
     }
 }
 
 /// Prints how a run ended and says with which exit code.
 pub fn finish(context: &Context, ended: &Ended) -> Exit {
-    let brought = ended.collected.as_ref().map(|collected| {
-        for skipped in &collected.skipped {
-            context.ui.warning(format!("not brought: {}", escape::line(skipped)));
-        }
-        let size = progress::count_and_size(collected.files, collected.bytes);
-        format!("{} ({size})", collected.folder.display())
-    });
-    outcome::print(context, &ended.run, brought.as_deref())
+    let brought = ended
+        .collected
+        .as_ref()
+        .map(|collected| brought(context, collected));
+    let exit = outcome::print(context, &ended.run, brought.as_deref());
+    if !context.ui.is_json() && !ended.run.status.is_settled() {
+        context
+            .ui
+            .hint(format!("follow it with `farrun attach {}`", ended.run.id));
+    }
+    exit
+}
+
+/// As [`finish`], for one of several runs: with `--json` a document per line.
+pub fn finish_one_of(context: &Context, ended: &Ended, count: usize) -> Exit {
+    if context.ui.is_json() && count > 1 {
+        context.ui.json_line(&super::view::document(
+            "farrun.run/1",
+            super::view::RunView::from(&ended.run),
+        ));
+        return outcome::exit_of(&ended.run);
+    }
+    finish(context, ended)
+}
+
+/// Says what was left behind, and answers where the rest is and how much; nothing when there were no outputs.
+pub fn brought(context: &Context, collected: &Collected) -> String {
+    for skipped in &collected.skipped {
+        context
+            .ui
+            .warning(format!("not brought: {}", escape::line(skipped)));
+    }
+    if collected.files == 0 {
+        return String::new();
+    }
+    let size = progress::count_and_size(collected.files, collected.bytes);
+    format!("{} ({size})", collected.folder.display())
 }
 
 fn show_plan(context: &Context, controller: &Controller, order: &Order) -> Result<(), CommandError> {
@@ -413,25 +483,49 @@ fn show_plan(context: &Context, controller: &Controller, order: &Order) -> Resul
     let paths = LocalPaths::of(&controller.config, &order.spec);
     let inputs: Vec<String> = order.inputs.iter().map(describe).collect();
     if context.ui.is_json() {
-        let plan = Plan { host: &order.host, spec: &order.spec, inputs, log_path: paths.log, outputs_path: paths.outputs };
-        context.ui.json(&super::view::document("farrun.plan/1", plan));
+        let plan = Plan {
+            host: &order.host,
+            spec: &order.spec,
+            inputs,
+            log_path: paths.log,
+            outputs_path: paths.outputs,
+        };
+        context
+            .ui
+            .json_line(&super::view::document("farrun.plan/1", plan));
         return Ok(());
     }
     let spec = &order.spec;
-    let mounts: Vec<String> = spec.mounts.iter().map(|mount| format!("{} -> {}", mount.source, mount.target)).collect();
-    context.ui.fields(&[
+    let mounts: Vec<String> = spec
+        .mounts
+        .iter()
+        .map(|mount| format!("{} -> {}", mount.source, mount.target))
+        .collect();
+    let fields = [
         ("host", order.host.clone()),
         ("operation", spec.operation.clone()),
         ("image", spec.image.clone()),
         ("command", spec.command.join(" ")),
         ("gpus", spec.gpus.label()),
-        ("environment", spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")),
+        (
+            "environment",
+            spec.env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect::<Vec<_>>()
+                .join(" "),
+        ),
         ("secrets", spec.secret_names.join(" ")),
         ("mounts", mounts.join(", ")),
         ("inputs", inputs.join(", ")),
         ("log", paths.log.display().to_string()),
         ("outputs", paths.outputs.display().to_string()),
-    ]);
+    ];
+    let given: Vec<_> = fields
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .collect();
+    context.ui.fields(&given);
     context.ui.note("nothing was started");
     Ok(())
 }
@@ -458,12 +552,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_and_sizes_have_units() {
-        assert_eq!(parse_seconds("90"), Ok(90));
-        assert_eq!(parse_seconds("30m"), Ok(1800));
-        assert_eq!(parse_size("100M"), Ok(100_000_000));
+    fn times_and_sizes_are_those_of_recipes_and_never_nothing() {
+        assert_eq!(parse_seconds("1h30m"), Ok(5400));
         assert_eq!(parse_size("8g"), Ok(8 << 30));
-        for wrong in ["", "0", "m", "-1", "1x", "99999999999999999999", "1é"] {
+        for wrong in ["", "0", "0m", "-1", "1x", "99999999999999999999", "1é"] {
             assert!(parse_seconds(wrong).is_err(), "{wrong}");
             assert!(parse_size(wrong).is_err(), "{wrong}");
         }
@@ -472,7 +564,10 @@ mod tests {
     #[test]
     fn gpus_are_words_or_devices() {
         assert_eq!(parse_gpus("none"), Ok(Gpus::None));
-        assert_eq!(parse_gpus("0,GPU-ab12"), Ok(Gpus::Devices(vec!["0".into(), "GPU-ab12".into()])));
+        assert_eq!(
+            parse_gpus("0,GPU-ab12"),
+            Ok(Gpus::Devices(vec!["0".into(), "GPU-ab12".into()]))
+        );
         assert!(parse_gpus("0,,1").is_err());
         assert!(parse_gpus("$(x)").is_err());
     }

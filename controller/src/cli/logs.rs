@@ -1,10 +1,14 @@
 //! `farrun logs`
 
-use super::{Context, find, launching};
+use super::{Context, find, launching, outcome};
 use crate::error::{CommandError, Exit};
 use crate::mirror;
 use crate::run::follow::{self, Following};
+use crate::ui::Ui;
 use std::time::Duration;
+
+/// How often is looked whether anybody still reads.
+const READER_POLL: Duration = Duration::from_millis(200);
 
 /// Arguments of `farrun logs`.
 #[derive(Debug, clap::Args)]
@@ -14,7 +18,8 @@ Examples:
   farrun logs rs_k3v9 --tail 50
   farrun logs rs_k3v9 --offset 1048576 > rest.log
 
-The log is mirrored byte for byte; on a terminal control sequences other than colours are shown escaped.")]
+The log is mirrored byte for byte; on a terminal control sequences other than colours are shown escaped.
+With --json the log goes to its file alone, and stdout gets one document with `log_path` and `log_complete`.")]
 pub struct Args {
     /// The run
     run: String,
@@ -44,40 +49,54 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         (_, Some(offset)) => mirror::From::Offset(offset),
         _ => mirror::From::Start,
     };
-    let whole = run.log_complete && run.log_path.as_deref().is_some_and(|path| std::path::Path::new(path).exists());
+    let whole = run.log_complete
+        && run
+            .log_path
+            .as_deref()
+            .is_some_and(|path| std::path::Path::new(path).exists());
+    let (id, show) = (run.id.clone(), !context.ui.is_json());
     if whole || args.offline {
-        follow::tell_local(&controller, &run, from)?;
+        if show {
+            follow::tell_local(&controller, &run, from)?;
+        }
     } else if args.follow {
-        let id = run.id.clone();
         let following = Following {
             from,
-            show: true,
+            show,
             pull: false,
         };
         let ended = tokio::select! {
             ended = follow::follow(&controller, run, None, following) => ended,
-            // As `tail -f | head` does.
-            () = reader_left(context) => return Ok(Exit::Completed),
+            // `| head` has what it wanted.
+            () = reader_left(&context.ui) => return Ok(Exit::Completed),
         };
         context.ui.log_end();
         ended.map_err(|error| launching::left(&id, error))?;
     } else if run.launched_at.is_some() {
-        if let Err(error) = follow::catch_up(&controller, &run, from).await {
+        if let Err(error) = follow::catch_up(&controller, &run, from, show).await {
             // What is here is better than nothing, and the exit code still says that it is not all.
-            follow::tell_local(&controller, &run, from)?;
+            if show {
+                follow::tell_local(&controller, &run, from)?;
+            }
             context.ui.log_end();
             return Err(error.into());
         }
     } else {
-        context.ui.note(format!("{} was not launched, so it has no log", run.id));
+        context
+            .ui
+            .note(format!("{} was not launched, so it has no log", run.id));
     }
     context.ui.log_end();
+    if !show && let Some(run) = controller.store.run(&id).await? {
+        outcome::print(context, &run, None);
+    }
+    // What was asked for was printed, however the run ended.
     Ok(Exit::Completed)
 }
 
-/// Returns when nobody reads the standard output any more.
-async fn reader_left(context: &Context) {
-    while !context.ui.stdout_closed() {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+/// Returns once a write to stdout has found nobody behind it.
+async fn reader_left(ui: &Ui) {
+    while !ui.stdout_closed() {
+        tokio::time::sleep(READER_POLL).await;
     }
 }

@@ -38,35 +38,40 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
+/// Heading of the options that every verb has.
+const GLOBAL: &str = "Global options";
+
 const AFTER_HELP: &str = "\
 Examples:
   farrun host add gpu1 --address me@203.0.113.7 --identity ~/.ssh/id_ed25519
-  farrun prompt create \"a neon city in the rain\" --name city --input video=color.mp4
+  farrun prompt create \"a neon city in the rain\" --name city
   farrun inference city --set steps=35
   farrun upscale @last
   farrun run nvidia/cuda:12.4.1-base-ubuntu22.04 --gpus all -- nvidia-smi
 
-Ids may be shortened to any unambiguous prefix; prompts may be named; `@last` is the newest run.
+A run or prompt is named by its id or any unambiguous prefix of it. A prompt's name
+stands for it or for its newest run, `@last` for the newest prompt or run.
 
 Exit codes:
-  0 completed   1 the run failed   2 usage   3 host unreachable   4 not found   5 refused
-  6 host key    7 cancelled        8 our own fault                130 detached by Ctrl-C";
+  0 completed    1 the run failed    2 usage        3 host unreachable
+  4 not found    5 refused           6 host key     7 cancelled
+  8 our own fault                    130 detached by Ctrl-C";
 
 /// Run inference on GPU hosts you reach by SSH as if they were here
 #[derive(Debug, Parser)]
 #[command(name = "farrun", version, about, after_help = AFTER_HELP, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
-    /// Print one JSON document (or one per line for streams) on stdout
-    #[arg(long, global = true)]
+    /// Print JSON on stdout: one document, or one line for each of several runs. An error prints none
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
     /// Show no progress and no notes
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = GLOBAL)]
     pub quiet: bool,
     /// Show telemetry on stderr; twice for all of it
-    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    #[arg(long, short, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Use this configuration file
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// What to do
     #[command(subcommand)]
@@ -108,7 +113,7 @@ pub enum Command {
     Pull(pull::Args),
     /// Bring everything here that is due
     Sync(sync::Args),
-    /// Take over runs that this database does not know or another controller ordered
+    /// Take over runs of another laptop or a lost database
     Adopt(adopt::Args),
     /// Show hosts, their containers and active runs
     Status(status::Args),
@@ -135,7 +140,10 @@ pub struct Context {
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Context").field("config", &self.config).finish_non_exhaustive()
+        formatter
+            .debug_struct("Context")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,7 +162,10 @@ impl Context {
     /// The database cannot be opened.
     pub async fn controller_that(&self, accept_new: bool) -> Result<Controller, CommandError> {
         let ask = Arc::new(answer::TerminalAnswer::new(self.ui.clone(), accept_new));
-        let observer = Arc::new(progress::TerminalObserver::new(self.ui.clone()));
+        let observer = Arc::new(progress::TerminalObserver::new(
+            self.ui.clone(),
+            self.interrupt.clone(),
+        ));
         Ok(Controller::open(self.config.clone(), self.interrupt.clone(), ask, observer).await?)
     }
 }

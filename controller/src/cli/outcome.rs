@@ -4,9 +4,9 @@ use super::Context;
 use super::view::{RunView, document, has_living_owner, is_interrupted};
 use crate::error::Exit;
 use crate::model::{Run, RunStatus};
-use crate::ui::{escape, format};
 use crate::store::RunSummary;
-use chrono::{DateTime, Utc};
+use crate::ui::{escape, format};
+use chrono::{DateTime, TimeDelta, Utc};
 
 /// The exit code that tells a run's outcome.
 pub fn exit_of(run: &Run) -> Exit {
@@ -17,46 +17,79 @@ pub fn exit_of(run: &Run) -> Exit {
     }
 }
 
-/// As [`state`], of a summary.
-pub fn summary_state(run: &RunSummary) -> String {
-    match run.status {
-        RunStatus::Pending | RunStatus::Uploading if !has_living_owner(run.owner.as_deref()) => {
-            format!("{} (interrupted)", run.status)
-        }
+/// How old a confirmation may be that lets a run be called running.
+const PROOF: TimeDelta = TimeDelta::seconds(60);
+
+/// Whether the host confirmed less than a minute ago that a run stands where its row says; a settled run needs no
+/// confirmation, and one that was never launched has none.
+pub fn is_confirmed(status: RunStatus, confirmed_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+    status.is_settled() || confirmed_at.is_some_and(|at| now - at < PROOF)
+}
+
+/// The state in words: `running`, `running (last confirmed 5 min ago)`, `pending (interrupted)`.
+fn words(
+    status: RunStatus,
+    interrupted: bool,
+    confirmed_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> String {
+    match status {
         RunStatus::Downloading => "downloading (outputs on host)".to_owned(),
+        status if interrupted => format!("{status} (interrupted)"),
+        RunStatus::Queued | RunStatus::Running if !is_confirmed(status, confirmed_at, now) => {
+            match confirmed_at {
+                Some(at) => format!("{status} (last confirmed {})", format::age(at, now)),
+                None => format!("{status} (never confirmed)"),
+            }
+        }
         status => status.to_string(),
     }
 }
 
-/// The state in words: `running`, `pending (interrupted)`, `downloading (outputs on host)`.
+/// As [`state`], of a summary.
+pub fn summary_state(run: &RunSummary) -> String {
+    let early = matches!(run.status, RunStatus::Pending | RunStatus::Uploading);
+    words(
+        run.status,
+        early && !has_living_owner(run.owner.as_deref()),
+        run.confirmed_at,
+        Utc::now(),
+    )
+}
+
+/// The state in words; a run is called running only with proof that is younger than a minute.
 pub fn state(run: &Run) -> String {
-    match run.status {
-        RunStatus::Downloading => "downloading (outputs on host)".to_owned(),
-        status if is_interrupted(run) => format!("{status} (interrupted)"),
-        status => status.to_string(),
-    }
+    words(run.status, is_interrupted(run), run.confirmed_at, Utc::now())
 }
 
 /// Prints the end of a command about one run: the JSON document, or a few lines on stderr.
 pub fn print(context: &Context, run: &Run, brought: Option<&str>) -> Exit {
     let ui = &context.ui;
     if ui.is_json() {
-        ui.json(&document("farrun.run/1", RunView::from(run)));
+        ui.json_line(&document("farrun.run/1", RunView::from(run)));
         return exit_of(run);
     }
     let id = &run.id;
     match run.status {
         RunStatus::Completed => {
             ui.note(format!("{id} completed{}", duration(run)));
-            if let Some(brought) = brought {
+            if let Some(brought) = brought.filter(|brought| !brought.is_empty()) {
                 ui.note(format!("outputs: {brought}"));
             }
         }
-        RunStatus::Downloading => ui.note(format!("{id} ended well; its outputs are still on `{}`", run.host)),
+        RunStatus::Downloading => ui.note(format!(
+            "{id} ended well; its outputs are still on `{}`",
+            run.host
+        )),
         RunStatus::Failed | RunStatus::Cancelled => {
             let why = run.error_message.as_deref().map(escape::line).unwrap_or_default();
             if run.status == RunStatus::Failed {
-                ui.error(format!("{id} failed: {why}"), &[], &[format!("see `farrun logs {id} --tail 50` and `farrun show {id}`")]);
+                // What never started has no log.
+                let see = match run.started_at {
+                    Some(_) => format!("see `farrun logs {id} --tail 50` and `farrun show {id}`"),
+                    None => format!("see `farrun show {id}`"),
+                };
+                ui.error(format!("{id} failed: {why}"), &[], &[see]);
             } else {
                 ui.note(format!("{id} was cancelled: {why}"));
             }
@@ -84,4 +117,31 @@ pub fn took(start: Option<DateTime<Utc>>, end: Option<DateTime<Utc>>, status: Ru
     let start = start?;
     let end = end.or_else(|| (!status.is_settled()).then(Utc::now))?;
     Some(format::duration((end - start).to_std().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn running_needs_proof_younger_than_a_minute() {
+        let now = Utc::now();
+        let ago = |seconds| Some(now - TimeDelta::seconds(seconds));
+        let shown = |status, at| words(status, false, at, now);
+        assert_eq!(shown(RunStatus::Running, ago(59)), "running");
+        assert_eq!(
+            shown(RunStatus::Running, ago(61)),
+            "running (last confirmed 1 min ago)"
+        );
+        assert_eq!(
+            shown(RunStatus::Queued, ago(7200)),
+            "queued (last confirmed 2 h ago)"
+        );
+        assert_eq!(shown(RunStatus::Running, None), "running (never confirmed)");
+        assert_eq!(shown(RunStatus::Failed, None), "failed");
+        assert_eq!(
+            words(RunStatus::Pending, true, None, now),
+            "pending (interrupted)"
+        );
+    }
 }

@@ -3,17 +3,30 @@
 use crate::controller::{Event, Observer};
 use crate::ui::{Progress, Ui, format};
 use std::sync::{Mutex, PoisonError};
+use tokio_util::sync::CancellationToken;
 
 /// Shows events in the terminal.
 pub struct TerminalObserver {
     ui: Ui,
     bar: Mutex<Option<Progress>>,
+    interrupt: CancellationToken,
 }
 
 impl TerminalObserver {
-    /// Shows through `ui`.
-    pub fn new(ui: Ui) -> Self {
-        Self { ui, bar: Mutex::new(None) }
+    /// Shows through `ui`; cancels `interrupt` when nobody reads the run log any more.
+    pub fn new(ui: Ui, interrupt: CancellationToken) -> Self {
+        Self {
+            ui,
+            bar: Mutex::new(None),
+            interrupt,
+        }
+    }
+
+    /// Shows a step that is over in a moment: only as a bar, for in a file or a pipe it would be noise.
+    fn brief(&self, label: &str) {
+        if self.ui.draws_bars() {
+            self.step(label, None);
+        }
     }
 
     /// Shows `label`, as the bar that is there or a new one, with bytes when they are known.
@@ -41,13 +54,16 @@ impl TerminalObserver {
 impl Observer for TerminalObserver {
     fn observe(&self, event: &Event<'_>) {
         match event {
-            Event::Connecting { host } => self.step(&format!("connecting to `{host}`"), None),
+            Event::Connecting { host } => self.brief(&format!("connecting to `{host}`")),
             Event::Deploying { host } => self.step(&format!("putting the agent on `{host}`"), None),
             Event::HashingInputs { files: 0 } => {}
-            Event::HashingInputs { .. } => self.step("hashing inputs", None),
+            Event::HashingInputs { .. } => self.brief("hashing inputs"),
             Event::Uploading { done, total } => self.step("uploading", Some((*done, *total))),
-            Event::PullingImage { image, done, total } => self.step(&format!("pulling `{image}`"), Some((*done, *total))),
-            Event::Starting { run, host } => self.step(&format!("starting {run} on `{host}`"), None),
+            Event::PullingImage { image, done, total } => {
+                self.step(&format!("pulling `{image}`"), Some((*done, *total)))
+            }
+            Event::Starting { run, host } => self.brief(&format!("starting {run} on `{host}`")),
+            Event::HashingOutputs { .. } if !self.ui.draws_bars() => {}
             Event::HashingOutputs { done, total } => self.step("hashing outputs", Some((*done, *total))),
             Event::Downloading { done, total } => self.step("downloading", Some((*done, *total))),
             Event::StepDone => self.done(),
@@ -58,10 +74,15 @@ impl Observer for TerminalObserver {
             Event::Log(bytes) => {
                 self.done();
                 self.ui.log_bytes(bytes);
+                if self.ui.stdout_closed() {
+                    self.interrupt.cancel();
+                }
             }
             Event::LinkLost { host, cause } => {
                 self.done();
-                self.ui.warning(format!("the link to `{host}` broke ({cause}); reconnecting, the run is not affected"));
+                self.ui.warning(format!(
+                    "the link to `{host}` broke ({cause}); reconnecting, the run is not affected"
+                ));
             }
             Event::LinkBack { host } => {
                 self.done();
@@ -75,5 +96,9 @@ impl Observer for TerminalObserver {
 
 /// `3 files, 1.2 GiB`.
 pub fn count_and_size(files: usize, bytes: u64) -> String {
-    format!("{files} file{}, {}", if files == 1 { "" } else { "s" }, format::bytes(bytes))
+    format!(
+        "{files} file{}, {}",
+        if files == 1 { "" } else { "s" },
+        format::bytes(bytes)
+    )
 }

@@ -1,10 +1,12 @@
 //! `farrun pull`
 
-use super::{Context, find, launching};
+use super::{Context, find, launching, outcome};
+use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
-use crate::run::collect::collect;
-use crate::run::follow::{self, Ended};
-use crate::run::reconcile;
+use crate::model::{Run, RunStatus};
+use crate::run::collect::{Bulk, collect, collect_over};
+use crate::run::{RunError, follow, reconcile};
+use std::path::Path;
 
 /// Arguments of `farrun pull`.
 #[derive(Debug, clap::Args)]
@@ -25,19 +27,68 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     let run = find::run(&controller, &args.run).await?;
     let host = controller.host_of(&run.id, &run.host).await?;
+    // Both connections at once, where the host is known; the second one asks nothing.
+    let bulk = host.last_seen.is_some().then(|| Bulk::begin(&controller, &host));
     let link = controller.contact(&host).await?;
     if !run.log_complete && run.launched_at.is_some() {
         follow::mirror_rest(&controller, &link, &run).await?;
     }
     reconcile::runs_on(&controller, &link, std::slice::from_ref(&run.id)).await?;
-    let collected = collect(&controller, &link, &run.id).await?;
+    let collected = match bulk {
+        Some(bulk) => collect_over(&controller, &link, &run.id, bulk).await,
+        None => collect(&controller, &link, &run.id).await,
+    };
     link.session.close().await;
-    let ended = Ended { run: collected.run.clone(), collected: Some(collected) };
-    let folder = ended.collected.as_ref().map(|collected| collected.folder.display().to_string()).unwrap_or_default();
-    launching::finish(context, &ended);
-    if !context.ui.is_json() {
-        context.ui.line(folder);
-    }
+    let collected = match collected {
+        Err(RunError::OutputsGone { .. }) if is_here(&controller, &run).await? => {
+            return Ok(already_here(context, &run));
+        }
+        collected => collected?,
+    };
+    let run = &collected.run;
     // The pull succeeded, also when the run had failed.
+    if context.ui.is_json() {
+        outcome::print(context, run, None);
+        return Ok(Exit::Completed);
+    }
+    let brought = launching::brought(context, &collected);
+    let brought = if brought.is_empty() {
+        "none"
+    } else {
+        brought.as_str()
+    };
+    context
+        .ui
+        .note(format!("outputs of {} ({}): {brought}", run.id, run.status));
+    context.ui.line(collected.folder.display().to_string());
     Ok(Exit::Completed)
+}
+
+/// Whether every output of a completed run lies here, so that a host that has forgotten it is no loss.
+async fn is_here(controller: &Controller, run: &Run) -> Result<bool, CommandError> {
+    let Some(folder) = run
+        .outputs_path
+        .as_deref()
+        .filter(|_| run.status == RunStatus::Completed)
+    else {
+        return Ok(false);
+    };
+    let outputs = controller.store.outputs(&run.id).await?;
+    Ok(outputs.iter().all(|output| {
+        let facts = Path::new(folder).join(&output.path).metadata();
+        output.pulled_at.is_some() && facts.is_ok_and(|facts| facts.len() == output.size)
+    }))
+}
+
+fn already_here(context: &Context, run: &Run) -> Exit {
+    if context.ui.is_json() {
+        outcome::print(context, run, None);
+    } else {
+        context.ui.note(format!(
+            "`{}` keeps nothing of {} any more; all of its outputs are here",
+            run.host, run.id
+        ));
+        context.ui.line(run.outputs_path.as_deref().unwrap_or_default());
+    }
+    Exit::Completed
 }

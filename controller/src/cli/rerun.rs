@@ -40,7 +40,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     };
     let mut launch = args.launch.clone();
     for name in &old.spec.secret_names {
-        if !launch.secret.iter().any(|given| given.split('=').next() == Some(name)) {
+        if !launch
+            .secret
+            .iter()
+            .any(|given| given.split('=').next() == Some(name))
+        {
             launch.secret.push(name.clone());
         }
     }
@@ -49,7 +53,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     } else if args.set.is_empty() {
         from_spec(&controller, &host, &old, &launch)
     } else {
-        return Err(CommandError::usage(format!("{} was made without a recipe, so it has no parameters to set", old.id)));
+        return Err(CommandError::usage(format!(
+            "{} was made without a recipe, so it has no parameters to set",
+            old.id
+        )));
     };
     let ended = launching::carry_out(context, &controller, order, &launch).await?;
     Ok(ended.map_or(Exit::Completed, |ended| launching::finish(context, &ended)))
@@ -89,16 +96,40 @@ async fn from_recipe(
         .spec
         .parameters
         .iter()
-        .map(|(name, value)| (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+        .map(|(name, value)| {
+            (
+                name.clone(),
+                value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+            )
+        })
         .filter(|(name, _)| !changes.iter().any(|(changed, _)| changed == name))
         .collect();
     set.extend(changes.iter().cloned());
-    let resolved = recipe::resolve(&recipe, &subject, &set, &outputs, launch.overrides(Some(old.spec.image.clone())))?;
+    let resolved = recipe::resolve(
+        &recipe,
+        &subject,
+        &set,
+        &outputs,
+        launch.overrides(Some(old.spec.image.clone())),
+    )?;
     let mut order = launching::order(controller, host, &subject, resolved, launch);
     // What was changed on the command line then is changed again, unless it is changed otherwise now.
     if launch.gpus.is_none() {
         order.spec.gpus = old.spec.gpus.clone();
     }
+    let (spec, earlier) = (&mut order.spec, &old.spec);
+    for (name, value) in &earlier.env {
+        spec.env.entry(name.clone()).or_insert_with(|| value.clone());
+    }
+    for mount in &earlier.mounts {
+        if spec.mounts.iter().all(|other| other.target != mount.target) {
+            spec.mounts.push(mount.clone());
+        }
+    }
+    spec.time_limit = launch.time_limit.or(earlier.time_limit).or(spec.time_limit);
+    spec.memory_limit = launch.memory.or(earlier.memory_limit).or(spec.memory_limit);
+    spec.shm_size = launch.shm.or(earlier.shm_size).or(spec.shm_size);
+    spec.log_cap = launch.log_cap.unwrap_or(earlier.log_cap);
     Ok(order)
 }
 
@@ -109,6 +140,11 @@ fn from_spec(controller: &Controller, host: &Host, old: &Run, launch: &LaunchArg
     spec.controller_id = controller.store.controller_id().clone();
     spec.created_at = chrono::Utc::now();
     spec.env.extend(launch.env.iter().cloned());
+    spec.secret_names = launch.secret_names();
+    spec.mounts
+        .retain(|mount| launch.mount.iter().all(|other| other.target != mount.target));
+    spec.mounts.extend(launch.mount.iter().cloned());
+    spec.memory_limit = launch.memory.or(spec.memory_limit);
     if let Some(gpus) = &launch.gpus {
         spec.gpus = gpus.clone();
     }
@@ -121,10 +157,24 @@ fn from_spec(controller: &Controller, host: &Host, old: &Run, launch: &LaunchArg
         .map(|input| OrderInput {
             path: input.path,
             source: match input.parent {
-                Some(output) => OrderSource::Parent { output, size: input.size, sha256: input.sha256, local: None },
-                None => OrderSource::Content { sha256: input.sha256, size: input.size },
+                Some(output) => OrderSource::Parent {
+                    output,
+                    size: input.size,
+                    sha256: input.sha256,
+                    local: None,
+                },
+                None => OrderSource::Content {
+                    sha256: input.sha256,
+                    size: input.size,
+                },
             },
         })
         .collect();
-    Order { host: host.name.clone(), spec, inputs, parent_run: old.parent_run.clone(), key: launch.key.clone() }
+    Order {
+        host: host.name.clone(),
+        spec,
+        inputs,
+        parent_run: old.parent_run.clone(),
+        key: launch.key.clone(),
+    }
 }

@@ -3,7 +3,7 @@
 use super::Context;
 use super::launching::{self, LaunchArgs, Subject};
 use crate::error::{CommandError, Exit};
-use crate::model::slug::slug;
+use crate::model::slug::{is_prompt_name, slug};
 use crate::run::{Order, OrderInput, OrderSource};
 use farrun_protocol::RunId;
 use farrun_protocol::spec::{Capture, RunSpec};
@@ -64,17 +64,23 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     let host = launching::host(&controller, &args.launch).await?;
     if args.capture_docker {
-        context.ui.note("the engine captures the output: bytes can be lost when it restarts");
+        context
+            .ui
+            .note("the engine captures the output: bytes can be lost when it restarts");
     }
     let subject = Subject {
         run_id: RunId::random(),
         operation: "run".to_owned(),
-        name: slug(args.name.as_deref().unwrap_or(&args.image)),
+        name: name(args.name.as_deref(), &args.image)?,
         prompt: None,
         parent: None,
         recipe: None,
     };
-    let inputs = args.input.iter().map(|text| input(text)).collect::<Result<Vec<_>, _>>()?;
+    let inputs = args
+        .input
+        .iter()
+        .map(|text| input(text))
+        .collect::<Result<Vec<_>, _>>()?;
     let spec = RunSpec {
         entrypoint: args.entrypoint.map(|program| vec![program]),
         command: args.command,
@@ -83,12 +89,36 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         required_outputs: args.require,
         ipc_host: args.ipc_host,
         network: args.network,
-        capture: if args.capture_docker { Capture::Docker } else { Capture::Init },
+        capture: if args.capture_docker {
+            Capture::Docker
+        } else {
+            Capture::Init
+        },
         ..launching::draft(&controller, &subject, args.image, &args.launch)
     };
-    let order = Order { host: host.name, spec, inputs, parent_run: None, key: args.launch.key.clone() };
+    let order = Order {
+        host: host.name,
+        spec,
+        inputs,
+        parent_run: None,
+        key: args.launch.key.clone(),
+    };
     let ended = launching::carry_out(context, &controller, order, &args.launch).await?;
     Ok(ended.map_or(Exit::Completed, |ended| launching::finish(context, &ended)))
+}
+
+/// The folder's name: the one given, or one made from the image that is none of those other verbs write to.
+fn name(given: Option<&str>, image: &str) -> Result<String, CommandError> {
+    let name = slug(given.unwrap_or(image));
+    match given {
+        _ if is_prompt_name(&name) => Ok(name),
+        Some(given) => Err(CommandError::usage(format!(
+            "`{}` cannot name a run's folder",
+            crate::ui::escape::line(given)
+        ))
+        .hint("`prompt_enhancement` and names ending in `_upscaled` are reserved")),
+        None => Ok(slug(&format!("{name}_image"))),
+    }
 }
 
 fn input(text: &str) -> Result<OrderInput, CommandError> {
@@ -96,15 +126,43 @@ fn input(text: &str) -> Result<OrderInput, CommandError> {
         Some((name, path)) => (name.to_owned(), PathBuf::from(path)),
         None => {
             let path = PathBuf::from(text);
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
             (name, path)
         }
     };
     if !farrun_protocol::manifest::is_safe_path(&name) {
-        return Err(CommandError::usage(format!("`{}` cannot name an input", crate::ui::escape::line(&name))));
+        return Err(CommandError::usage(format!(
+            "`{}` cannot name an input",
+            crate::ui::escape::line(&name)
+        )));
     }
     if path.is_dir() {
-        return Err(CommandError::usage(format!("input `{}` is a folder", path.display())).hint("give its files one by one"));
+        return Err(
+            CommandError::usage(format!("input `{}` is a folder", path.display()))
+                .hint("give its files one by one"),
+        );
     }
-    Ok(OrderInput { path: name, source: OrderSource::Local(path) })
+    Ok(OrderInput {
+        path: name,
+        source: OrderSource::Local(path),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_other_verbs_are_not_taken() {
+        assert_eq!(name(None, "h:5000/team/demo:1").unwrap(), "h_5000_team_demo_1");
+        assert_eq!(
+            name(None, "prompt_enhancement").unwrap(),
+            "prompt_enhancement_image"
+        );
+        assert_eq!(name(Some("mine"), "x").unwrap(), "mine");
+        assert_eq!(name(Some("city_upscaled"), "x").unwrap_err().exit, Exit::Usage);
+    }
 }

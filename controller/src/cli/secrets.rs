@@ -4,7 +4,7 @@ use super::Context;
 use crate::error::CommandError;
 use farrun_protocol::message::Secret;
 use std::collections::BTreeMap;
-use std::io::BufRead as _;
+use std::io::{BufRead as _, Read as _};
 use std::process::{Command, Stdio};
 
 /// Longest secret, in bytes.
@@ -23,11 +23,13 @@ pub fn read(context: &Context, arguments: &[String]) -> Result<BTreeMap<String, 
     for argument in arguments {
         let (name, source) = argument.split_once('=').unwrap_or((argument, ""));
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            return Err(CommandError::usage("a secret's name holds only letters, digits and `_`"));
+            return Err(CommandError::usage(
+                "a secret's name holds only letters, digits and `_`",
+            ));
         }
         let value = match source.chars().next() {
             None => ask(context, name)?,
-            Some('-') if source == "-" => stdin_line(name)?,
+            Some('-') if source == "-" => stdin_line(context, name)?,
             Some('@') => from_file(name, source.get(1..).unwrap_or_default())?,
             Some('!') => from_command(name, source.get(1..).unwrap_or_default())?,
             Some(_) => {
@@ -36,7 +38,9 @@ pub fn read(context: &Context, arguments: &[String]) -> Result<BTreeMap<String, 
             }
         };
         if value.is_empty() || value.len() > LIMIT || value.contains('\0') {
-            return Err(CommandError::usage(format!("secret `{name}` is empty, longer than 64 KiB, or holds a NUL")));
+            return Err(CommandError::usage(format!(
+                "secret `{name}` is empty, longer than 64 KiB, or holds a NUL"
+            )));
         }
         secrets.insert(name.to_owned(), Secret::new(value));
     }
@@ -45,22 +49,37 @@ pub fn read(context: &Context, arguments: &[String]) -> Result<BTreeMap<String, 
 
 fn ask(context: &Context, name: &str) -> Result<String, CommandError> {
     if !context.ui.stdin_is_tty() {
-        return stdin_line(name);
+        return stdin_line(context, name);
     }
     let declined = || CommandError::usage(format!("secret `{name}` was not given"));
-    context.ui.ask_secret(&format!("secret {name}: ")).ok_or_else(declined)
+    context
+        .ui
+        .ask_secret(&format!("secret {name}"))
+        .ok_or_else(declined)
 }
 
-fn stdin_line(name: &str) -> Result<String, CommandError> {
+fn stdin_line(context: &Context, name: &str) -> Result<String, CommandError> {
     let mut line = String::new();
-    let failed = |error: std::io::Error| CommandError::usage(format!("secret `{name}` cannot be read from stdin: {error}"));
-    std::io::stdin().lock().read_line(&mut line).map_err(failed)?;
+    let failed = |error: std::io::Error| {
+        CommandError::usage(format!("secret `{name}` cannot be read from stdin: {error}"))
+    };
+    // One byte more than any acceptable secret tells a longer one.
+    let mut stdin = std::io::stdin().lock().take(LIMIT as u64 + 1);
+    context
+        .ui
+        .waiting_for_input(|| stdin.read_line(&mut line))
+        .map_err(failed)?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn from_file(name: &str, path: &str) -> Result<String, CommandError> {
-    let failed = |error: std::io::Error| CommandError::usage(format!("secret `{name}`: `{path}` cannot be read: {error}"));
-    Ok(std::fs::read_to_string(path).map_err(failed)?.trim_end_matches(['\r', '\n']).to_owned())
+    let failed = |error: std::io::Error| {
+        CommandError::usage(format!("secret `{name}`: `{path}` cannot be read: {error}"))
+    };
+    Ok(std::fs::read_to_string(path)
+        .map_err(failed)?
+        .trim_end_matches(['\r', '\n'])
+        .to_owned())
 }
 
 /// Runs a program of this machine; its words are split at white space, no shell reads them.
@@ -77,6 +96,7 @@ fn from_command(name: &str, command: &str) -> Result<String, CommandError> {
     if !output.status.success() {
         return Err(failed(format!("failed ({})", output.status)));
     }
-    let text = String::from_utf8(output.stdout).map_err(|_| failed("printed something that is not UTF-8".to_owned()))?;
+    let text = String::from_utf8(output.stdout)
+        .map_err(|_| failed("printed something that is not UTF-8".to_owned()))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -6,7 +6,7 @@ use super::view::{RunDetail, RunView, document};
 use super::{Context, find};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
-use crate::model::{OutputRecord, Run, RunEvent};
+use crate::model::{OutputRecord, Run, RunEvent, RunStatus};
 use crate::run::reconcile;
 use crate::ui::{Table, format};
 
@@ -32,7 +32,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     }
     let mut run = find::run(&controller, &args.what).await?;
     if !args.offline && !run.status.is_settled() {
-        for (host, cause) in reconcile::all(&controller, reconcile::BRIEF).await?.silent {
+        for (host, cause) in reconcile::all(&controller, Some(&run.host), reconcile::BRIEF)
+            .await?
+            .silent
+        {
             context.ui.warning(format!("`{host}` did not answer ({cause})"));
         }
         run = controller.store.run(&run.id).await?.unwrap_or(run);
@@ -40,7 +43,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let outputs = controller.store.outputs(&run.id).await?;
     let events = controller.store.events(&run.id).await?;
     if context.ui.is_json() {
-        let detail = RunDetail { run: RunView::from(&run), spec: &run.spec, outputs: &outputs, events: &events };
+        let detail = RunDetail {
+            run: RunView::from(&run),
+            spec: &run.spec,
+            outputs: &outputs,
+            events: &events,
+        };
         context.ui.json(&document("farrun.run_detail/1", detail));
         return Ok(Exit::Completed);
     }
@@ -64,20 +72,39 @@ fn fields(controller: &Controller, run: &Run) -> Vec<(&'static str, String)> {
     optional("parent", run.parent_run.as_ref().map(ToString::to_string));
     optional("recipe", run.recipe.clone());
     optional("why", run.error_message.clone());
-    optional("reason", run.reason.map(|reason| reason.code().to_owned()));
+    let told = run.reason.filter(|_| run.status != RunStatus::Completed);
+    optional("reason", told.map(|reason| reason.code().to_owned()));
     optional("exit code", run.exit_code.map(|code| code.to_string()));
-    optional("signal", run.signal.map(|signal| crate::run::explain::signal_name(Some(signal))));
+    optional(
+        "signal",
+        run.signal
+            .map(|signal| crate::run::explain::signal_name(Some(signal))),
+    );
     optional("took", elapsed(run));
     fields.push(("image", run.spec.image.clone()));
     fields.push(("command", run.spec.command.join(" ")));
     fields.push(("gpus", run.gpus.clone()));
     let mut optional = |name, value: Option<String>| fields.extend(value.map(|value| (name, value)));
-    optional("container", run.container_id.as_ref().map(|id| id.chars().take(12).collect()));
+    optional(
+        "container",
+        run.container_id.as_ref().map(|id| id.chars().take(12).collect()),
+    );
     optional("image id", run.image_digest.clone());
     optional("log", run.log_path.clone());
-    optional("log size", run.log_length.map(|length| {
-        format!("{}{}", format::bytes(length), if run.log_complete { " (complete, verified)" } else { " on the host" })
-    }));
+    optional(
+        "log size",
+        run.log_length.map(|length| {
+            format!(
+                "{}{}",
+                format::bytes(length),
+                if run.log_complete {
+                    " (complete, verified)"
+                } else {
+                    " on the host"
+                }
+            )
+        }),
+    );
     optional("outputs", run.outputs_path.clone());
     fields.push(("ordered", format::time(run.created_at)));
     fields.push(("started", moment(run.started_at)));

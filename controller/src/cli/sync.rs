@@ -1,11 +1,14 @@
 //! `farrun sync`
 
 use super::view::{RunView, Runs, document};
-use super::{Context, launching};
+use super::{Context, find, launching};
+use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
-use crate::model::RunStatus;
+use crate::host::Link;
+use crate::model::{Run, RunStatus};
+use crate::run::collect::{self, Collected};
 use crate::run::follow::{self, Ended};
-use crate::run::{collect, reconcile};
+use crate::run::{RunError, reconcile};
 use crate::store::RunFilter;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,20 +33,30 @@ pub struct Args {
 /// The database. A host that is out of reach is a warning, and the exit code says so.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
-    let reconciled = reconcile::all(&controller, PATIENCE).await?;
+    if let Some(name) = &args.host {
+        find::host(&controller, name).await?;
+    }
+    let reconciled = reconcile::all(&controller, args.host.as_deref(), PATIENCE).await?;
     let mut exit = Exit::Completed;
     for (host, cause) in &reconciled.silent {
         context.ui.warning(format!("`{host}` did not answer ({cause})"));
         exit = Exit::Unreachable;
     }
-    let due = RunFilter { statuses: vec![RunStatus::Downloading], host: args.host, ..RunFilter::default() };
+    let ended = vec![RunStatus::Downloading, RunStatus::Failed, RunStatus::Cancelled];
+    let ended = RunFilter {
+        statuses: ended,
+        host: args.host,
+        ..RunFilter::default()
+    };
     let mut hosts: BTreeMap<String, Vec<_>> = BTreeMap::new();
-    for run in controller.store.runs(&due).await? {
+    for run in controller.store.runs(&ended).await?.into_iter().filter(is_due) {
         hosts.entry(run.host.clone()).or_default().push(run);
     }
     let mut brought = Vec::new();
     for (name, runs) in hosts {
-        let Some(host) = controller.store.host(&name).await? else { continue };
+        let Some(host) = controller.store.host(&name).await? else {
+            continue;
+        };
         let link = match controller.contact(&host).await {
             Ok(link) => link,
             Err(error) => {
@@ -53,16 +66,27 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
             }
         };
         for run in runs {
-            follow::mirror_rest(&controller, &link, &run).await?;
-            let collected = collect::collect(&controller, &link, &run.id).await?;
-            brought.push(collected);
+            match bring(&controller, &link, &run).await {
+                Ok(collected) => brought.extend(collected),
+                Err(error) if context.interrupt.is_cancelled() => return Err(error.into()),
+                // One run that cannot be brought must not keep the others.
+                Err(error) => {
+                    context.ui.warning(format!("{} was not brought: {error}", run.id));
+                    exit = CommandError::from(error).exit;
+                }
+            }
         }
         link.session.close().await;
     }
     if context.ui.is_json() {
-        let runs = brought.iter().map(|collected| RunView::from(&collected.run)).collect();
+        let runs = brought
+            .iter()
+            .map(|collected| RunView::from(&collected.run))
+            .collect();
         let silent_hosts = reconciled.silent.iter().map(|(host, _)| host.as_str()).collect();
-        context.ui.json(&document("farrun.runs/1", Runs { runs, silent_hosts }));
+        context
+            .ui
+            .json(&document("farrun.runs/1", Runs { runs, silent_hosts }));
         return Ok(exit);
     }
     if brought.is_empty() && reconciled.changed.is_empty() {
@@ -72,7 +96,32 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         context.ui.note(format!("{} {}", run.id, run.status));
     }
     for collected in brought {
-        launching::finish(context, &Ended { run: collected.run.clone(), collected: Some(collected) });
+        launching::finish(
+            context,
+            &Ended {
+                run: collected.run.clone(),
+                collected: Some(collected),
+            },
+        );
     }
     Ok(exit)
+}
+
+/// Whether something of an ended run is still only on its host.
+fn is_due(run: &Run) -> bool {
+    run.status == RunStatus::Downloading
+        || (run.launched_at.is_some() && run.log_path.is_some() && !run.log_complete)
+}
+
+/// Brings the log, and the outputs of a run that ended well.
+async fn bring(controller: &Controller, link: &Link, run: &Run) -> Result<Option<Collected>, RunError> {
+    match follow::mirror_rest(controller, link, run).await {
+        // The host has nothing left of a run that failed long ago.
+        Err(error) if follow::is_unknown(&error) && run.status.is_final() => return Ok(None),
+        mirrored => mirrored?,
+    }
+    if run.status != RunStatus::Downloading {
+        return Ok(None);
+    }
+    collect::collect(controller, link, &run.id).await.map(Some)
 }

@@ -5,7 +5,7 @@ use super::recipe::{self, RecipeArgs};
 use super::{Context, find};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
-use crate::model::{Host, Run, RunStatus};
+use crate::model::{Run, RunStatus};
 use crate::run::{collect, reconcile};
 use farrun_protocol::RunId;
 
@@ -44,7 +44,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         Some(_) => launching::host(&controller, &args.launch).await?,
         None => find::host(&controller, &parent.host).await?,
     };
-    let outputs = parent_outputs(&controller, &parent, &host).await?;
+    let outputs = parent_outputs(&controller, &parent).await?;
     let prompt = match &parent.prompt_id {
         Some(id) => controller.store.prompt(id).await?,
         None => None,
@@ -57,7 +57,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         parent: Some(parent),
         recipe: Some(recipe_args.reference(context)),
     };
-    let resolved = recipe::resolve(&recipe, &subject, &recipe_args.set, &outputs, args.launch.overrides(recipe_args.image.clone()))?;
+    let resolved = recipe::resolve(
+        &recipe,
+        &subject,
+        &recipe_args.set,
+        &outputs,
+        args.launch.overrides(recipe_args.image.clone()),
+    )?;
     let order = launching::order(&controller, &host, &subject, resolved, &args.launch);
     let ended = launching::carry_out(context, &controller, order, &args.launch).await?;
     Ok(ended.map_or(Exit::Completed, |ended| launching::finish(context, &ended)))
@@ -67,12 +73,15 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
 pub(super) async fn settled_parent(controller: &Controller, reference: &str) -> Result<Run, CommandError> {
     let mut run = find::run(controller, reference).await?;
     if !run.status.is_settled() {
-        reconcile::all(controller, reconcile::BRIEF).await?;
+        reconcile::all(controller, Some(&run.host), reconcile::BRIEF).await?;
         run = controller.store.run(&run.id).await?.unwrap_or(run);
     }
     match run.status {
         RunStatus::Completed | RunStatus::Downloading => Ok(run),
-        status if status.is_final() => Err(CommandError::refused(format!("{} is {status}, so it has no output to upscale", run.id))),
+        status if status.is_final() => Err(CommandError::refused(format!(
+            "{} is {status}, so it has no output to upscale",
+            run.id
+        ))),
         status => Err(CommandError::refused(format!("{} is {status}", run.id))
             .hint(format!("wait for it with `farrun attach {}`", run.id))),
     }
@@ -82,13 +91,14 @@ pub(super) async fn settled_parent(controller: &Controller, reference: &str) -> 
 async fn parent_outputs(
     controller: &Controller,
     parent: &Run,
-    host: &Host,
 ) -> Result<Vec<crate::model::OutputRecord>, CommandError> {
     let known = controller.store.outputs(&parent.id).await?;
     if !known.is_empty() {
         return Ok(known);
     }
-    let link = controller.contact(host).await?;
+    // Its own host, wherever the upscale is to run.
+    let host = controller.host_of(&parent.id, &parent.host).await?;
+    let link = controller.contact(&host).await?;
     collect::collect(controller, &link, &parent.id).await?;
     link.session.close().await;
     Ok(controller.store.outputs(&parent.id).await?)

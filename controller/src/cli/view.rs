@@ -1,5 +1,6 @@
 //! What `--json` prints: versioned shapes, apart from the types inside.
 
+use super::outcome;
 use crate::model::{Host, OutputRecord, Prompt, Run, RunEvent, RunStatus};
 use crate::run::owner::Owner;
 use crate::store::RunSummary;
@@ -42,6 +43,8 @@ pub struct RunView<'a> {
     pub status: &'static str,
     /// Whether its order was interrupted before the host acknowledged it; `farrun attach` takes it up.
     pub interrupted: bool,
+    /// Whether the host confirmed its state less than a minute ago, or it is settled; else it is what was last known.
+    pub confirmed: bool,
     /// Stable code of why it ended so.
     pub reason: Option<&'static str>,
     /// One readable line.
@@ -92,6 +95,7 @@ impl<'a> From<&'a Run> for RunView<'a> {
             recipe: run.recipe.as_deref(),
             status: run.status.as_str(),
             interrupted: is_interrupted(run),
+            confirmed: outcome::is_confirmed(run.status, run.confirmed_at, Utc::now()),
             reason: run.reason.map(farrun_protocol::verdict::Reason::code),
             error_message: run.error_message.as_deref(),
             exit_code: run.exit_code,
@@ -116,9 +120,7 @@ impl<'a> From<&'a Run> for RunView<'a> {
 
 /// Whether the process that ordered a run died before the host acknowledged it.
 pub fn is_interrupted(run: &Run) -> bool {
-    !run.status.is_settled()
-        && run.launched_at.is_none()
-        && !has_living_owner(run.owner.as_deref())
+    !run.status.is_settled() && run.launched_at.is_none() && !has_living_owner(run.owner.as_deref())
 }
 
 /// Whether the process that works on an order lives.
@@ -133,12 +135,18 @@ pub struct SummaryView<'a> {
     summary: &'a RunSummary,
     /// Whether its order was interrupted before the host acknowledged it.
     interrupted: bool,
+    /// As [`RunView::confirmed`].
+    confirmed: bool,
 }
 
 impl<'a> From<&'a RunSummary> for SummaryView<'a> {
     fn from(summary: &'a RunSummary) -> Self {
         let early = matches!(summary.status, RunStatus::Pending | RunStatus::Uploading);
-        Self { summary, interrupted: early && !has_living_owner(summary.owner.as_deref()) }
+        Self {
+            summary,
+            interrupted: early && !has_living_owner(summary.owner.as_deref()),
+            confirmed: outcome::is_confirmed(summary.status, summary.confirmed_at, Utc::now()),
+        }
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         let ended = follow(&controller, run, None, following)
             .await
             .map_err(|error| launching::left(&id, error))?;
-        let this = launching::finish(context, &ended);
+        let this = launching::finish_one_of(context, &ended, args.runs.len());
         exit = if exit == Exit::Completed { this } else { exit };
     }
     Ok(exit)

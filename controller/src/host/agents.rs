@@ -18,7 +18,10 @@ pub struct AgentProgram {
 #[derive(Debug, thiserror::Error)]
 pub enum AgentProgramError {
     /// No file for this platform in any of the folders.
-    #[error("no agent for `{platform}` was found (looked for `{file}` in {})", folders(searched))]
+    #[error(
+        "no agent for `{platform}` was found (looked for `{file}` in {})",
+        folders(searched)
+    )]
     Missing {
         /// `uname -sm` of the host.
         platform: String,
@@ -42,12 +45,19 @@ pub enum AgentProgramError {
 }
 
 fn folders(searched: &[PathBuf]) -> String {
-    searched.iter().map(|folder| format!("`{}`", folder.display())).collect::<Vec<_>>().join(", ")
+    searched
+        .iter()
+        .map(|folder| format!("`{}`", folder.display()))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Where agents are looked for: `$FARRUN_AGENTS`, beside the program, above it, and in the data folder.
 pub fn search_path(data_folder: &Path) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = std::env::var_os("FARRUN_AGENTS").map(PathBuf::from).into_iter().collect();
+    let mut folders: Vec<PathBuf> = std::env::var_os("FARRUN_AGENTS")
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
     if let Some(beside) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
         folders.push(beside.join("agents"));
         folders.extend(beside.parent().map(|above| above.join("agents")));
@@ -62,7 +72,9 @@ pub fn search_path(data_folder: &Path) -> Vec<PathBuf> {
 /// The platform is no platform, or no readable agent serves it.
 pub fn find(platform: &str, searched: &[PathBuf]) -> Result<AgentProgram, AgentProgramError> {
     // The words become a file name here and were printed by a host.
-    let plain = |word: &&str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let plain = |word: &&str| {
+        (1..=32).contains(&word.len()) && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
     let words: Vec<&str> = platform.split_whitespace().collect();
     let [system, machine] = words.as_slice() else {
         return Err(AgentProgramError::Platform(platform.chars().take(80).collect()));
@@ -74,12 +86,22 @@ pub fn find(platform: &str, searched: &[PathBuf]) -> Result<AgentProgram, AgentP
     for folder in searched {
         let path = folder.join(&file);
         match std::fs::read(&path) {
-            Ok(bytes) => return Ok(AgentProgram { sha256: Sha256::of(&bytes), bytes, path }),
+            Ok(bytes) => {
+                return Ok(AgentProgram {
+                    sha256: Sha256::of(&bytes),
+                    bytes,
+                    path,
+                });
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => return Err(AgentProgramError::Read { path, source }),
         }
     }
-    Err(AgentProgramError::Missing { platform: platform.to_owned(), file, searched: searched.to_vec() })
+    Err(AgentProgramError::Missing {
+        platform: platform.to_owned(),
+        file,
+        searched: searched.to_vec(),
+    })
 }
 
 #[cfg(test)]
@@ -95,13 +117,26 @@ mod tests {
         let searched = [folder.path().join("a"), folder.path().join("b")];
         let program = find("Linux x86_64", &searched).unwrap();
         assert_eq!(program.sha256, Sha256::of(b"program"));
-        assert!(matches!(find("Linux aarch64", &searched), Err(AgentProgramError::Missing { .. })));
+        assert!(matches!(
+            find("Linux aarch64", &searched),
+            Err(AgentProgramError::Missing { .. })
+        ));
     }
 
     #[test]
     fn a_hostile_platform_names_no_file() {
-        for platform in ["", "Linux", "../../etc passwd", "Linux x86_64 extra", "Linux /bin"] {
-            assert!(matches!(find(platform, &[]), Err(AgentProgramError::Platform(_))), "{platform}");
+        for platform in [
+            "",
+            "Linux",
+            "../../etc passwd",
+            "Linux x86_64 extra",
+            "Linux /bin",
+            &format!("Linux {}", "x".repeat(33)),
+        ] {
+            assert!(
+                matches!(find(platform, &[]), Err(AgentProgramError::Platform(_))),
+                "{platform}"
+            );
         }
     }
 }

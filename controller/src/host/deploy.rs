@@ -48,26 +48,54 @@ pub enum DeployError {
 /// # Errors
 /// The link broke, or nothing came in time.
 pub async fn platform(session: &Session) -> Result<String, SshError> {
-    let output = session.output("uname -sm", 64 * 1024, Duration::from_secs(15)).await?;
-    let text = lossy(&output.stdout);
-    Ok(text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned())
+    let output = session
+        .output("uname -sm", 64 * 1024, Duration::from_secs(15))
+        .await?;
+    Ok(platform_in(&lossy(&output.stdout)).to_owned())
 }
 
-/// Uploads `program` unless its folder already exists under `state`.
+/// The platform at the end of what was printed; what came before it need not end with a newline.
+fn platform_in(text: &str) -> &str {
+    let line = last_line(text);
+    line.rfind("Linux ").and_then(|at| line.get(at..)).unwrap_or(line)
+}
+
+fn last_line(text: &str) -> &str {
+    text.lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or_default()
+}
+
+/// Uploads `program` over `files` unless its folder already exists under `state`, and tries it over `session`;
+/// answers whether it was uploaded. They are two connections, for a server may allow one session on each. `deploying`
+/// is called when it has to be.
 ///
 /// # Errors
 /// See [`DeployError`]; nothing is left under the final name unless it was verified.
-pub async fn deploy(session: &Session, host: &str, state: &str, program: &AgentProgram) -> Result<(), DeployError> {
-    let transfer = |source| DeployError::Transfer { host: host.to_owned(), source: Box::new(source) };
-    let sftp = Sftp::start(session.sftp().await?, host).await.map_err(transfer)?;
+pub async fn deploy(
+    session: &Session,
+    files: &Session,
+    host: &str,
+    state: &str,
+    program: &AgentProgram,
+    deploying: &(dyn Fn() + Sync),
+) -> Result<bool, DeployError> {
+    let transfer = |source| DeployError::Transfer {
+        host: host.to_owned(),
+        source: Box::new(source),
+    };
+    let sftp = Sftp::start(files.sftp().await?, host).await.map_err(transfer)?;
     let agents = format!("{state}/agents");
     let folder = format!("{agents}/{}", program.sha256);
     let file = format!("{folder}/{}", layout::AGENT);
     if let Some(facts) = sftp.stat(&file).await.map_err(transfer)?
         && facts.size == program.bytes.len() as u64
     {
-        return Ok(());
+        return Ok(false);
     }
+    deploying();
     sftp.make_folders(state, 0o700).await.map_err(transfer)?;
     sftp.set_mode(state, 0o700).await.map_err(transfer)?;
     sftp.make_folders(&agents, 0o700).await.map_err(transfer)?;
@@ -78,7 +106,7 @@ pub async fn deploy(session: &Session, host: &str, state: &str, program: &AgentP
     // Whatever is left of the temporary folder is of no use to anybody.
     drop(sftp.remove(&format!("{arriving}/{}", layout::AGENT)).await);
     drop(sftp.remove_folder(&arriving).await);
-    result
+    result.map(|()| true)
 }
 
 async fn install(
@@ -89,33 +117,89 @@ async fn install(
     arriving: &str,
     folder: &str,
 ) -> Result<(), DeployError> {
-    let transfer = |source| DeployError::Transfer { host: host.to_owned(), source: Box::new(source) };
+    let transfer = |source| DeployError::Transfer {
+        host: host.to_owned(),
+        source: Box::new(source),
+    };
     let upload = format!("{arriving}/{}", layout::AGENT);
-    sftp.write_small(&upload, &program.bytes, 0o555).await.map_err(transfer)?;
+    sftp.write_small(&upload, &program.bytes, 0o555)
+        .await
+        .map_err(transfer)?;
     sftp.set_mode(&upload, 0o555).await.map_err(transfer)?;
     let verify = format!("{upload} verify");
     let output = session.output(&verify, 64 * 1024, VERIFY_TIMEOUT).await?;
     let printed = lossy(&output.stdout);
-    let hash = printed.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let hash = hash_in(&printed);
     if hash != program.sha256.as_str() {
         if hash.parse::<farrun_protocol::Sha256>().is_ok() {
-            return Err(DeployError::Damaged { host: host.to_owned() });
+            return Err(DeployError::Damaged {
+                host: host.to_owned(),
+            });
         }
         let said = lossy(&output.stderr);
-        let said = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it printed nothing").to_owned();
-        return Err(DeployError::DoesNotRun { host: host.to_owned(), folder: folder.to_owned(), said });
+        let said = said
+            .lines()
+            .map(str::trim)
+            .find(|line| !line.is_empty())
+            .unwrap_or("it printed nothing")
+            .to_owned();
+        return Err(DeployError::DoesNotRun {
+            host: host.to_owned(),
+            folder: folder.to_owned(),
+            said,
+        });
     }
     match sftp.rename(arriving, folder).await {
         Ok(()) => Ok(()),
         // Another controller was faster with the same content.
-        Err(error) => match sftp.stat(&format!("{folder}/{}", layout::AGENT)).await.map_err(transfer)? {
+        Err(error) => match sftp
+            .stat(&format!("{folder}/{}", layout::AGENT))
+            .await
+            .map_err(transfer)?
+        {
             Some(facts) if facts.size == program.bytes.len() as u64 => Ok(()),
             _ => Err(transfer(error)),
         },
     }
 }
 
+/// The hash at the end of what was printed.
+fn hash_in(text: &str) -> &str {
+    let line = last_line(text);
+    line.len()
+        .checked_sub(64)
+        .and_then(|at| line.get(at..))
+        .unwrap_or(line)
+}
+
 /// Text that a shell printed, for finding a word in it and for quoting it in an error.
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_found_behind_what_a_shell_prints() {
+        for noise in [
+            "",
+            "welcome\n",
+            "no newline",
+            "Linux gpu1 6.1\n",
+            "on Linux here",
+            "é",
+        ] {
+            assert_eq!(
+                platform_in(&format!("{noise}Linux x86_64\n")),
+                "Linux x86_64",
+                "{noise}"
+            );
+            let hash = "0f".repeat(32);
+            assert_eq!(hash_in(&format!("{noise}{hash}\r\n")), hash, "{noise}");
+        }
+        assert_eq!(platform_in("welcome\nDarwin arm64\n"), "Darwin arm64");
+        assert_eq!(hash_in("é"), "é");
+    }
 }

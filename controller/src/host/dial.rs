@@ -6,7 +6,7 @@ use crate::agent::{AgentError, Client};
 use crate::model::Host;
 use crate::ssh::config::{ConfigFiles, resolve};
 use crate::ssh::transfer::{Sftp, TransferError};
-use crate::ssh::{Ask, Ending, Endpoint, Exec, Options, Purpose, Session, SshError};
+use crate::ssh::{Ask, Ending, Endpoint, Exec, NobodyToAsk, Options, Purpose, Session, SshError};
 use farrun_protocol::message::{Hello, HelloReply};
 use farrun_protocol::{ControllerId, PROTOCOL, layout};
 use rand::Rng as _;
@@ -32,7 +32,10 @@ pub struct Dialer {
 
 impl std::fmt::Debug for Dialer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Dialer").field("agents", &self.agents).finish_non_exhaustive()
+        formatter
+            .debug_struct("Dialer")
+            .field("agents", &self.agents)
+            .finish_non_exhaustive()
     }
 }
 
@@ -110,13 +113,26 @@ impl Dialer {
         Ok((session, sftp))
     }
 
+    /// The same, asking nobody: for connections beside one whose questions were answered.
+    #[must_use]
+    pub fn unasking(&self) -> Self {
+        Self {
+            ask: Arc::new(NobodyToAsk),
+            ..self.clone()
+        }
+    }
+
     /// Makes a link. `deploying` is called once when the agent has to be put there first.
     ///
     /// # Errors
     /// See [`LinkError`].
     pub async fn dial(&self, host: &Host, deploying: &(dyn Fn() + Sync)) -> Result<Link, LinkError> {
         let (endpoint, warnings) = self.endpoint(host)?;
-        let session = Session::connect(&endpoint, &Options::new(Purpose::Control).asking(self.ask.clone())).await?;
+        let session = Session::connect(
+            &endpoint,
+            &Options::new(Purpose::Control).asking(self.ask.clone()),
+        )
+        .await?;
         let (platform, known) = match &host.platform {
             Some(platform) => (platform.clone(), true),
             None => (deploy::platform(&session).await?, false),
@@ -125,32 +141,68 @@ impl Dialer {
         let state = host.settings.state_folder().to_owned();
         let mut deployed = false;
         if !known {
-            deploying();
-            deploy::deploy(&session, &host.name, &state, &program).await?;
-            deployed = true;
+            deployed = self.deploy(&session, host, &state, &program, deploying).await?;
         }
         let (client, hello) = match self.converse(&session, host, &state, &program).await {
             Ok(conversation) => conversation,
-            Err(NotStarted::Missing) if !deployed => {
+            Err(NotStarted::Missing) if known => {
                 // The folder was removed, or this controller carries a new agent.
                 let platform = deploy::platform(&session).await?;
                 let program = self.program(host, &platform)?;
-                deploying();
-                deploy::deploy(&session, &host.name, &state, &program).await?;
-                deployed = true;
-                self.converse(&session, host, &state, &program).await.map_err(|error| error.into_link(host, &state))?
+                deployed = self.deploy(&session, host, &state, &program, deploying).await?;
+                self.converse(&session, host, &state, &program)
+                    .await
+                    .map_err(|error| error.into_link(host, &state))?
             }
             Err(error) => return Err(error.into_link(host, &state)),
         };
         if hello.agent_sha256 != program.sha256 {
-            return Err(DeployError::Damaged { host: host.name.clone() }.into());
+            return Err(DeployError::Damaged {
+                host: host.name.clone(),
+            }
+            .into());
         }
-        let platform = format!("{} {}", platform.split(' ').next().unwrap_or("Linux"), hello.machine);
-        Ok(Link { host: host.name.clone(), platform, session, client, hello, warnings, deployed })
+        // Kept for the next contact, so only what an agent could be found by.
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let platform = if !hello.machine.is_empty() && hello.machine.chars().all(plain) {
+            format!(
+                "{} {}",
+                platform.split(' ').next().unwrap_or("Linux"),
+                hello.machine
+            )
+        } else {
+            platform
+        };
+        Ok(Link {
+            host: host.name.clone(),
+            platform,
+            session,
+            client,
+            hello,
+            warnings,
+            deployed,
+        })
+    }
+
+    async fn deploy(
+        &self,
+        session: &Session,
+        host: &Host,
+        state: &str,
+        program: &AgentProgram,
+        deploying: &(dyn Fn() + Sync),
+    ) -> Result<bool, LinkError> {
+        let files = self.session(host, Purpose::Bulk).await?;
+        let deployed = deploy::deploy(session, &files, &host.name, state, program, deploying).await?;
+        files.close().await;
+        Ok(deployed)
     }
 
     fn program(&self, host: &Host, platform: &str) -> Result<AgentProgram, LinkError> {
-        agents::find(platform, &self.agents).map_err(|source| LinkError::NoAgent { host: host.name.clone(), source })
+        agents::find(platform, &self.agents).map_err(|source| LinkError::NoAgent {
+            host: host.name.clone(),
+            source,
+        })
     }
 
     async fn converse(
@@ -162,8 +214,15 @@ impl Dialer {
     ) -> Result<(Client, HelloReply), NotStarted> {
         let nonce = hex::encode(rand::rng().random::<[u8; 32]>());
         // Only characters that no shell reinterprets: the state folder was checked when it was set.
-        let command = format!("{state}/{} serve {nonce}", layout::agent(&program.sha256).display());
-        let Exec { stdin, stdout, mut ending } = session.exec(&command).await.map_err(NotStarted::Ssh)?;
+        let command = format!(
+            "{state}/{} serve {nonce}",
+            layout::agent(&program.sha256).display()
+        );
+        let Exec {
+            stdin,
+            stdout,
+            mut ending,
+        } = session.exec(&command).await.map_err(NotStarted::Ssh)?;
         let hello = Hello {
             protocol: PROTOCOL,
             controller_id: self.controller_id.clone(),
@@ -183,9 +242,9 @@ impl Dialer {
                 // POSIX shells and fish answer 127 for a missing program and 126 for one that does not run; csh
                 // answers 1 for both.
                 match tokio::time::timeout(START_VERDICT, ending.wait()).await {
-                    Ok(Ending::Status(126)) => {
-                        Err(NotStarted::Refused(String::from_utf8_lossy(&ending.stderr()).trim().to_owned()))
-                    }
+                    Ok(Ending::Status(126)) => Err(NotStarted::Refused(
+                        String::from_utf8_lossy(&ending.stderr()).trim().to_owned(),
+                    )),
                     Ok(Ending::Status(127 | 1)) => Err(NotStarted::Missing),
                     _ => Err(NotStarted::Agent(error)),
                 }

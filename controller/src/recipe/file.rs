@@ -14,7 +14,7 @@ pub(super) const FORMAT: u32 = 1;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
-    /// [`FORMAT`].
+    /// Version of the file format.
     pub format: u32,
     /// Its name.
     pub name: String,

@@ -185,9 +185,21 @@ fn cosmos_inference_is_what_its_users_know() {
         mounts,
         [
             ("/data/cosmos", "/workspace"),
-            ("~/.cache/huggingface", "/root/.cache/huggingface")
+            ("~/.cache/huggingface", "/root/.cache/huggingface"),
+            ("~/.cache/torch", "/root/.cache/torch"),
+            ("~/.cache/mlx", "/root/.cache/mlx")
         ]
     );
+    for (name, folder) in [
+        ("HF_HOME", "huggingface"),
+        ("TRANSFORMERS_CACHE", "huggingface"),
+        ("TORCH_HOME", "torch"),
+        ("MLX_CACHE_DIR", "mlx"),
+    ] {
+        let folder = format!("/root/.cache/{folder}");
+        assert_eq!(resolved.env.get(name), Some(&folder), "{name}");
+        assert!(mounts.iter().any(|(_, target)| *target == folder), "{name}");
+    }
     assert_eq!(resolved.working_dir.as_deref(), Some("/workspace"));
     assert_eq!(
         (resolved.gpus, resolved.shm_size, resolved.ipc_host),
@@ -253,7 +265,7 @@ fn everything_wrong_with_an_order_is_said_at_once() {
     parameter `seed` must be a whole number from 0 to 4294967295, not `x`
     parameter `blur_strength` must be one of `very_low`, `low`, `medium`, `high`, `very_high`, not `huge`
     parameter `vis` must be a number from 0 to 1, not `NaN`
-    there is no parameter `zzzzzz`; there are `blur_strength`, `canny_threshold`, `depth`, `edge`, `fps`, `guidance`, `huggingface_cache`, `remote_dir`, `seed`, `seg`, `sigma_max`, `steps`, `vis`
+    there is no parameter `zzzzzz`; there are `blur_strength`, `canny_threshold`, `depth`, `edge`, `fps`, `guidance`, `huggingface_cache`, `mlx_cache`, `remote_dir`, `seed`, `seg`, `sigma_max`, `steps`, `torch_cache`, `vis`
     input `depth`: `FOLDER/depth` is empty
     input `segmentation`: `FOLDER` is a folder, not a file
     the prompt has no input `video`, which this operation needs

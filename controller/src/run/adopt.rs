@@ -1,8 +1,8 @@
 //! Rebuilds rows from what a host knows: a second laptop, or a lost database.
 
-use super::order::LocalPaths;
+use super::order::{LocalPaths, blank};
 use super::{RunError, reconcile};
-use crate::controller::Controller;
+use crate::controller::{Controller, Event};
 use crate::host::Link;
 use crate::model::{Host, Run, RunStatus};
 use crate::store::Created;
@@ -25,64 +25,73 @@ pub async fn adopt(controller: &Controller, host: &Host, run: Option<&RunId>) ->
     }
     let mut adopted = Vec::new();
     for facts in facts {
+        if run.is_some_and(|run| run != &facts.run_id) {
+            let what = format!("facts of `{}`, which was not asked for", facts.run_id);
+            return Err(RunError::Hostile {
+                host: host.name.clone(),
+                what,
+            });
+        }
+        let known = controller.store.run(&facts.run_id).await?;
+        if let Some(elsewhere) = known.filter(|known| known.host != host.name) {
+            let (id, other) = (&facts.run_id, &elsewhere.host);
+            let warning = format!(
+                "`{}` says that it has {id}, which was ordered from `{other}`; left alone",
+                host.name
+            );
+            controller.tell(&Event::Warning(&warning));
+            continue;
+        }
         adopted.push(adopt_one(controller, &link, host, facts).await?);
     }
     link.session.close().await;
     Ok(adopted)
 }
 
-async fn adopt_one(controller: &Controller, link: &Link, host: &Host, facts: RunFacts) -> Result<Run, RunError> {
+#[tracing::instrument(skip_all, fields(run = %facts.run_id, host = %host.name))]
+async fn adopt_one(
+    controller: &Controller,
+    link: &Link,
+    host: &Host,
+    facts: RunFacts,
+) -> Result<Run, RunError> {
+    let id = facts.run_id.clone();
     let owned = &facts.controller_id == controller.store.controller_id()
         || facts.adopted_by.contains(controller.store.controller_id());
-    let facts = if owned { facts } else { link.client.adopt(facts.run_id.clone()).await? };
-    if controller.store.run(&facts.run_id).await?.is_none() {
-        let spec = link.client.spec(facts.run_id.clone()).await?;
-        if spec.run_id != facts.run_id || spec.check().is_err() {
-            let what = format!("an order for `{}` that no agent would accept", facts.run_id);
-            return Err(RunError::Hostile { host: host.name.clone(), what });
+    let facts = if owned {
+        facts
+    } else {
+        link.client.adopt(id.clone()).await?
+    };
+    if controller.store.run(&id).await?.is_none() {
+        let spec = link.client.spec(id.clone()).await?;
+        if spec.run_id != id || spec.check().is_err() {
+            let what = format!("an order for `{id}` that no agent would accept");
+            return Err(RunError::Hostile {
+                host: host.name.clone(),
+                what,
+            });
         }
-        let run = row(controller, host, spec, &facts);
+        let mut run = row(controller, host, spec, &facts);
+        // The prompt's row is not on the host: the run belongs to it only where it is known here.
+        run.prompt_id = match &run.spec.prompt_id {
+            Some(prompt) => controller.store.prompt(prompt).await?.map(|prompt| prompt.id),
+            None => None,
+        };
         if let Created::Existing(run) = controller.store.create_run(&run).await? {
             return Ok(*run);
         }
-        controller.store.add_event(&facts.run_id, "adopted", &host.name).await?;
+        controller.store.add_event(&id, "adopted", &host.name).await?;
     }
-    reconcile::apply(controller, &facts.run_id, &facts).await
+    reconcile::apply(controller, &link.host, &id, &facts).await
 }
 
 fn row(controller: &Controller, host: &Host, spec: RunSpec, facts: &RunFacts) -> Run {
     let paths = LocalPaths::of(&controller.config, &spec);
-    let now = Utc::now();
     Run {
-        id: facts.run_id.clone(),
-        // The prompt's row is not on the host; its id stays in the spec.
-        prompt_id: None,
-        parent_run: None,
-        host: host.name.clone(),
         controller_id: facts.controller_id.clone(),
-        operation: spec.operation.clone(),
-        recipe: spec.recipe.clone(),
         status: RunStatus::Queued,
-        reason: None,
-        error_message: None,
-        exit_code: None,
-        signal: None,
-        gpus: spec.gpus.label(),
-        log_path: Some(paths.log.to_string_lossy().into_owned()),
-        outputs_path: Some(paths.outputs.to_string_lossy().into_owned()),
-        log_length: None,
-        log_sha256: None,
-        log_complete: false,
-        container_id: None,
-        image_digest: None,
-        key: None,
-        owner: None,
-        created_at: spec.created_at,
-        launched_at: Some(now),
-        started_at: None,
-        ended_at: None,
-        confirmed_at: None,
-        updated_at: now,
-        spec,
+        launched_at: Some(Utc::now()),
+        ..blank(&host.name, spec, &paths)
     }
 }

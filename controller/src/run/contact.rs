@@ -26,7 +26,10 @@ impl Controller {
     /// # Errors
     /// The database, or the host was removed.
     pub async fn host_of(&self, run: &RunId, host: &str) -> Result<Host, RunError> {
-        let gone = || RunError::NoHost { run: run.clone(), host: host.to_owned() };
+        let gone = || RunError::NoHost {
+            run: run.clone(),
+            host: host.to_owned(),
+        };
         self.store.host(host).await?.ok_or_else(gone)
     }
 
@@ -35,6 +38,7 @@ impl Controller {
     /// # Errors
     /// The host is out of reach, or another machine answers while runs of the one we know are unsettled: settling
     /// them by the word of another machine would invent outcomes.
+    #[tracing::instrument(skip_all, fields(host = %host.name))]
     pub async fn contact(&self, host: &Host) -> Result<Link, RunError> {
         self.tell(&Event::Connecting { host: &host.name });
         let deploying = || self.tell(&Event::Deploying { host: &host.name });
@@ -44,6 +48,7 @@ impl Controller {
             () = self.interrupt.cancelled() => return Err(RunError::Interrupted { detached: None }),
         };
         self.tell(&Event::StepDone);
+        tracing::info!(machine = %link.hello.host_id, agent = %link.hello.agent_sha256, deployed = link.deployed, "The agent answers");
         for warning in &link.warnings {
             self.tell(&Event::Warning(warning));
         }
@@ -56,23 +61,17 @@ impl Controller {
         if let Some(expected) = &host.host_id
             && expected != answered
         {
-            // Runs whose outputs are not here yet are settled, and still the old machine's.
-            let open = RunStatus::ALL
-                .into_iter()
-                .filter(|status| !status.is_final())
-                .collect();
-            let filter = RunFilter {
-                statuses: open,
+            let open = RunFilter {
+                statuses: RunStatus::ALL
+                    .into_iter()
+                    .filter(|status| !status.is_final())
+                    .collect(),
                 host: Some(host.name.clone()),
                 ..RunFilter::default()
             };
-            let elsewhere = self
-                .store
-                .runs(&filter)
-                .await?
-                .iter()
-                .filter(|run| Owner::has_asked(run))
-                .count();
+            // Outputs that are still to come lie on the machine we know as well.
+            let runs = self.store.runs(&open).await?;
+            let elsewhere = runs.iter().filter(|run| Owner::has_asked(run)).count();
             if elsewhere > 0 {
                 return Err(RunError::OtherMachine {
                     host: host.name.clone(),
@@ -81,7 +80,10 @@ impl Controller {
                     runs: elsewhere,
                 });
             }
-            self.tell(&Event::Note(&format!("another machine than before answers as `{}`", host.name)));
+            self.tell(&Event::Note(&format!(
+                "another machine than before answers as `{}`",
+                host.name
+            )));
         }
         let platform = link.platform.clone();
         self.store

@@ -6,7 +6,7 @@ use crate::mirror::MirrorError;
 use crate::ssh::SshError;
 use crate::ssh::transfer::TransferError;
 use crate::store::StoreError;
-use farrun_protocol::RunId;
+use farrun_protocol::{Failure, RunId};
 use std::path::PathBuf;
 
 /// What can end a story early. None of these says that a job failed: that is a verdict in the run's row.
@@ -33,7 +33,9 @@ pub enum RunError {
         host: String,
     },
     /// Another machine answers at the host's address.
-    #[error("another machine answers at the address of `{host}` ({answered} instead of {expected}), and {runs} of its runs are not settled")]
+    #[error(
+        "another machine answers at the address of `{host}` ({answered} instead of {expected}), and {runs} of its runs are not finished"
+    )]
     OtherMachine {
         /// Name of the host.
         host: String,
@@ -43,6 +45,15 @@ pub enum RunError {
         answered: String,
         /// How many runs would be settled by the wrong machine.
         runs: usize,
+    },
+    /// The host holds the order and could neither start the job nor say that it will not.
+    #[error("the host holds the order of `{run}` and has not started it")]
+    Undecided {
+        /// The run.
+        run: RunId,
+        /// What the agent said.
+        #[source]
+        failure: Failure,
     },
     /// The run is not ours to change.
     #[error("run `{0}` belongs to another controller")]

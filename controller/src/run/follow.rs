@@ -41,6 +41,7 @@ pub struct Ended {
 /// # Errors
 /// The user interrupted (the run goes on), the host stayed away longer than [`PATIENCE`], the local disk or the
 /// database failed. Nothing that happens here affects the run.
+#[tracing::instrument(skip_all, fields(run = %run.id, host = %run.host))]
 pub async fn follow(
     controller: &Controller,
     run: Run,
@@ -62,8 +63,15 @@ pub async fn follow(
         }
         let run = settle(&mut reach).await?;
         let due = run.status == RunStatus::Downloading && following.pull;
-        let collected = if due { Some(bring_home(&mut reach).await?) } else { None };
-        Ok(Ended { run: collected.as_ref().map_or(run, |collected| collected.run.clone()), collected })
+        let collected = if due {
+            Some(bring_home(&mut reach).await?)
+        } else {
+            None
+        };
+        Ok(Ended {
+            run: collected.as_ref().map_or(run, |collected| collected.run.clone()),
+            collected,
+        })
     };
     let ended = tokio::select! {
         ended = work => ended,
@@ -78,13 +86,19 @@ pub async fn follow(
 
 async fn mirror_log(reach: &mut Reach<'_>, following: Following) -> Result<(), RunError> {
     let controller = reach.controller;
-    let Some(path) = reach.run.log_path.clone() else { return Ok(()) };
+    let Some(path) = reach.run.log_path.clone() else {
+        return Ok(());
+    };
     let mut mirror = Mirror::open(Path::new(&path), &reach.run.id)?;
     let mut from = following.from;
     loop {
         let link = reach.link().await?;
         let options = Options::to_the_end(from);
-        let followed = mirror.follow(&link.client, options, &mut |event| tell(controller, following.show, &event)).await;
+        let followed = mirror
+            .follow(&link.client, options, &mut |event| {
+                tell(controller, following.show, &event)
+            })
+            .await;
         from = mirror::From::Told;
         match followed {
             Ok(followed) => {
@@ -110,23 +124,31 @@ fn tell(controller: &Controller, show: bool, event: &mirror::Event<'_>) {
             "the local log held {had} bytes of which {kept} are the run's; the rest was fetched again"
         ))),
         mirror::Event::Replaced { kept } => {
-            let kept = kept.map(|path| format!("; the old one is kept as `{}`", path.display())).unwrap_or_default();
-            controller.tell(&Event::Warning(&format!("the host has another log for this run now{kept}")));
+            let kept = kept
+                .map(|path| format!("; the old one is kept as `{}`", path.display()))
+                .unwrap_or_default();
+            controller.tell(&Event::Warning(&format!(
+                "the host has another log for this run now{kept}"
+            )));
         }
         mirror::Event::DiskFull => {
-            controller.tell(&Event::Warning("the local disk is full; the log goes on when there is room"));
+            controller.tell(&Event::Warning(
+                "the local disk is full; the log goes on when there is room",
+            ));
         }
         mirror::Event::DiskFreed => controller.tell(&Event::Note("there is room on the local disk again")),
     }
 }
 
 async fn note_log(controller: &Controller, run: &RunId, followed: &Followed) -> Result<(), RunError> {
-    let Some(end) = followed.end.clone() else { return Ok(()) };
+    let Some(end) = followed.end.clone() else {
+        return Ok(());
+    };
     let complete = followed.complete;
     controller
         .store
         .change_run(run, |row| {
-            row.log_length = Some(end.length);
+            row.log_length = Some(end.length).filter(|length| i64::try_from(*length).is_ok());
             row.log_sha256 = Some(end.sha256);
             row.log_complete |= complete;
         })
@@ -175,7 +197,9 @@ async fn bring_home(reach: &mut Reach<'_>) -> Result<Collected, RunError> {
 /// # Errors
 /// The local file cannot be read.
 pub fn tell_local(controller: &Controller, run: &Run, from: mirror::From) -> Result<(), RunError> {
-    let Some(path) = run.log_path.as_deref().map(Path::new) else { return Ok(()) };
+    let Some(path) = run.log_path.as_deref().map(Path::new) else {
+        return Ok(());
+    };
     let from = match from {
         mirror::From::Offset(offset) => offset,
         mirror::From::Lines(lines) => mirror::read::tail_offset(path, lines)?,
@@ -185,14 +209,19 @@ pub fn tell_local(controller: &Controller, run: &Run, from: mirror::From) -> Res
     Ok(())
 }
 
-/// Fetches what the log holds now, without waiting for more, and tells it.
+/// Fetches what the log holds now, without waiting for more, and tells it if `show`.
 ///
 /// # Errors
 /// The host is out of reach, the local disk, or the database.
-pub async fn catch_up(controller: &Controller, run: &Run, from: mirror::From) -> Result<(), RunError> {
+pub async fn catch_up(
+    controller: &Controller,
+    run: &Run,
+    from: mirror::From,
+    show: bool,
+) -> Result<(), RunError> {
     let host = controller.host_of(&run.id, &run.host).await?;
     let link = controller.contact(&host).await?;
-    mirror_now(controller, &link, run, from, true).await?;
+    mirror_now(controller, &link, run, from, show).await?;
     link.session.close().await;
     Ok(())
 }
@@ -212,7 +241,9 @@ async fn mirror_now(
     from: mirror::From,
     show: bool,
 ) -> Result<(), RunError> {
-    let Some(path) = run.log_path.as_deref() else { return Ok(()) };
+    let Some(path) = run.log_path.as_deref() else {
+        return Ok(());
+    };
     let mut mirror = Mirror::open(Path::new(path), &run.id)?;
     let mut told = |event: mirror::Event<'_>| tell(controller, show, &event);
     let following = mirror.follow(&link.client, Options::for_now(from), &mut told);

@@ -11,15 +11,17 @@ use crate::agent::{AgentError, Client};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
 use crate::model::{Host, Run, RunStatus};
-use crate::ssh::transfer::{Progress as TransferProgress, TransferError};
+use crate::ssh::Session;
+use crate::ssh::transfer::{Progress as TransferProgress, Sftp, TransferError};
 use chrono::Utc;
 use farrun_protocol::message::{InputState, Launch, Progress, Secret};
-use farrun_protocol::record::RunFacts;
+use farrun_protocol::record::{Phase, RunFacts};
 use farrun_protocol::spec::Input;
 use farrun_protocol::verdict::Reason;
 use farrun_protocol::{ErrorCode, Failure, RunId};
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long the host may take to confirm that an interrupted launch is stopped.
@@ -30,6 +32,12 @@ const LOOK_APART: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_millis(100);
 /// How long a host that was there may stay away before a launch gives up on it for now.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Most connections that carry inputs.
+const MOST_LANES: usize = 4;
+/// Inputs that together are smaller are sent over one connection.
+const WORTH_LANES: u64 = 16 * 1024 * 1024;
+/// From this round trip on, one connection cannot fill the way to the host.
+const FAR: Duration = Duration::from_millis(15);
 
 /// Launches a pending run, over as many links as it takes. Answers with its row and the link, on which it can be
 /// followed at once.
@@ -38,12 +46,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The host is out of reach (the run stays pending and can be attached), or the host refused the order (the run has
 /// failed, and its row says why; the error is returned as well when nothing was executed). When the user interrupted,
 /// the run is cancelled, unless the host may have started it and did not confirm that it is stopped.
+#[tracing::instrument(skip_all, fields(run = %id, host))]
 pub async fn launch(
     controller: &Controller,
     id: &RunId,
     secrets: BTreeMap<String, Secret>,
 ) -> Result<(Run, Option<Link>), RunError> {
     let run = take(controller, id).await?;
+    tracing::Span::current().record("host", &run.host);
     if run.launched_at.is_some() || run.status.is_settled() {
         return Ok((run, None));
     }
@@ -179,6 +189,7 @@ async fn after_failure(controller: &Controller, id: &RunId, error: RunError) -> 
         _ => None,
     };
     let said = error.to_string();
+    tracing::warn!(error = ?said, refused = refused.is_some(), "The order was not carried out");
     let settle = |row: &mut Run| {
         if row.launched_at.is_some() || row.status.is_settled() {
             return;
@@ -247,9 +258,11 @@ async fn send_inputs(
         }
     };
     controller.store.change_run(&run.id, uploading).await?;
-    let total = missing.iter().map(|(input, ..)| input.size).sum();
+    let total = missing
+        .iter()
+        .fold(0u64, |sum, (input, ..)| sum.saturating_add(input.size));
     let progress = TransferProgress::new();
-    let upload = upload(controller, &link.client, host, run, sources, &missing, &progress);
+    let upload = upload(controller, link, host, run, sources, &missing, &progress);
     watch(controller, upload, || {
         controller.tell(&Event::Uploading {
             done: progress.bytes_done(),
@@ -263,71 +276,114 @@ async fn send_inputs(
 
 async fn upload(
     controller: &Controller,
-    client: &Client,
+    link: &Link,
     host: &Host,
     run: &Run,
     sources: &Sources,
     missing: &[(Input, String, u64)],
     progress: &TransferProgress,
 ) -> Result<(), RunError> {
-    let (session, sftp) = controller.dialer().files(host).await?;
-    for (input, remote, have) in missing {
-        let gone = || RunError::InputGone {
-            run: run.id.clone(),
-            path: input.path.clone(),
-        };
-        let local = sources.file(&input.sha256).ok_or_else(gone)?;
-        match std::fs::metadata(local) {
-            Ok(facts) if facts.len() == input.size => {}
-            Ok(_) => {
-                return Err(RunError::InputChanged {
-                    path: local.to_owned(),
-                });
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
-            Err(source) => {
-                return Err(RunError::Input {
-                    path: local.to_owned(),
-                    source,
-                });
-            }
+    let first = controller.dialer().files(host).await?;
+    let further = further_lanes(link, missing).await;
+    let dialer = controller.dialer().unasking();
+    let joining = (0..further).map(|_| dialer.files(host));
+    // What else is to be had; the first one alone is enough.
+    let joined = futures_util::future::join_all(joining).await;
+    let lanes: Vec<(Session, Sftp)> = std::iter::once(first)
+        .chain(joined.into_iter().flatten())
+        .collect();
+    let next = AtomicUsize::new(0);
+    let sending = lanes.iter().map(|(_, sftp)| async {
+        while let Some(entry) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+            send(&link.client, sftp, run, sources, entry, progress).await?;
         }
-        let sent = sftp.upload(local, remote, (*have).min(input.size), progress).await;
-        if let Err(error) = sent {
-            return Err(why_not_sent(client, host, input, error).await);
-        }
-        let committed = client.commit_input(input.sha256.clone(), input.size).await;
-        if is_hash_mismatch(&committed) {
-            // What an earlier upload left was damaged, or the file is not what was ordered: once more from the start.
-            sftp.upload(local, remote, 0, progress).await?;
-            let again = client.commit_input(input.sha256.clone(), input.size).await;
-            if is_hash_mismatch(&again) {
-                return Err(RunError::InputChanged {
-                    path: local.to_owned(),
-                });
-            }
-            again?;
-        } else {
-            committed?;
-        }
+        Ok::<(), RunError>(())
+    });
+    futures_util::future::try_join_all(sending).await?;
+    for (session, _) in lanes {
+        session.close().await;
     }
-    session.close().await;
     Ok(())
 }
 
 /// SFTP has no word for a full disk; the agent knows.
-async fn why_not_sent(client: &Client, host: &Host, input: &Input, error: TransferError) -> RunError {
+async fn why_not_sent(client: &Client, host: &str, input: &Input, error: TransferError) -> RunError {
     if error.is_here() || error.is_connection() {
         return error.into();
     }
     match client.host().await {
         Ok(facts) if facts.disk_free < input.size => RunError::HostFull {
-            host: host.name.clone(),
+            host: host.to_owned(),
             free: facts.disk_free,
             needed: input.size,
         },
         _ => error.into(),
     }
+}
+
+/// How many connections beside the first are worth making: at a distance each carries no more than the window of the
+/// host's SSH server allows.
+async fn further_lanes(link: &Link, missing: &[(Input, String, u64)]) -> usize {
+    let left: u64 = missing
+        .iter()
+        .map(|(input, _, have)| input.size.saturating_sub(*have))
+        .sum();
+    if missing.len() < 2 || left < WORTH_LANES {
+        return 0;
+    }
+    match link.session.round_trip(STOP_PATIENCE).await {
+        Ok(trip) if trip >= FAR => missing.len().min(MOST_LANES) - 1,
+        _ => 0,
+    }
+}
+
+async fn send(
+    client: &Client,
+    sftp: &Sftp,
+    run: &Run,
+    sources: &Sources,
+    (input, remote, have): &(Input, String, u64),
+    progress: &TransferProgress,
+) -> Result<(), RunError> {
+    let gone = || RunError::InputGone {
+        run: run.id.clone(),
+        path: input.path.clone(),
+    };
+    let local = sources.file(&input.sha256).ok_or_else(gone)?;
+    match std::fs::metadata(local) {
+        Ok(facts) if facts.len() == input.size => {}
+        Ok(_) => {
+            return Err(RunError::InputChanged {
+                path: local.to_owned(),
+            });
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
+        Err(source) => {
+            return Err(RunError::Input {
+                path: local.to_owned(),
+                source,
+            });
+        }
+    }
+    let sent = sftp
+        .upload(local, remote, (*have).min(input.size), progress)
+        .await;
+    if let Err(error) = sent {
+        return Err(why_not_sent(client, &run.host, input, error).await);
+    }
+    let committed = client.commit_input(input.sha256.clone(), input.size).await;
+    if !is_hash_mismatch(&committed) {
+        return Ok(committed?);
+    }
+    // What an earlier upload left was damaged, or the file is not what was ordered: once more from the start.
+    sftp.upload(local, remote, 0, progress).await?;
+    let again = client.commit_input(input.sha256.clone(), input.size).await;
+    if is_hash_mismatch(&again) {
+        return Err(RunError::InputChanged {
+            path: local.to_owned(),
+        });
+    }
+    Ok(again?)
 }
 
 fn is_hash_mismatch<T>(result: &Result<T, AgentError>) -> bool {
@@ -392,8 +448,8 @@ async fn start(
     };
     controller.tell(&Event::StepDone);
     match answer {
-        Ok(facts) => reconcile::apply(controller, &run.id, &facts).await,
-        Err(AgentError::Failed(failure)) => not_started(controller, link, &run.id, failure).await,
+        Ok(facts) => reconcile::apply(controller, &link.host, &run.id, &facts).await,
+        Err(AgentError::Failed(failure)) => not_started(controller, link, run, failure).await,
         Err(error) => Err(error.into()),
     }
 }
@@ -409,7 +465,11 @@ async fn withdraw(
     let mut answered = false;
     loop {
         match link.client.stop_run(id.clone(), 0, true).await {
-            Ok(facts) => return reconcile::apply(controller, id, &facts).await.map(drop),
+            Ok(facts) => {
+                return reconcile::apply(controller, &link.host, id, &facts)
+                    .await
+                    .map(drop);
+            }
             // An order that was answered and is not known was not taken.
             Err(error) if stop::code(&error) == Some(ErrorCode::RunUnknown) && answered => {
                 return order::not_taken(controller, id).await;
@@ -424,20 +484,42 @@ async fn withdraw(
     }
 }
 
-/// The host could not carry out the order. Whether that is the end is for the host to say: it may have got as far as
-/// starting the job.
+/// The host could not carry out the order; it may have got as far as starting the job all the same.
 async fn not_started(
     controller: &Controller,
     link: &Link,
-    id: &RunId,
+    run: &Run,
     failure: Failure,
 ) -> Result<Run, RunError> {
-    match link.client.runs(vec![id.clone()]).await?.pop() {
-        Some(facts) if reconcile::is_started(&facts) => reconcile::apply(controller, id, &facts).await,
-        Some(_) => Err(AgentError::Failed(failure).into()),
-        None => {
-            order::not_taken(controller, id).await?;
-            Err(AgentError::Failed(failure).into())
+    match what_is_there(link, run, failure).await {
+        Ok(facts) => reconcile::apply(controller, &link.host, &run.id, &facts).await,
+        Err(error) => {
+            if matches!(error, RunError::Link(LinkError::Agent(AgentError::Failed(_)))) {
+                order::not_taken(controller, &run.id).await?;
+            }
+            Err(error)
         }
+    }
+}
+
+/// What a launch that the agent could not carry out has left. An engine that lost its answer may have started the job
+/// all the same, so only a host that knows nothing of the order has refused it for good.
+async fn what_is_there(link: &Link, run: &Run, failure: Failure) -> Result<RunFacts, RunError> {
+    let undecided = |failure| RunError::Undecided {
+        run: run.id.clone(),
+        failure,
+    };
+    let Ok(known) = link.client.runs(vec![run.id.clone()]).await else {
+        return Err(undecided(failure));
+    };
+    match known.into_iter().find(|facts| facts.run_id == run.id) {
+        None if failure.code == ErrorCode::NewerFormat || failure.code == ErrorCode::Io => {
+            Err(undecided(failure))
+        }
+        None => Err(AgentError::Failed(failure).into()),
+        Some(facts) if facts.settled.is_some() || facts.phase == Phase::Running => Ok(facts),
+        // The id belongs to another order; repeating this one cannot help.
+        Some(_) if failure.code == ErrorCode::SpecConflict => Err(AgentError::Failed(failure).into()),
+        Some(_) => Err(undecided(failure)),
     }
 }

@@ -2,13 +2,14 @@
 
 use super::owner::Owner;
 use super::{RunError, explain};
+use crate::agent::AgentError;
 use crate::controller::Controller;
 use crate::host::Link;
 use crate::model::{Host, Run, RunStatus};
 use chrono::{DateTime, Utc};
-use farrun_protocol::RunId;
 use farrun_protocol::record::{Phase, RunFacts, Settled};
 use farrun_protocol::verdict::{Reason, RunResult};
+use farrun_protocol::{ErrorCode, RunId};
 use futures_util::StreamExt as _;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,13 +28,17 @@ pub struct Reconciled {
     pub silent: Vec<(String, String)>,
 }
 
-/// Settles what happened on all hosts with unfinished runs, within `limit`.
+/// Settles what happened on `host`, or on all hosts, with unfinished runs, within `limit`.
 ///
 /// # Errors
 /// The database. A silent host is no error.
-pub async fn all(controller: &Controller, limit: Duration) -> Result<Reconciled, RunError> {
+pub async fn all(
+    controller: &Controller,
+    host: Option<&str>,
+    limit: Duration,
+) -> Result<Reconciled, RunError> {
     let mut hosts: BTreeMap<String, Vec<RunId>> = BTreeMap::new();
-    for run in controller.store.unsettled_runs(None).await? {
+    for run in controller.store.unsettled_runs(host).await? {
         // Of one that was asked for and never acknowledged, the host may know more than we do.
         if Owner::has_asked(&run) && !Owner::is_other(&run) {
             hosts.entry(run.host).or_default().push(run.id);
@@ -50,14 +55,19 @@ pub async fn all(controller: &Controller, limit: Duration) -> Result<Reconciled,
             Ok(Ok(changed)) => reconciled.changed.extend(changed),
             Ok(Err(RunError::Store(error))) => return Err(error.into()),
             Ok(Err(error)) => reconciled.silent.push((name, error.to_string())),
-            Err(_) => reconciled.silent.push((name, format!("no answer within {} s", limit.as_secs()))),
+            Err(_) => reconciled
+                .silent
+                .push((name, format!("no answer within {} s", limit.as_secs()))),
         }
     }
     Ok(reconciled)
 }
 
+#[tracing::instrument(skip_all, fields(host = %host))]
 async fn one(controller: &Controller, host: &str, runs: &[RunId]) -> Result<Vec<Run>, RunError> {
-    let Some(host) = controller.store.host(host).await? else { return Ok(Vec::new()) };
+    let Some(host) = controller.store.host(host).await? else {
+        return Ok(Vec::new());
+    };
     let link = controller.contact(&host).await?;
     let changed = runs_on(controller, &link, runs).await;
     link.session.close().await;
@@ -70,7 +80,10 @@ async fn one(controller: &Controller, host: &str, runs: &[RunId]) -> Result<Vec<
 /// The link or the database.
 pub async fn runs_on(controller: &Controller, link: &Link, runs: &[RunId]) -> Result<Vec<Run>, RunError> {
     let facts = link.client.runs(runs.to_vec()).await?;
-    let mut by_id: BTreeMap<RunId, RunFacts> = facts.into_iter().map(|facts| (facts.run_id.clone(), facts)).collect();
+    let mut by_id: BTreeMap<RunId, RunFacts> = facts
+        .into_iter()
+        .map(|facts| (facts.run_id.clone(), facts))
+        .collect();
     let mut changed = Vec::new();
     for id in runs {
         let Some(before) = controller.store.run(id).await? else {
@@ -79,8 +92,8 @@ pub async fn runs_on(controller: &Controller, link: &Link, runs: &[RunId]) -> Re
         let run = match by_id.remove(id) {
             // Held by the host and not started: whoever takes the order up again goes on there.
             Some(facts) if before.launched_at.is_none() && !is_started(&facts) => None,
-            Some(facts) => Some(apply(controller, id, &facts).await?),
-            None => forgotten(controller, id).await?,
+            Some(facts) => Some(apply(controller, &link.host, id, &facts).await?),
+            None => forgotten(controller, link, id).await?,
         };
         changed.extend(run.filter(|run| run.status != before.status));
     }
@@ -92,43 +105,72 @@ pub fn is_started(facts: &RunFacts) -> bool {
     facts.settled.is_some() || matches!(facts.phase, Phase::Running | Phase::Settled)
 }
 
-/// Writes facts of the run `id` into its row.
+/// Writes facts that `host` sent about the run `id` into its row.
 ///
 /// # Errors
-/// The facts are of another run, or the database.
-pub async fn apply(controller: &Controller, id: &RunId, facts: &RunFacts) -> Result<Run, RunError> {
-    if facts.run_id != *id {
-        let host = controller
-            .store
-            .run(id)
-            .await?
-            .map(|run| run.host)
-            .unwrap_or_default();
-        return Err(RunError::Hostile {
-            host,
-            what: format!("facts of another run than `{id}`"),
-        });
+/// The facts are of another run, or of one that was ordered from another host: no host may settle what is not its
+/// own. Otherwise the database.
+pub async fn apply(
+    controller: &Controller,
+    host: &str,
+    id: &RunId,
+    facts: &RunFacts,
+) -> Result<Run, RunError> {
+    let hostile = |what: String| RunError::Hostile {
+        host: host.to_owned(),
+        what,
+    };
+    if &facts.run_id != id {
+        return Err(hostile(format!(
+            "facts of `{}` where those of `{id}` were due",
+            facts.run_id
+        )));
     }
     let now = Utc::now();
-    let (run, ()) = controller
+    let (run, ours) = controller
         .store
-        .change_run(id, |run| apply_facts(run, facts, now))
+        .change_run(id, |run| {
+            let ours = run.host == host;
+            if ours {
+                apply_facts(run, facts, now);
+            }
+            ours
+        })
         .await?;
+    if !ours {
+        return Err(hostile(format!("facts of `{id}`, which runs on `{}`", run.host)));
+    }
+    tracing::debug!(run = %id, host, status = %run.status, reason = ?run.reason, "The host told how the run stands");
     if run.status.is_settled() {
         super::order::forget(&controller.config, &run.id);
     }
     Ok(run)
 }
 
-/// The host has no folder of a run it had acknowledged.
-async fn forgotten(controller: &Controller, id: &RunId) -> Result<Option<Run>, RunError> {
-    let Some(run) = controller.store.run(id).await? else { return Ok(None) };
+/// The host did not name a run it had acknowledged. A record that cannot be read at the moment is left out as well,
+/// so the run is asked for by itself before it is given up.
+async fn forgotten(controller: &Controller, link: &Link, id: &RunId) -> Result<Option<Run>, RunError> {
+    let Some(run) = controller.store.run(id).await? else {
+        return Ok(None);
+    };
     if run.launched_at.is_none() || run.status.is_settled() {
         return Ok(None);
+    }
+    match link.client.spec(id.clone()).await {
+        Err(AgentError::Failed(failure)) if failure.code == ErrorCode::RunUnknown => {}
+        Err(AgentError::Failed(failure)) => {
+            tracing::warn!(%failure, "The record of the run cannot be read on its host");
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+        Ok(_) => return Ok(None),
     }
     let (run, ()) = controller
         .store
         .change_run(id, |run| {
+            if run.status.is_settled() {
+                return;
+            }
             run.status = RunStatus::Failed;
             run.reason = Some(Reason::Unknown);
             let detail = Some("the host has no folder of this run any more");
@@ -142,20 +184,32 @@ async fn forgotten(controller: &Controller, id: &RunId) -> Result<Option<Run>, R
 /// What facts do to a row. A final state is never touched again.
 pub fn apply_facts(run: &mut Run, facts: &RunFacts, now: DateTime<Utc>) {
     if let Some(container) = &facts.container {
-        run.container_id = Some(container.id.clone());
-        run.image_digest = facts.image_digest.clone().or_else(|| container.image_id.clone());
+        let is_id = container.id.len() == 64 && container.id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        run.container_id = Some(container.id.clone())
+            .filter(|_| is_id)
+            .or(run.container_id.take());
+        let digest = facts.image_digest.as_ref().filter(|digest| is_image_name(digest));
+        let digest = digest.or(container.image_id.as_ref().filter(|id| is_image_name(id)));
+        run.image_digest = digest.cloned().or(run.image_digest.take());
         run.started_at = run.started_at.or(container.started_at);
     }
-    run.confirmed_at = Some(now);
+    if facts.settled.is_some() || facts.phase != Phase::Unclear {
+        run.confirmed_at = Some(now);
+    }
     run.launched_at = run.launched_at.or(Some(now));
     run.owner = None;
     match (&facts.settled, facts.phase) {
         (Some(settled), _) => apply_settled(run, settled),
         (None, Phase::Running) => advance(run, RunStatus::Running),
         (None, Phase::Prepared | Phase::Settled) => advance(run, RunStatus::Queued),
-        // The engine did not answer: nothing is claimed, not even that we looked.
-        (None, Phase::Unclear) => run.confirmed_at = None,
+        // The engine did not answer: nothing is claimed, and what was confirmed before keeps its age.
+        (None, Phase::Unclear) => {}
     }
+}
+
+/// Whether a text from a host can name an image, so that a lie costs its fact and not the row.
+fn is_image_name(text: &str) -> bool {
+    (1..=500).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn advance(run: &mut Run, status: RunStatus) {
@@ -165,7 +219,8 @@ fn advance(run: &mut Run, status: RunStatus) {
 }
 
 fn apply_settled(run: &mut Run, settled: &Settled) {
-    run.log_length = Some(settled.log.length);
+    // A log that is longer than any file is a lie that no database field holds.
+    run.log_length = Some(settled.log.length).filter(|length| i64::try_from(*length).is_ok());
     run.log_sha256 = Some(settled.log.sha256.clone());
     if run.status.is_settled() {
         return;
@@ -222,4 +277,71 @@ pub async fn lose(controller: &Controller, run: &Run, reason: Reason) -> Result<
         })
         .await?;
     Ok(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn run() -> Run {
+        serde_json::from_value(json!({
+            "id": "rs_abcdefgh", "host": "gpu1", "controller_id": "co_abcdefgh", "operation": "run",
+            "status": "running", "log_complete": false, "gpus": "none",
+            "created_at": "2026-01-02T03:04:05Z", "updated_at": "2026-01-02T03:04:05Z",
+            "launched_at": "2026-01-02T03:04:06Z", "confirmed_at": "2026-01-02T03:05:05Z",
+            "spec": {
+                "format": 1, "run_id": "rs_abcdefgh", "controller_id": "co_abcdefgh", "operation": "run", "name": "x",
+                "created_at": "2026-01-02T03:04:05Z", "image": "demo:1", "inputs_target": "/i", "outputs_target": "/o",
+            },
+        }))
+        .unwrap()
+    }
+
+    fn facts(phase: &str, container: serde_json::Value) -> RunFacts {
+        serde_json::from_value(json!({
+            "run_id": "rs_abcdefgh", "controller_id": "co_abcdefgh", "phase": phase, "log_length": 0,
+            "spec_sha256": farrun_protocol::Sha256::of(b""), "container": container,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn an_engine_that_keeps_silent_confirms_nothing_and_takes_nothing_back() {
+        let mut row = run();
+        let before = row.confirmed_at;
+        apply_facts(&mut row, &facts("unclear", json!(null)), Utc::now());
+        assert_eq!((row.confirmed_at, row.status), (before, RunStatus::Running));
+        let now = Utc::now();
+        apply_facts(&mut row, &facts("running", json!(null)), now);
+        assert_eq!(row.confirmed_at, Some(now));
+    }
+
+    #[test]
+    fn names_that_no_engine_gives_are_not_kept() {
+        let mut row = run();
+        let honest = json!({ "id": "ab".repeat(32), "status": "running", "image_id": "sha256:01" });
+        apply_facts(&mut row, &facts("running", honest), Utc::now());
+        assert_eq!(row.container_id, Some("ab".repeat(32)));
+        let hostile =
+            json!({ "id": "\u{0}".repeat(64), "status": "running", "image_id": "x".repeat(100_000) });
+        apply_facts(&mut row, &facts("running", hostile), Utc::now());
+        assert_eq!(row.container_id, Some("ab".repeat(32)));
+        assert_eq!(row.image_digest.as_deref(), Some("sha256:01"));
+    }
+
+    #[test]
+    fn a_log_longer_than_any_file_is_not_believed() {
+        let mut row = run();
+        let mut hostile = facts("settled", json!(null));
+        hostile.settled = serde_json::from_value(json!({
+            "format": 1, "run_id": "rs_abcdefgh", "generation": "0".repeat(32),
+            "verdict": { "result": "failed", "reason": "exit_code", "exit_code": 1 },
+            "log": { "length": u64::MAX, "sha256": farrun_protocol::Sha256::of(b"") },
+        }))
+        .unwrap();
+        apply_facts(&mut row, &hostile, Utc::now());
+        assert_eq!((row.status, row.log_length), (RunStatus::Failed, None));
+        assert!(row.error_message.is_some());
+    }
 }

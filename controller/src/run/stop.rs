@@ -17,11 +17,25 @@ const LOOK_APART: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// The run has ended before, belongs to somebody else, or its host is out of reach.
-pub async fn stop(controller: &Controller, id: &RunId, grace: Option<u64>, kill: bool) -> Result<Run, RunError> {
-    let run = controller.store.run(id).await?.ok_or_else(|| RunError::NoRun(id.clone()))?;
+#[tracing::instrument(skip_all, fields(run = %id, host))]
+pub async fn stop(
+    controller: &Controller,
+    id: &RunId,
+    grace: Option<u64>,
+    kill: bool,
+) -> Result<Run, RunError> {
+    let run = controller
+        .store
+        .run(id)
+        .await?
+        .ok_or_else(|| RunError::NoRun(id.clone()))?;
     if run.status.is_settled() {
-        return Err(RunError::Ended { run: id.clone(), status: run.status.to_string() });
+        return Err(RunError::Ended {
+            run: id.clone(),
+            status: run.status.to_string(),
+        });
     }
+    tracing::Span::current().record("host", &run.host);
     let host = controller.host_of(id, &run.host).await?;
     let link = match controller.contact(&host).await {
         Ok(link) => link,
@@ -51,7 +65,7 @@ async fn stop_there(
     let deadline = Instant::now() + UNDER_WAY;
     loop {
         let error = match link.client.stop_run(id.clone(), grace, kill).await {
-            Ok(facts) => return reconcile::apply(controller, id, &facts).await,
+            Ok(facts) => return reconcile::apply(controller, &link.host, id, &facts).await,
             Err(error) => error,
         };
         match code(&error) {

@@ -22,6 +22,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// Messages that may arrive before the host confirms that a program was started.
 const MOST_EARLY_MESSAGES: usize = 64;
 
+/// A server that allows few sessions frees one's place a little after its channel was closed.
+const PLACE_IS_FREED: Duration = Duration::from_secs(2);
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
 /// What a connection is for. The two never share one: a transfer would hold up conversations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -200,10 +204,18 @@ impl Session {
 
     async fn open_channel(&self) -> Result<(Channel<Msg>, Counted), SshError> {
         let counted = self.link.traffic.count();
-        let channel = self
-            .answered("a channel", self.link.handle.channel_open_session())
-            .await?;
-        Ok((channel, counted))
+        let deadline = Instant::now() + PLACE_IS_FREED;
+        loop {
+            match self
+                .answered("a channel", self.link.handle.channel_open_session())
+                .await
+            {
+                Err(SshError::ChannelRefused { .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                answer => return Ok((answer?, counted)),
+            }
+        }
     }
 
     /// Waits for the host to confirm that a program was started, then puts the tasks behind its channel.

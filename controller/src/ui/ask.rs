@@ -15,7 +15,8 @@ impl Ui {
         }
         self.question(&format!("{question} [y/N] "));
         let mut answer = String::new();
-        io::stdin().read_line(&mut answer).ok()?;
+        self.waiting_for_input(|| io::stdin().read_line(&mut answer))
+            .ok()?;
         Some(is_yes(&answer))
     }
 
@@ -26,7 +27,8 @@ impl Ui {
         }
         self.question(&format!("{question} "));
         let mut answer = String::new();
-        io::stdin().read_line(&mut answer).ok()?;
+        self.waiting_for_input(|| io::stdin().read_line(&mut answer))
+            .ok()?;
         Some(answer.trim().to_owned())
     }
 
@@ -44,7 +46,8 @@ impl Ui {
         secret
     }
 
-    fn can_ask(&self) -> bool {
+    /// Whether somebody can answer a question.
+    pub fn can_ask(&self) -> bool {
         self.stdin_is_tty() && self.0.facts.stderr_tty
     }
 }

@@ -62,6 +62,11 @@ pub struct Progress {
 }
 
 impl Ui {
+    /// Whether bars are drawn; where they are not, each phase is a line that stays.
+    pub fn draws_bars(&self) -> bool {
+        self.0.facts.draws_bars()
+    }
+
     /// Starts a phase.
     pub fn progress(&self, label: impl AsRef<str>) -> Progress {
         let label = escape::line(label.as_ref());

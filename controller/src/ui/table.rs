@@ -152,7 +152,8 @@ impl Table {
         }) && some
     }
 
-    /// Widths of the columns. The last one gives way first, then the widest.
+    /// Widths of the columns. The last one gives way first, then the widest; the first one, by which a row is
+    /// named in the next command, gives way last.
     fn widths(&self, limit: Option<usize>) -> Vec<usize> {
         let mut widths: Vec<usize> = self
             .headers
@@ -178,7 +179,11 @@ impl Table {
             excess -= give;
         }
         while excess > 0 {
-            let Some(widest) = widths.iter_mut().max().filter(|width| **width > MIN_COLUMN) else {
+            let cuttable = widths
+                .iter_mut()
+                .enumerate()
+                .filter(|(_, width)| **width > MIN_COLUMN);
+            let Some((_, widest)) = cuttable.max_by_key(|(index, width)| (*index > 0, **width)) else {
                 break;
             };
             *widest -= 1;

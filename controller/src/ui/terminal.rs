@@ -37,6 +37,8 @@ pub(super) struct Inner {
     /// The run log's last byte on this terminal was not a line feed.
     mid_line: AtomicBool,
     pub(super) bars: Bars,
+    /// The program waits for what a person or a pipe has to say, and notices nothing else.
+    asking: AtomicBool,
 }
 
 /// What is known about the streams.
@@ -154,6 +156,7 @@ impl Ui {
             stderr: Mutex::new(stderr),
             log: Mutex::default(),
             mid_line: AtomicBool::new(false),
+            asking: AtomicBool::new(false),
             bars: if facts.draws_bars() {
                 Bars::drawn()
             } else {
@@ -180,6 +183,19 @@ impl Ui {
     /// Whether the user can be asked something.
     pub fn stdin_is_tty(&self) -> bool {
         self.0.facts.stdin_tty
+    }
+
+    /// Whether the program waits inside [`Self::waiting_for_input`].
+    pub fn is_asking(&self) -> bool {
+        self.0.asking.load(Ordering::Relaxed)
+    }
+
+    /// Does what waits for stdin, so that a signal meanwhile can end the program at once.
+    pub fn waiting_for_input<T>(&self, read: impl FnOnce() -> T) -> T {
+        self.0.asking.store(true, Ordering::Relaxed);
+        let answer = read();
+        self.0.asking.store(false, Ordering::Relaxed);
+        answer
     }
 
     /// Columns of the terminal.

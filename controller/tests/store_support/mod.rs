@@ -237,6 +237,8 @@ pub(crate) fn spec(run_id: &RunId, controller_id: &ControllerId) -> RunSpec {
         operation: "inference".to_owned(),
         name: "neon_city".to_owned(),
         created_at: Utc::now(),
+        recipe: None,
+        parameters: Default::default(),
         image: "registry.example/team/image:1".to_owned(),
         pull: Default::default(),
         entrypoint: None,

@@ -30,6 +30,7 @@ pub(crate) fn announce(folder: &Path, path: &str, content: &[u8]) -> Wanted {
         blocks: if blocks.len() > 1 { blocks } else { Vec::new() },
         mode: 0o640,
         modified_ns: 1_600_000_000_123_456_789,
+        packed: None,
     }
 }
 

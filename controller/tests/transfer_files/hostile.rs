@@ -190,3 +190,21 @@ async fn a_shell_that_prints_or_says_nothing_is_no_server() {
         assert!(error.is_connection(), "{error}");
     }
 }
+
+#[tokio::test]
+async fn what_a_login_shell_prints_before_the_greeting_is_skipped() {
+    let noise = "Welcome to the machine\n\u{1b}[1mlast login: yesterday\u{1b}[0m\n".repeat(50);
+    for cut in [1, 7, 4096] {
+        let (ours, mut theirs) = tokio::io::duplex(1 << 16);
+        let mut wire = noise.clone().into_bytes();
+        wire.extend_from_slice(b"\0\0\0\x05\x02\0\0\0\x03");
+        let server = tokio::spawn(async move {
+            for piece in wire.chunks(cut) {
+                theirs.write_all(piece).await.unwrap();
+            }
+            theirs
+        });
+        Sftp::start(ours, "box").await.unwrap();
+        drop(server.await.unwrap());
+    }
+}

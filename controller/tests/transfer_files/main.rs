@@ -11,6 +11,7 @@ mod content;
 mod download;
 mod full_disk;
 mod hostile;
+mod pack;
 mod refusals;
 mod resume;
 mod server;

@@ -5,7 +5,8 @@
 //! agents/<sha256>/farrun-agent             0555, never overwritten
 //! blobs/<sha256>                           inputs by content, 0444
 //! blobs/incoming/<sha256>.<controller_id>  an upload in progress
-//! runs/<run_id>/spec.json launch.lock start.intent stop.intent settled.json manifest.json adopted secrets.json
+//! runs/<run_id>/spec.json launch.lock start.intent stop.intent settled.json manifest.json outputs.pack adopted
+//!   secrets.json
 //! runs/<run_id>/inputs/ outputs/ diagnostics/
 //! runs/<run_id>/record/run.log run.tail generation started exit.json
 //! ```

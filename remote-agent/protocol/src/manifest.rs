@@ -12,6 +12,8 @@ pub const FORMAT: u32 = 1;
 pub const BLOCK: u64 = 4 * 1024 * 1024;
 /// Most files one manifest names.
 pub const MAX_FILES: usize = 200_000;
+/// Largest file that is copied into a pack, in bytes. At a distance an open and a close cost more than its content.
+pub const PACKED_MOST: u64 = 128 * 1024;
 /// Largest manifest file a controller reads, in bytes.
 pub const MAX_SIZE: u64 = 128 * 1024 * 1024;
 
@@ -44,6 +46,9 @@ pub struct OutputFile {
     /// Hashes of its [`BLOCK`]s, in order; empty when the file has at most one block.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocks: Vec<Sha256>,
+    /// Where a copy of its content begins in the pack that lies beside the manifest, when it is in there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packed_at: Option<u64>,
 }
 
 /// Something in the outputs folder that is not brought back.

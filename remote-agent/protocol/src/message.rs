@@ -241,6 +241,10 @@ pub struct ManifestReply {
     pub sha256: Sha256,
     /// Absolute path of the outputs folder.
     pub outputs: String,
+    /// Absolute path of the pack, when files are in one: their contents end to end, see
+    /// [`crate::manifest::OutputFile::packed_at`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack: Option<String>,
     /// Number of files.
     pub files: u64,
     /// Their sizes together, in bytes.

@@ -175,7 +175,9 @@ fn judge_exit(exit: &crate::record::ExitRecord, evidence: &Evidence) -> Verdict 
             ..verdict(result, reason)
         };
     }
-    if exit.code == Some(0) {
+    // A job that tidies up and exits with 0 because it was asked to end has not done all of its work.
+    let asked_to_end = exit.timed_out || (evidence.stop_requested && !exit.forwarded.is_empty());
+    if exit.code == Some(0) && !asked_to_end {
         return verdict(RunResult::Succeeded, Reason::Ok);
     }
     if exit.timed_out {
@@ -264,5 +266,53 @@ fn judge_engine(evidence: &Evidence) -> Verdict {
         Some(_) => with(RunResult::Failed, Reason::KilledByOther),
         // PID 1 always leaves a record; without one something took it away or kept it from being written.
         None => with(RunResult::Failed, Reason::RecordDamaged),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::LogEnd;
+    use crate::record::ExitRecord;
+
+    fn exited_with_0(forwarded: Vec<i32>, timed_out: bool, stop_requested: bool) -> RunResult {
+        let exit = ExitRecord {
+            format: crate::record::FORMAT,
+            code: Some(0),
+            signal: None,
+            exec_error: None,
+            started_at: None,
+            ended_at: chrono::DateTime::UNIX_EPOCH,
+            boot_id: None,
+            log: LogEnd {
+                length: 0,
+                sha256: crate::Sha256::of(b""),
+            },
+            written: 0,
+            dropped: 0,
+            tail: 0,
+            log_error: None,
+            timed_out,
+            forwarded,
+            oom_kills: 0,
+        };
+        let evidence = Evidence {
+            exit: Some(exit),
+            stop_requested,
+            ..Evidence::default()
+        };
+        judge(&evidence).result
+    }
+
+    #[test]
+    fn a_job_that_tidies_up_when_asked_to_end_did_not_succeed() {
+        assert_eq!(exited_with_0(vec![15], false, true), RunResult::Cancelled);
+        assert_eq!(exited_with_0(vec![], true, false), RunResult::Failed);
+    }
+
+    #[test]
+    fn a_job_that_ended_before_the_request_reached_it_succeeded() {
+        assert_eq!(exited_with_0(vec![], false, true), RunResult::Succeeded);
+        assert_eq!(exited_with_0(vec![10], false, false), RunResult::Succeeded);
     }
 }

@@ -25,6 +25,8 @@ const CREATE: Duration = Duration::from_secs(60);
 const START: Duration = Duration::from_secs(120);
 const SIGNAL: Duration = Duration::from_secs(20);
 const REMOVE: Duration = Duration::from_secs(60);
+/// How long bytes for a container's stdin may be on their way.
+const PASSES_ON: Duration = Duration::from_millis(300);
 
 /// A container to be made.
 #[derive(Debug, Clone, Default)]
@@ -215,8 +217,11 @@ impl Engine {
             let mut attached = self.docker.attach_container(id, Some(options)).await?;
             attached.input.write_all(bytes).await?;
             attached.input.flush().await?;
-            // Half-closing ends the copy on the engine's side after the last byte.
+            // Half-closing ends the copy on the engine's side after the last byte. A program in between still has
+            // that byte to pass on, so the connection is kept until the other side lets go of it, or a moment.
             attached.input.shutdown().await?;
+            let closed = async { while attached.output.next().await.is_some() {} };
+            let _ = tokio::time::timeout(PASSES_ON, closed).await;
             Ok(())
         };
         self.call("attach", LOOK, call).await

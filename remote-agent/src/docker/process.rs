@@ -3,8 +3,8 @@
 use super::Address;
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// What the kernel shows times of processes in, on every platform an agent is built for.
-const TICKS_PER_SECOND: u64 = 100;
+/// The unit in which the kernel shows times of processes, on every platform an agent is built for.
+const MILLISECONDS_PER_TICK: i64 = 10;
 
 /// Whether the programs that make an engine accept GPU requests are installed.
 pub(super) fn has_gpu_hook() -> bool {
@@ -50,12 +50,13 @@ fn process_started_at(pid: i32) -> Option<DateTime<Utc>> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything, so fields are counted behind it; the start is the 22nd.
     let (_, fields) = stat.rsplit_once(')')?;
-    let ticks: u64 = fields.split_whitespace().nth(19)?.parse().ok()?;
-    // Not from `btime`, which counts whole seconds: a run may be younger than that when its engine goes down.
-    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let up = up.tv_sec.checked_mul(1000)?.checked_add(up.tv_nsec / 1_000_000)?;
-    let started = i64::try_from(ticks.checked_mul(1000)? / TICKS_PER_SECOND).ok()?;
-    Some(Utc::now() - TimeDelta::milliseconds(up.checked_sub(started)?))
+    let ticks: i64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+    // Told from the uptime, for the kernel names the moment of the boot in whole seconds only.
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;
+    let age =
+        TimeDelta::try_milliseconds((uptime * 1000.0) as i64 - ticks.checked_mul(MILLISECONDS_PER_TICK)?)?;
+    Utc::now().checked_sub_signed(age)
 }
 
 #[cfg(test)]

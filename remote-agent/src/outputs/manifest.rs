@@ -1,10 +1,13 @@
 //! Listing a run's outputs with hashes.
 
+use super::content::{Hashed, hash_large, hash_small};
+use super::pack::Pack;
 use super::walk::{EntryKind, FileFacts, walk};
 use crate::record::{RecordError, open_beneath, read_json, sync_folder};
-use farrun_protocol::manifest::{BLOCK, FORMAT, MAX_FILES, Manifest, OutputFile, SkipReason, Skipped};
+use farrun_protocol::manifest::{
+    BLOCK, FORMAT, MAX_FILES, Manifest, OutputFile, PACKED_MOST, SkipReason, Skipped,
+};
 use farrun_protocol::{RunId, Sha256};
-use sha2::Digest as _;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
@@ -21,7 +24,8 @@ pub struct Hashing {
     pub bytes: u64,
 }
 
-/// Writes the manifest of `root` to `target`, or keeps the one that is there when no file changed since.
+/// Writes the manifest of `root` to `target` and a pack of the small files to `pack`, or keeps what is there when no file changed
+/// since.
 ///
 /// # Errors
 /// The folder cannot be read or the manifest cannot be written.
@@ -29,10 +33,11 @@ pub fn build(
     root: &Path,
     run_id: &RunId,
     target: &Path,
+    pack: &Path,
     mut report: impl FnMut(Hashing),
 ) -> Result<Manifest, RecordError> {
     let mut found = list(root)?;
-    if let Some(known) = still_valid(target, &found) {
+    if let Some(known) = still_valid(target, pack, &found) {
         return Ok(known);
     }
     let mut progress = Hashing {
@@ -42,8 +47,13 @@ pub fn build(
     report(progress);
     let listed = std::mem::take(&mut found.files);
     let mut files = Vec::with_capacity(listed.len());
+    let small = listed
+        .iter()
+        .filter(|(_, facts)| facts.size <= PACKED_MOST)
+        .count();
+    let mut packing = Pack::begin(pack, small);
     for (path, facts) in &listed {
-        match hash(root, path, facts, &mut |count| {
+        match hash(root, path, facts, &mut packing, &mut |count| {
             progress.bytes_done += count;
             report(progress);
         }) {
@@ -51,6 +61,9 @@ pub fn build(
             Ok(None) => found.skip(path, SkipReason::Changed),
             Err(_) => found.skip(path, SkipReason::Unreadable),
         }
+    }
+    if !packing.finish() {
+        files.iter_mut().for_each(|file| file.packed_at = None);
     }
     found.skipped.sort_by(|one, other| one.path.cmp(&other.path));
     let manifest = Manifest {
@@ -100,7 +113,7 @@ fn list(root: &Path) -> Result<Found, RecordError> {
 
 /// The manifest on disk, when it lists exactly these files and is younger than any change to one of them: content,
 /// permissions or name, each moves a file's change time.
-fn still_valid(target: &Path, found: &Found) -> Option<Manifest> {
+fn still_valid(target: &Path, pack: &Path, found: &Found) -> Option<Manifest> {
     use std::os::unix::fs::MetadataExt as _;
     let written = std::fs::metadata(target).ok()?;
     let written_ns = written
@@ -120,7 +133,14 @@ fn still_valid(target: &Path, found: &Found) -> Option<Manifest> {
         && known.files.iter().zip(&found.files).all(|(file, (path, facts))| {
             file.path == *path && file.size == facts.size && file.modified_ns == facts.modified_ns
         });
-    same.then_some(known)
+    let packed = known
+        .files
+        .iter()
+        .filter_map(|file| Some(file.packed_at?.saturating_add(file.size)))
+        .max();
+    let pack_is_there =
+        packed.is_none_or(|length| std::fs::metadata(pack).is_ok_and(|found| found.len() == length));
+    (same && pack_is_there).then_some(known)
 }
 
 /// `None` when the file changed while it was read.
@@ -128,54 +148,44 @@ fn hash(
     root: &Path,
     path: &str,
     facts: &FileFacts,
+    pack: &mut Pack,
     report: &mut dyn FnMut(u64),
 ) -> io::Result<Option<OutputFile>> {
     let mut file = open_beneath(root, path)?;
-    let (mut whole, mut block) = (sha2::Sha256::new(), sha2::Sha256::new());
-    let (mut blocks, mut in_block, mut total) = (Vec::new(), 0, 0);
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let room = usize::try_from(BLOCK - in_block)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
-        let count = match file.read(buffer.get_mut(..room).unwrap_or_default()) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        let piece = buffer.get(..count).unwrap_or_default();
-        whole.update(piece);
-        block.update(piece);
-        in_block += count as u64;
-        total += count as u64;
-        if in_block == BLOCK {
-            blocks.push(Sha256::from_bytes(block.finalize_reset().into()));
-            in_block = 0;
+    let mut content = Vec::new();
+    let hashed = if facts.size <= PACKED_MOST {
+        content = small_content(&mut file)?;
+        report(content.len() as u64);
+        Hashed {
+            length: content.len() as u64,
+            sha256: Sha256::of(&content),
+            blocks: Vec::new(),
         }
-        report(count as u64);
-        if total > facts.size {
-            return Ok(None);
-        }
-    }
-    if in_block > 0 {
-        blocks.push(Sha256::from_bytes(block.finalize().into()));
-    }
+    } else if facts.size <= BLOCK {
+        hash_small(&mut file, facts.size, report)?
+    } else {
+        hash_large(&mut file, facts.size, report)?
+    };
     let after = FileFacts::of(&rustix::fs::fstat(&file)?);
-    if total != facts.size || after != *facts {
+    if hashed.length != facts.size || after != *facts {
         return Ok(None);
-    }
-    if total <= BLOCK {
-        blocks.clear();
     }
     Ok(Some(OutputFile {
         path: path.to_owned(),
         size: facts.size,
         mode: facts.mode,
         modified_ns: facts.modified_ns,
-        sha256: Sha256::from_bytes(whole.finalize().into()),
-        blocks,
+        sha256: hashed.sha256,
+        blocks: hashed.blocks,
+        packed_at: pack.add(&content),
     }))
+}
+
+/// A file that should be small; one that grew is cut behind the limit, and its length tells.
+fn small_content(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.take(PACKED_MOST + 1).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// Streams the file out: as one text in memory it could be larger than everything else the agent holds.
@@ -213,7 +223,14 @@ mod tests {
         std::fs::write(root.join("back\\slash"), b"x").unwrap();
         std::os::unix::fs::symlink("/etc/passwd", root.join("link")).unwrap();
         rustix::fs::mkfifoat(rustix::fs::CWD, root.join("pipe"), rustix::fs::Mode::RUSR).unwrap();
-        let manifest = build(&root, &run_id(), &target, |_| {}).unwrap();
+        let manifest = build(
+            &root,
+            &run_id(),
+            &target,
+            &folder.path().join("outputs.pack"),
+            |_| {},
+        )
+        .unwrap();
         let paths: Vec<_> = manifest.files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, ["a", "b/c/big"]);
         let listed = &manifest.files[1];
@@ -239,7 +256,14 @@ mod tests {
         std::fs::write(root.join("a"), b"one").unwrap();
         let hashed = |expected: bool| {
             let mut reports = 0;
-            build(&root, &run_id(), &target, |_| reports += 1).unwrap();
+            build(
+                &root,
+                &run_id(),
+                &target,
+                &folder.path().join("outputs.pack"),
+                |_| reports += 1,
+            )
+            .unwrap();
             assert_eq!(reports > 0, expected);
         };
         hashed(true);
@@ -252,5 +276,32 @@ mod tests {
         hashed(false);
         std::fs::write(root.join("a"), b"two").unwrap();
         hashed(true);
+    }
+
+    #[test]
+    fn small_files_are_packed_and_a_lost_pack_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, target) = (folder.path().join("outputs"), folder.path().join("manifest.json"));
+        let pack = folder.path().join("outputs.pack");
+        std::fs::create_dir(&root).unwrap();
+        for index in 0..20 {
+            std::fs::write(root.join(format!("file{index:02}")), format!("content {index}")).unwrap();
+        }
+        let large = vec![1; usize::try_from(PACKED_MOST).unwrap() + 1];
+        std::fs::write(root.join("large"), &large).unwrap();
+        let manifest = build(&root, &run_id(), &target, &pack, |_| {}).unwrap();
+        let packed = std::fs::read(&pack).unwrap();
+        for file in &manifest.files {
+            let Some(at) = file.packed_at else {
+                assert_eq!(file.path, "large");
+                assert_eq!(file.sha256, Sha256::of(&large));
+                continue;
+            };
+            let content = &packed[usize::try_from(at).unwrap()..][..usize::try_from(file.size).unwrap()];
+            assert_eq!(Sha256::of(content), file.sha256);
+        }
+        std::fs::remove_file(&pack).unwrap();
+        assert_eq!(build(&root, &run_id(), &target, &pack, |_| {}).unwrap(), manifest);
+        assert_eq!(std::fs::read(&pack).unwrap(), packed);
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! The job made everything in it, so nothing is believed: no symbolic link is followed, no pipe is waited for.
 
+mod content;
 mod manifest;
 mod open;
+mod pack;
 mod walk;
 
 pub use manifest::{Hashing, build};

@@ -76,6 +76,10 @@ impl RunFolder {
     pub fn manifest(&self) -> PathBuf {
         self.path.join("manifest.json")
     }
+    /// Copies of the small outputs, end to end.
+    pub fn pack(&self) -> PathBuf {
+        self.path.join("outputs.pack")
+    }
     /// Secrets on their way to the job.
     pub fn secrets(&self) -> PathBuf {
         self.path.join("secrets.json")

@@ -15,6 +15,8 @@ use std::time::{Duration, SystemTime};
 
 /// An upload that nobody continued for this long is given up.
 const STALE: Duration = Duration::from_secs(3 * 24 * 3600);
+/// An input that no order names may be that of an order which is still sending its others.
+const FRESH: Duration = Duration::from_secs(3600);
 
 pub(crate) async fn collect(session: &Session, collect: Collect) -> Result<Reply, Failure> {
     let peer = session.peer()?;
@@ -122,19 +124,29 @@ fn blobs(session: &Session, dry_run: bool) -> Result<Vec<Garbage>, Failure> {
         );
     }
     let folder = session.context.state.join("blobs");
-    let mut items = files(&folder, "blob", dry_run, |name, _| !named.contains(name))?;
+    let mut items = files(&folder, "blob", dry_run, |name, age| {
+        (!named.contains(name)).then_some(if age > FRESH { Fate::Goes } else { Fate::Fresh })
+    })?;
     items.extend(files(&folder.join("incoming"), "incoming", dry_run, |_, age| {
-        age > STALE
+        (age > STALE).then_some(Fate::Goes)
     })?);
     Ok(items)
 }
 
-/// Regular files of a folder that `goes` names.
+/// What becomes of a file that nothing needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Goes,
+    /// It stays for now.
+    Fresh,
+}
+
+/// Regular files of a folder that `fate` lists.
 fn files(
     folder: &Path,
     kind: &str,
     dry_run: bool,
-    goes: impl Fn(&str, Duration) -> bool,
+    fate: impl Fn(&str, Duration) -> Option<Fate>,
 ) -> Result<Vec<Garbage>, RecordError> {
     let mut items = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -145,11 +157,16 @@ fn files(
             .ok()
             .and_then(|modified| SystemTime::now().duration_since(modified).ok())
             .unwrap_or_default();
-        if !file.is_file() || !goes(&name, age) {
+        let Some(fate) = fate(&name, age).filter(|_| file.is_file()) else {
             continue;
-        }
-        items.push(garbage(kind, name, file.len(), None));
-        if !dry_run {
+        };
+        items.push(garbage(
+            kind,
+            name,
+            file.len(),
+            (fate == Fate::Fresh).then_some("fresh"),
+        ));
+        if !dry_run && fate == Fate::Goes {
             crate::record::remove_if_present(&entry.path())?;
         }
     }
@@ -170,4 +187,34 @@ fn size(folder: &Path) -> u64 {
         }
     }
     total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_stays_is_listed_and_left() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["goes", "stays", "named"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        let fate = |name: &str, _| match name {
+            "goes" => Some(Fate::Goes),
+            "stays" => Some(Fate::Fresh),
+            _ => None,
+        };
+        for dry_run in [true, false] {
+            let mut items = files(folder.path(), "blob", dry_run, fate).unwrap();
+            items.sort_by(|one, other| one.name.cmp(&other.name));
+            assert_eq!(items.len(), 2);
+            assert_eq!((items[0].name.as_str(), &items[0].kept), ("goes", &None));
+            assert_eq!(
+                (items[1].name.as_str(), items[1].kept.as_deref()),
+                ("stays", Some("fresh"))
+            );
+            assert_eq!(folder.path().join("goes").exists(), dry_run);
+        }
+        assert!(folder.path().join("stays").exists() && folder.path().join("named").exists());
+    }
 }

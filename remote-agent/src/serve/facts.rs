@@ -162,6 +162,7 @@ pub(crate) async fn settle_if_ended(session: &Session, folder: &RunFolder) -> Re
             settle::settle(peer, session, folder, &lock).await?;
         }
         Stage::Live => {
+            super::launch::deliver_secrets_again(&peer.engine, folder, &look).await;
             if let (Some(container), Some(Capture::Docker)) =
                 (&look.container, folder.spec()?.map(|spec| spec.capture))
             {

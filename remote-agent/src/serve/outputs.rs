@@ -20,18 +20,20 @@ pub(crate) async fn outputs(session: &Session, run_id: RunId, call: &Arc<Call>) 
     let call = Arc::clone(call);
     blocking(move || {
         let path = folder.manifest();
-        let manifest = build(&folder.outputs(), &run_id, &path, |hashing| {
+        let manifest = build(&folder.outputs(), &run_id, &path, &folder.pack(), |hashing| {
             call.frequent_progress(&Progress::Hashing {
                 bytes_done: hashing.bytes_done,
                 bytes: hashing.bytes,
             });
         })?;
         let (sha256, size) = file_sha256(&path)?;
+        let packed = manifest.files.iter().any(|file| file.packed_at.is_some());
         Ok(Reply::Manifest(ManifestReply {
             path: path.to_string_lossy().into_owned(),
             size,
             sha256,
             outputs: folder.outputs().to_string_lossy().into_owned(),
+            pack: packed.then(|| folder.pack().to_string_lossy().into_owned()),
             files: manifest.files.len() as u64,
             bytes: manifest.files.iter().map(|file| file.size).sum(),
         }))

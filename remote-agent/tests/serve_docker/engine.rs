@@ -18,41 +18,44 @@ impl TestEngine {
             .prefix("farrun-engine")
             .tempdir()
             .unwrap();
-        let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-        let log = std::fs::File::create(path("log")).unwrap();
-        let daemon = Command::new("unshare")
-            .args([
-                "-n",
-                "setpriv",
-                "--pdeathsig",
-                "TERM",
-                "dockerd",
-                "--bridge",
-                "none",
-            ])
-            .args(["--iptables=false", "--ip-masq=false", "--storage-driver", "vfs"])
-            .args([
-                "--data-root",
-                &path("data"),
-                "--exec-root",
-                &path("exec"),
-                "--pidfile",
-                &path("pid"),
-            ])
-            .args(["-H", &format!("unix://{}", path("socket"))])
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("an engine to test with (docker.io)");
+        let daemon = spawn(folder.path());
         let engine = Self { folder, daemon };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !engine.docker(&["version"]).is_ok_and(|_| true) {
-            assert!(Instant::now() < deadline, "{}", engine.log());
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        open_for_everyone(&engine.socket(), 0o666);
+        engine.wait_until_it_answers();
         open_for_everyone(engine.folder.path(), 0o755);
         engine
+    }
+
+    fn wait_until_it_answers(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while self.docker(&["version"]).is_err() {
+            assert!(Instant::now() < deadline, "{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        open_for_everyone(&self.socket(), 0o666);
+    }
+
+    /// Ends the engine as a service manager does, and starts it anew, now with the hook that makes engines accept
+    /// requests for GPUs.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        let script = "#!/bin/sh\ncat >/dev/null\n";
+        self.program("nvidia-container-runtime-hook", script);
+        self.daemon = spawn(self.folder.path());
+        self.wait_until_it_answers();
+    }
+
+    fn stop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.daemon);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !matches!(self.daemon.try_wait(), Ok(Some(_))) {
+            if Instant::now() > deadline {
+                let _ = self.daemon.kill();
+                let _ = self.daemon.wait();
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn log(&self) -> String {
@@ -127,17 +130,22 @@ impl TestEngine {
         let target = place.join("farrun-agent");
         std::fs::copy(agent, &target).unwrap();
         open_for_everyone(&target, 0o555);
+        Self::give_to_account(&state);
+        open_for_everyone(&state, 0o700);
+        target
+    }
+
+    /// Makes the other account the owner of everything there.
+    pub(crate) fn give_to_account(path: &Path) {
         let owner = format!("{ACCOUNT}:{ACCOUNT}");
         assert!(
             Command::new("chown")
                 .args(["-R", &owner])
-                .arg(&state)
+                .arg(path)
                 .status()
                 .unwrap()
                 .success()
         );
-        open_for_everyone(&state, 0o700);
-        target
     }
 
     /// A folder with one program of this name.
@@ -170,16 +178,27 @@ impl Drop for TestEngine {
         for container in self.docker(&["ps", "-q"]).unwrap_or_default().lines() {
             let _ = self.docker(&["kill", container]);
         }
-        let pid = rustix::process::Pid::from_child(&self.daemon);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !matches!(self.daemon.try_wait(), Ok(Some(_))) {
-            if Instant::now() > deadline {
-                let _ = self.daemon.kill();
-                let _ = self.daemon.wait();
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        self.stop();
     }
+}
+
+fn spawn(folder: &Path) -> Child {
+    let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let log = std::fs::File::create(path("log")).unwrap();
+    let options = "--bridge none --iptables=false --ip-masq=false --storage-driver vfs";
+    Command::new("unshare")
+        .env("PATH", format!("{}:{}", path("programs"), env!("PATH")))
+        .args(["-n", "setpriv", "--pdeathsig", "TERM", "dockerd"])
+        .args(options.split(' '))
+        .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
+        .args([
+            "--pidfile",
+            &path("pid"),
+            "-H",
+            &format!("unix://{}", path("socket")),
+        ])
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("an engine to test with (docker.io)")
 }

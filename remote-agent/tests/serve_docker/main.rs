@@ -14,9 +14,9 @@ mod support;
 
 use engine::TestEngine;
 use farrun_protocol::manifest::Manifest;
-use farrun_protocol::message::{Collect, FetchLog, Hello};
+use farrun_protocol::message::{Collect, FetchLog, Hello, InputState};
 use farrun_protocol::record::{Phase, RunFacts, Settled};
-use farrun_protocol::spec::{Capture, Gpus, Mount, RunSpec};
+use farrun_protocol::spec::{Capture, Gpus, Input, Mount, PullPolicy, RunSpec};
 use farrun_protocol::verdict::{Reason, RunResult};
 use farrun_protocol::{ErrorCode, PROTOCOL, Reply, Request, RunId, Sha256, preamble};
 use std::path::PathBuf;
@@ -101,7 +101,7 @@ async fn runs_on_a_real_engine() {
     let engine = TestEngine::start();
     engine.import_image(&built);
     let agent = engine.install(&built);
-    let world = World { engine, agent };
+    let mut world = World { engine, agent };
     a_run_is_launched_followed_and_settled_once(&world).await;
     a_kill_from_outside_is_named(&world).await;
     files_of_another_user_are_opened_and_removed(&world).await;
@@ -112,7 +112,10 @@ async fn runs_on_a_real_engine() {
     a_run_belongs_to_its_controller(&world).await;
     a_killed_conversation_costs_nothing(&world).await;
     the_host_is_described(&world).await;
+    inputs_reach_a_job_of_any_user(&world).await;
     the_engine_may_be_behind_sudo(&world).await;
+    an_engine_that_restarts_takes_its_jobs_down(&mut world).await;
+    gpus_are_handed_out_by_name(&world).await;
 }
 
 async fn a_run_is_launched_followed_and_settled_once(world: &World) {
@@ -293,6 +296,11 @@ async fn what_cannot_start_is_named(world: &World) {
     spec.image = "farrun-nosuch:1".into();
     assert_eq!(end_of(world, &spec).await.verdict.reason, Reason::ImageMissing);
     let mut spec = order("true");
+    spec.image = "127.0.0.1:9/nosuch:1".into();
+    spec.pull = PullPolicy::Missing;
+    let settled = end_of(world, &spec).await;
+    assert_eq!(settled.verdict.reason, Reason::ImagePull, "{settled:?}");
+    let mut spec = order("true");
     spec.gpus = Gpus::All;
     let settled = end_of(world, &spec).await;
     assert_eq!(settled.verdict.reason, Reason::GpuUnavailable);
@@ -443,4 +451,97 @@ async fn the_engine_may_be_behind_sudo(world: &World) {
             assert!(failure.detail.unwrap().contains("a password is required"));
         }
     }
+}
+
+async fn an_engine_that_restarts_takes_its_jobs_down(world: &mut World) {
+    let mut talk = world.talk().await;
+    let spec = order("trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done");
+    talk.peer.launch(&spec).await.unwrap();
+    wait_for_text(&mut talk.peer, &spec.run_id, "up").await;
+    world.engine.restart();
+    // The same conversation goes on: each call connects anew.
+    assert_eq!(talk.peer.whole_log(&spec.run_id).await, b"up\n");
+    let (_, settled) = settled(&mut talk.peer, &spec.run_id).await;
+    assert_eq!(settled.verdict.reason, Reason::EngineRestart, "{settled:?}");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", talk.process.id().unwrap())).unwrap();
+    let peak: u64 = status
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("VmHWM:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse()
+                .ok()
+        })
+        .unwrap();
+    // An unoptimised build is much larger than the one that is shipped.
+    assert!(peak < 64 * 1024, "{peak} kB");
+}
+
+async fn gpus_are_handed_out_by_name(world: &World) {
+    let mut talk = world.talk().await;
+    let mut spec = order("echo $NVIDIA_VISIBLE_DEVICES");
+    spec.gpus = Gpus::Devices(vec!["GPU-abc".into(), "1".into()]);
+    spec.shm_size = Some(1 << 20);
+    spec.memory_limit = Some(256 << 20);
+    talk.peer.launch(&spec).await.unwrap();
+    assert_eq!(talk.peer.whole_log(&spec.run_id).await, b"GPU-abc,1\n");
+}
+
+async fn inputs_reach_a_job_of_any_user(world: &World) {
+    let mut talk = world.talk().await;
+    let mut spec =
+        order("cat /farrun/inputs/deep/file; id -u; touch /farrun/inputs/new; head -c 20000000 /dev/zero");
+    spec.user = Some("1234:1234".into());
+    spec.inputs = vec![Input {
+        path: "deep/file".into(),
+        sha256: Sha256::of(b"input\n"),
+        size: 6,
+        parent: None,
+    }];
+    assert_eq!(code(talk.peer.launch(&spec).await), ErrorCode::InputMissing);
+    let check = Request::CheckInputs {
+        inputs: spec.inputs.clone(),
+    };
+    let Reply::Inputs { states } = talk.peer.ask(check.clone()).await.unwrap() else {
+        panic!("inputs");
+    };
+    let InputState::Missing { path, .. } = &states[0] else {
+        panic!("{states:?}");
+    };
+    std::fs::write(path, b"input\n").unwrap();
+    TestEngine::give_to_account(std::path::Path::new(path));
+    let commit = Request::CommitInput {
+        sha256: spec.inputs[0].sha256.clone(),
+        size: 6,
+    };
+    assert_eq!(talk.peer.ask(commit).await, Ok(Reply::Done));
+    talk.peer.launch(&spec).await.unwrap();
+    let log = talk.peer.whole_log(&spec.run_id).await;
+    assert!(
+        log.starts_with(b"input\n1234\n"),
+        "{:?}",
+        String::from_utf8_lossy(&log[..80])
+    );
+    assert!(log.len() > 20_000_000, "{}", log.len());
+    let Reply::Garbage { items } = talk
+        .peer
+        .ask(Request::Collect(Collect {
+            dry_run: false,
+            run_ids: vec![spec.run_id.clone()],
+            agents: false,
+            blobs: true,
+        }))
+        .await
+        .unwrap()
+    else {
+        panic!("garbage");
+    };
+    assert!(items.iter().any(|item| item.kind == "blob"), "{items:?}");
+    assert_ne!(
+        talk.peer.ask(check).await,
+        Ok(Reply::Inputs {
+            states: vec![InputState::Present]
+        })
+    );
 }

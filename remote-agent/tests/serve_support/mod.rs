@@ -13,7 +13,7 @@ use farrun_protocol::record::RunFacts;
 use farrun_protocol::spec::RunSpec;
 use farrun_protocol::{ErrorCode, Failure, PROTOCOL, Progress, Reply, Request, RunId};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub const CONTROLLER: &str = "co_mine0000";
@@ -122,10 +122,10 @@ impl Peer {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), Secret::new(*value)))
             .collect();
-        self.run(Request::Launch(Launch {
+        self.run(Request::Launch(Box::new(Launch {
             spec: spec.clone(),
             secrets,
-        }))
+        })))
         .await
     }
 
@@ -149,7 +149,13 @@ impl Peer {
     /// Follows a run's log to its end; the bytes and the end are checked against one another.
     pub async fn whole_log(&mut self, run_id: &RunId) -> Vec<u8> {
         let mut log = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            assert!(
+                Instant::now() < deadline,
+                "{run_id} ends: {:?}",
+                self.facts(run_id).await
+            );
             let chunk = self.fetch(from(run_id, log.len() as u64, 20_000)).await.unwrap();
             log.extend_from_slice(&chunk.bytes);
             if let Some(end) = chunk.end {

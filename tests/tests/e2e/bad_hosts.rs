@@ -1,7 +1,8 @@
 //! Hosts that do not answer, answer wrongly, or have no Docker.
 
 use crate::SOON;
-use farrun_tests::{Engine, EngineOptions, Lab, Outcome, SshdOptions};
+use farrun_tests::{Engine, EngineOptions, Lab, Outcome, SshdOptions, TEST_ACCOUNT, test_account};
+use std::os::unix::fs::PermissionsExt as _;
 
 fn try_run(lab: &Lab) -> Outcome {
     lab.shell(&["--detach"], "true")
@@ -54,7 +55,171 @@ fn refused_identity_is_said() {
     let identity = arguments.iter().position(|text| text == "--identity").unwrap() + 1;
     arguments[identity] = lab.sshd.wrong_identity().display().to_string();
     let outcome = lab.home.farrun(&arguments);
-    assert!([3, 5].contains(&outcome.code), "{outcome}");
+    let _ = outcome.expect_code(3).expect_error("--identity");
+}
+
+/// Adds the host with one argument replaced.
+fn add_with(lab: &Lab, option: &str, value: &str) -> Outcome {
+    let mut arguments = lab.host_arguments("lab", lab.sshd.port());
+    let at = arguments.iter().position(|text| text == option).unwrap() + 1;
+    arguments[at] = value.to_owned();
+    lab.home.farrun(&arguments)
+}
+
+#[test]
+fn wrong_port_and_unknown_name_are_unreachable() {
+    let lab = Lab::apart(Engine::shared(), &SshdOptions::default());
+    for address in ["root@127.0.0.1:1", "root@no-such-host.invalid"] {
+        let _ = add_with(&lab, "--address", address)
+            .expect_code(3)
+            .expect_error("error:");
+    }
+    // A host that never answered is not kept.
+    let _ = lab.home.farrun(&["host", "show", "lab"]).expect_code(4);
+}
+
+#[test]
+fn unknown_key_is_accepted_only_when_told() {
+    let lab = Lab::apart(Engine::shared(), &SshdOptions::default());
+    let mut arguments = lab.host_arguments("lab", lab.sshd.port());
+    let _ = lab.home.farrun(&arguments).expect_code(6).expect_error("SHA256:");
+    arguments.push("--accept-new-host-key".to_owned());
+    let _ = lab.home.farrun(&arguments).ok();
+    let _ = lab.shell(&[], "true").ok();
+}
+
+#[test]
+fn revoked_key_is_never_accepted() {
+    let lab = Lab::apart(Engine::shared(), &SshdOptions::default());
+    lab.home.trust(&lab.sshd, lab.sshd.port());
+    let known = lab.sshd.known_hosts(lab.sshd.port());
+    let key = known.split_once(' ').unwrap().1;
+    lab.home
+        .write(".ssh/known_hosts", format!("{known}@revoked * {key}"));
+    let mut arguments = lab.host_arguments("lab", lab.sshd.port());
+    arguments.push("--accept-new-host-key".to_owned());
+    let _ = lab.home.farrun(&arguments).expect_code(6).expect_error("revoked");
+    assert!(!lab.sshd.log().contains("Accepted"));
+}
+
+#[test]
+fn changed_key_is_not_accepted_when_told_to_accept_new_ones() {
+    let mut lab = Lab::new();
+    lab.sshd.change_host_key();
+    let trust = ["host", "trust", "lab", "--accept-new-host-key"];
+    let _ = lab
+        .home
+        .farrun(&trust)
+        .expect_code(6)
+        .expect_error("ssh-keygen -R");
+}
+
+#[test]
+fn host_without_an_engine_says_so() {
+    let lab = Lab::apart(Engine::shared(), &SshdOptions::default());
+    lab.home.trust(&lab.sshd, lab.sshd.port());
+    let _ = add_with(&lab, "--docker-host", "unix:///no/such/docker.sock").ok();
+    let outcome = try_run(&lab)
+        .expect_code(1)
+        .expect_error("no container engine answers");
+    let _ = outcome.expect_error("--docker-host");
+    let shown = lab.show("@last");
+    assert_eq!(shown["run"]["status"], "failed", "{shown}");
+    let status = lab.home.farrun(&["status"]).ok();
+    assert!(status.text().contains("not usable"), "{status}");
+}
+
+#[test]
+fn engine_that_the_account_may_not_use_says_so() {
+    if test_account().is_none() {
+        return;
+    }
+    let folder = farrun_tests::temporary_folder();
+    let socket = folder.path().join("docker.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let account = Some(TEST_ACCOUNT.to_owned());
+    let lab = Lab::apart(
+        Engine::shared(),
+        &SshdOptions {
+            account,
+            ..SshdOptions::default()
+        },
+    );
+    lab.home.trust(&lab.sshd, lab.sshd.port());
+    let _ = add_with(&lab, "--docker-host", &format!("unix://{}", socket.display())).ok();
+    let _ = try_run(&lab)
+        .expect_code(1)
+        .expect_error("may not use Docker")
+        .expect_error("docker` group");
+}
+
+/// Answers to a host's questions that a front script gives in the place of the login shell.
+fn front(script: &str) -> SshdOptions {
+    SshdOptions {
+        front: Some(format!("{script}\nexec /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"")),
+        ..SshdOptions::default()
+    }
+}
+
+#[test]
+fn machine_without_an_agent_of_ours_is_named() {
+    let options = front("case $SSH_ORIGINAL_COMMAND in uname*) echo Linux riscv64; exit 0 ;; esac");
+    let lab = Lab::apart(Engine::shared(), &options);
+    lab.home.trust(&lab.sshd, lab.sshd.port());
+    let outcome = lab
+        .home
+        .farrun(&lab.host_arguments("lab", lab.sshd.port()))
+        .expect_code(8);
+    let _ = outcome.expect_error("riscv64");
+}
+
+#[test]
+fn account_without_a_shell_is_unreachable() {
+    let options = front("echo 'This account is currently not available.'; exit 1");
+    let lab = Lab::apart(Engine::shared(), &options);
+    lab.home.trust(&lab.sshd, lab.sshd.port());
+    let outcome = lab
+        .home
+        .farrun(&lab.host_arguments("lab", lab.sshd.port()))
+        .expect_code(3);
+    let _ = outcome.expect_error("currently not available");
+}
+
+#[test]
+fn account_without_file_transfer_is_named() {
+    let options = front("case $SSH_ORIGINAL_COMMAND in *sftp-server*) exit 1 ;; esac");
+    let lab = Lab::apart(Engine::shared(), &options);
+    lab.home.trust(&lab.sshd, lab.sshd.port());
+    let outcome = lab
+        .home
+        .farrun(&lab.host_arguments("lab", lab.sshd.port()))
+        .expect_code(3);
+    let _ = outcome.expect_error("SFTP");
+}
+
+#[test]
+fn agent_that_somebody_removed_is_put_there_again() {
+    let lab = Lab::new();
+    std::fs::remove_dir_all(lab.state().join("agents")).unwrap();
+    assert_eq!(lab.shell(&[], "echo again").ok().text(), "again\n");
+}
+
+#[test]
+fn agent_that_somebody_damaged_does_not_go_unnoticed() {
+    let lab = Lab::new();
+    let folder = std::fs::read_dir(lab.state().join("agents"))
+        .unwrap()
+        .flatten()
+        .next()
+        .unwrap()
+        .path();
+    let agent = folder.join("farrun-agent");
+    std::fs::remove_file(&agent).unwrap();
+    std::fs::write(&agent, "#!/bin/sh\necho something else\n").unwrap();
+    std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let outcome = try_run(&lab);
+    assert!(outcome.code == 0 || outcome.code == 3, "{outcome}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Starting runs: exit codes, idempotence, what a container is given.
 
 use crate::SOON;
-use farrun_tests::{Lab, SCRATCH};
+use farrun_tests::{BUSYBOX, Lab, SCRATCH, USER};
 
 #[test]
 fn attached_run_prints_its_log_and_ends_with_0() {
@@ -25,6 +25,105 @@ fn image_from_scratch_runs_its_own_command() {
     let lab = Lab::new();
     let outcome = lab.home.farrun(&["run", SCRATCH, "--host", "lab"]).ok();
     assert_eq!(outcome.text(), "from scratch\n");
+}
+
+#[test]
+fn entrypoint_and_command_follow_the_engines_rules() {
+    let lab = Lab::new();
+    let run = |arguments: &[&str]| {
+        let arguments = [&["run", "--host", "lab"][..], arguments].concat();
+        lab.home.farrun(&arguments).ok().text().to_owned()
+    };
+    assert_eq!(run(&[BUSYBOX]), "default command\n");
+    assert_eq!(run(&[BUSYBOX, "--", "/bin/echo", "own words"]), "own words\n");
+    assert_eq!(
+        run(&[BUSYBOX, "--entrypoint", "/bin/echo", "--", "a", "b"]),
+        "a b\n"
+    );
+    // An entrypoint of one's own drops the image's command.
+    assert_eq!(run(&[BUSYBOX, "--entrypoint", "/bin/echo"]), "\n");
+    assert_eq!(run(&[SCRATCH, "--", "own words"]), "own words\n");
+    assert_eq!(
+        run(&[SCRATCH, "--entrypoint", "/busybox", "--", "echo", "x"]),
+        "x\n"
+    );
+}
+
+#[test]
+fn words_reach_the_job_as_they_are() {
+    let lab = Lab::new();
+    let words = ["", " ", "it's", "\"$(id)\"", "a\nb", "--", "-x", "🦀", "\\"];
+    let arguments = ["run", BUSYBOX, "--host", "lab", "--", "/bin/printf", "[%s]"];
+    let arguments = [&arguments[..], &words].concat();
+    let expected: String = words.iter().map(|word| format!("[{word}]")).collect();
+    assert_eq!(lab.home.farrun(&arguments).ok().text(), expected);
+}
+
+#[test]
+fn user_folder_and_environment_are_set() {
+    let lab = Lab::new();
+    let options = [
+        "--user",
+        "1234:5678",
+        "--workdir",
+        "/work",
+        "--env",
+        "A=b=c d",
+        "--env",
+        "EMPTY=",
+    ];
+    let outcome = lab
+        .shell(
+            &options,
+            "id -u; id -g; pwd; echo \"[$A][${EMPTY-unset}]\"; echo $FARRUN_RUN_ID",
+        )
+        .ok();
+    let run = lab.show("@last")["run"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(outcome.text(), format!("1234\n5678\n/work\n[b=c d][]\n{run}\n"));
+    let arguments = lab.shell_arguments(USER, &[], "id -u; echo x > /farrun/outputs/x");
+    assert_eq!(lab.home.farrun(&arguments).ok().text(), "1234\n");
+}
+
+#[test]
+fn mounted_folder_is_the_hosts() {
+    let lab = Lab::new();
+    let models = farrun_tests::temporary_folder();
+    std::fs::write(models.path().join("weights"), "heavy").unwrap();
+    let mount = format!("{}:/models:ro", models.path().display());
+    let script = "cat /models/weights; touch /models/new 2>/dev/null && echo written";
+    assert_eq!(
+        lab.shell(&["--mount", &mount], script).expect_code(1).text(),
+        "heavy"
+    );
+    for source in ["/", "/etc", "/var/run/docker.sock", "/proc"] {
+        let mount = format!("{source}:/x");
+        let _ = lab.shell(&["--mount", &mount], "true").expect_code(2);
+    }
+}
+
+#[test]
+fn running_container_is_found_by_its_labels() {
+    let lab = Lab::new();
+    let run = lab.detached(&[], "exec sleep 600");
+    for label in [
+        format!("run_id={run}"),
+        format!("farrun.run_id={run}"),
+        "operation=run".to_owned(),
+        "start_time".to_owned(),
+        "farrun.gpus=none".to_owned(),
+    ] {
+        let (one, label) = (format!("label=run_id={run}"), format!("label={label}"));
+        let listed = lab.engine.ask(&[
+            "ps",
+            "--filter",
+            &one,
+            "--filter",
+            &label,
+            "--format",
+            "{{.Names}}",
+        ]);
+        assert_eq!(listed, format!("farrun-{run}"), "{label}");
+    }
 }
 
 #[test]
@@ -81,4 +180,14 @@ fn time_limit_ends_the_job_and_names_itself() {
         .expect_code(1);
     assert_eq!(outcome.text(), "started\n");
     assert!(outcome.errors().contains("time limit"), "{outcome}");
+}
+
+#[test]
+fn key_finds_a_run_that_has_ended() {
+    let lab = Lab::new();
+    let _ = lab.shell(&["--key", "k"], "echo once; exit 3").expect_code(1);
+    let again = lab.shell(&["--key", "k"], "echo once; exit 3").expect_code(1);
+    assert_eq!(again.text(), "");
+    let listed = lab.home.farrun(&["list", "--json"]).ok().json();
+    assert_eq!(listed["runs"].as_array().unwrap().len(), 1);
 }

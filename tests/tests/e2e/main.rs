@@ -12,13 +12,17 @@ mod bad_input;
 mod cut;
 mod disk;
 mod engine_down;
+mod failures;
 mod interrupt;
 mod kill;
 mod launch;
 mod logs;
+mod look;
 mod machine;
+mod owners;
 mod pipe;
 mod pull;
+mod recipes;
 mod recovery;
 mod registry;
 mod secrets;
@@ -31,3 +35,11 @@ use std::time::Duration;
 
 /// How long something that normally takes a second or two may take on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
+
+/// Waits until the job's process has left its record of the end, without asking the program.
+fn wait_until_settled(lab: &farrun_tests::Lab, run: &str) {
+    let record = lab.run_folder(run).join("record/exit.json");
+    farrun_tests::wait_until("the record of the end", SOON, || {
+        std::fs::read(&record).is_ok_and(|bytes| bytes.starts_with(b"FARRUN-EXIT"))
+    });
+}

@@ -1,7 +1,7 @@
 //! Outputs come back verified.
 
 use crate::SOON;
-use farrun_tests::Lab;
+use farrun_tests::{Home, Lab};
 use std::path::{Path, PathBuf};
 
 /// Every file below a folder with its bytes, hidden work folders left out.
@@ -22,8 +22,13 @@ pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found
 }
 
-fn named(lab: &Lab, name: &str) -> Vec<u8> {
-    let all = files(&lab.home.outputs());
+/// The one file of this name among the outputs.
+pub(crate) fn named(lab: &Lab, name: &str) -> Vec<u8> {
+    named_in(&lab.home, name)
+}
+
+pub(crate) fn named_in(home: &Home, name: &str) -> Vec<u8> {
+    let all = files(&home.outputs());
     let found = all.iter().find(|(path, _)| path.ends_with(name));
     found
         .unwrap_or_else(|| {
@@ -37,12 +42,12 @@ fn named(lab: &Lab, name: &str) -> Vec<u8> {
 }
 
 const WRITES: &str =
-    "mkdir -p /output/deep; seq 1 100000 >/output/big.txt; printf tiny >/output/deep/tiny; : >/output/empty";
+    "cd /farrun/outputs; mkdir -p deep; seq 1 100000 >big.txt; printf tiny >deep/tiny; : >empty";
 
 #[test]
 fn attached_run_brings_its_outputs() {
     let lab = Lab::new();
-    let _ = lab.shell(&["--output", "/output"], WRITES).ok();
+    let _ = lab.shell(&[], WRITES).ok();
     assert_eq!(named(&lab, "tiny"), b"tiny");
     assert_eq!(named(&lab, "empty"), b"");
     assert_eq!(named(&lab, "big.txt").len(), 588_895);
@@ -52,7 +57,7 @@ fn attached_run_brings_its_outputs() {
 #[test]
 fn detached_run_is_pulled_later_and_twice() {
     let lab = Lab::new();
-    let run = lab.detached(&["--output", "/output"], WRITES);
+    let run = lab.detached(&[], WRITES);
     lab.wait_status(&run, &["downloading"], SOON);
     let _ = lab.home.farrun(&["pull", &run]).ok();
     assert_eq!(lab.status(&run), "completed");
@@ -65,7 +70,7 @@ fn detached_run_is_pulled_later_and_twice() {
 fn outputs_of_a_failed_run_come_too() {
     let lab = Lab::new();
     let _ = lab
-        .shell(&["--output", "/output"], "printf half >/output/half; exit 9")
+        .shell(&[], "printf half >/farrun/outputs/half; exit 9")
         .expect_code(1);
     let _ = lab.home.farrun(&["pull", "@last"]);
     assert_eq!(named(&lab, "half"), b"half");
@@ -75,8 +80,8 @@ fn outputs_of_a_failed_run_come_too() {
 #[test]
 fn links_out_of_the_folder_are_not_followed() {
     let lab = Lab::new();
-    let script = "ln -s /etc/passwd /output/accounts; ln -s ../../.. /output/up; printf fine >/output/fine";
-    let _ = lab.shell(&["--output", "/output"], script);
+    let script = "ln -s /etc/passwd /farrun/outputs/accounts; ln -s ../../.. /farrun/outputs/up; printf fine >/farrun/outputs/fine";
+    let _ = lab.shell(&[], script);
     let _ = lab.home.farrun(&["pull", "@last"]);
     assert_eq!(named(&lab, "fine"), b"fine");
     assert!(
@@ -84,4 +89,67 @@ fn links_out_of_the_folder_are_not_followed() {
             .iter()
             .all(|(_, bytes)| !bytes.starts_with(b"root:x:0:0"))
     );
+}
+
+#[test]
+fn nested_strange_and_empty_names_come_back() {
+    let lab = Lab::new();
+    let script = "cd /farrun/outputs; mkdir -p a/b/c/d/e 'with blank' void; printf deep >a/b/c/d/e/deep; \
+                  printf 1 >'with blank/it'\\''s'; printf 2 >-rf; printf 3 >'🎬 日本.mp4'; printf 4 >.hidden; \
+                  printf 5 >'semi;colon$(x)`y`'; mkdir aux; printf 6 >aux/CON";
+    let _ = lab.shell(&[], script).ok();
+    for (name, content) in [
+        ("a/b/c/d/e/deep", "deep"),
+        ("with blank/it's", "1"),
+        ("-rf", "2"),
+        ("🎬 日本.mp4", "3"),
+        (".hidden", "4"),
+        ("semi;colon$(x)`y`", "5"),
+        ("aux/CON", "6"),
+    ] {
+        assert_eq!(named(&lab, name), content.as_bytes(), "{name}");
+    }
+    assert_eq!(lab.status("@last"), "completed");
+}
+
+#[test]
+fn names_that_no_file_here_should_have_are_skipped_and_said() {
+    let lab = Lab::new();
+    let script = "cd /farrun/outputs; printf x >\"$(printf 'new\\nline')\"; printf x >\"$(printf 'esc\\033[2J')\"; \
+                  printf x >\"$(printf 'bad\\377utf')\"; printf fine >fine";
+    let outcome = lab.shell(&[], script);
+    assert_eq!(named(&lab, "fine"), b"fine");
+    assert!(!outcome.stderr.contains(&0x1b), "{outcome}");
+    assert_eq!(lab.status("@last"), "completed");
+}
+
+#[test]
+fn devices_and_pipes_are_left_alone() {
+    let lab = Lab::new();
+    let _ = lab
+        .shell(&[], "cd /farrun/outputs; mkfifo pipe; printf fine >fine")
+        .ok();
+    assert_eq!(named(&lab, "fine"), b"fine");
+}
+
+#[test]
+fn active_run_is_not_pulled() {
+    let lab = Lab::new();
+    let run = lab.detached(&[], "exec sleep 600");
+    let _ = lab
+        .home
+        .farrun(&["pull", &run])
+        .expect_code(5)
+        .expect_error("has not ended");
+}
+
+#[test]
+fn damaged_copy_here_is_repaired() {
+    let lab = Lab::new();
+    let _ = lab.shell(&[], WRITES).ok();
+    let all = files(&lab.home.outputs());
+    let (big, _) = all.iter().find(|(path, _)| path.ends_with("big.txt")).unwrap();
+    std::fs::write(big, "damaged").unwrap();
+    let _ = lab.home.farrun(&["pull", "@last"]).ok();
+    assert_eq!(named(&lab, "big.txt").len(), 588_895);
 }

@@ -1,7 +1,7 @@
 //! Asking a run to end, and detaching without ending it.
 
 use crate::SOON;
-use farrun_tests::Lab;
+use farrun_tests::{BUSYBOX, Lab};
 
 #[test]
 fn stop_asks_and_the_job_may_tidy_up() {
@@ -44,4 +44,78 @@ fn ctrl_c_detaches_and_the_job_goes_on() {
     let listed = lab.home.farrun(&["list", "--json"]).ok().text().to_owned();
     assert!(listed.contains("running"), "{listed}");
     let _ = lab.home.farrun(&["stop", "@last"]).ok();
+}
+
+#[test]
+fn kill_does_not_ask() {
+    let lab = Lab::new();
+    let run = lab.detached(
+        &[],
+        "trap 'echo asked' TERM; echo ready; while :; do sleep 0.1; done",
+    );
+    let mut follow = lab.home.spawn(&["logs", "-f", &run]);
+    follow.wait_for("the job's readiness", SOON, |follow| {
+        follow.stdout() == b"ready\n"
+    });
+    let _ = lab.home.farrun(&["stop", "--kill", &run]).ok();
+    assert_eq!(lab.status(&run), "cancelled");
+    assert_eq!(lab.home.farrun(&["logs", &run]).ok().stdout, b"ready\n");
+    let _ = follow.finish(SOON);
+}
+
+#[test]
+fn job_that_ignores_the_request_is_killed_after_the_grace() {
+    let lab = Lab::new();
+    let run = lab.detached(&[], "trap '' TERM; echo ready; while :; do sleep 0.1; done");
+    let mut follow = lab.home.spawn(&["logs", "-f", &run]);
+    follow.wait_for("the job's readiness", SOON, |follow| {
+        follow.stdout() == b"ready\n"
+    });
+    let _ = lab.home.farrun(&["stop", "--grace", "1s", &run]).ok();
+    assert_eq!(lab.status(&run), "cancelled");
+    let _ = follow.finish(SOON);
+}
+
+#[test]
+fn stop_ends_exactly_this_run() {
+    let lab = Lab::new();
+    let foreign = lab
+        .engine
+        .ask(&["run", "-d", "--network", "none", BUSYBOX, "/bin/sleep", "600"]);
+    let kept = lab.detached(&[], "exec sleep 600");
+    let ended = lab.detached(&[], "exec sleep 600");
+    let _ = lab.home.farrun(&["stop", "--kill", &ended]).ok();
+    assert_eq!(lab.status(&ended), "cancelled");
+    assert_eq!(lab.status(&kept), "running");
+    let running = lab
+        .engine
+        .ask(&["inspect", "--format", "{{.State.Running}}", &foreign]);
+    lab.engine.ask(&["rm", "-f", &foreign]);
+    assert_eq!(running, "true");
+}
+
+#[test]
+fn container_with_the_name_of_a_run_and_no_label_is_left_alone() {
+    let lab = Lab::new();
+    let run = lab.detached(&[], "exec sleep 600");
+    let name = format!("farrun-{run}");
+    lab.engine.ask(&["rm", "-f", &name]);
+    lab.engine.ask(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        &name,
+        BUSYBOX,
+        "/bin/sleep",
+        "600",
+    ]);
+    let _ = lab.home.farrun(&["stop", "--kill", &run]);
+    let _ = lab.home.farrun(&["gc"]);
+    let running = lab
+        .engine
+        .ask(&["inspect", "--format", "{{.State.Running}}", &name]);
+    lab.engine.ask(&["rm", "-f", &name]);
+    assert_eq!(running, "true");
 }

@@ -26,8 +26,8 @@ fn image_with_a_user_keeps_log_and_outcome() {
 #[test]
 fn outputs_of_root_with_a_tight_umask_come_back() {
     let lab = lab();
-    let script = "umask 077; mkdir /output/private; printf hidden >/output/private/file";
-    let _ = lab.shell(&["--output", "/output"], script).ok();
+    let script = "umask 077; mkdir /farrun/outputs/private; printf hidden >/farrun/outputs/private/file";
+    let _ = lab.shell(&[], script).ok();
     let found = crate::pull::files(&lab.home.outputs());
     assert!(
         found
@@ -39,8 +39,8 @@ fn outputs_of_root_with_a_tight_umask_come_back() {
 #[test]
 fn outputs_of_a_killed_job_come_back() {
     let lab = lab();
-    let script = "umask 077; printf hidden >/output/file; echo written; exec sleep 600";
-    let run = lab.detached(&["--output", "/output"], script);
+    let script = "umask 077; printf hidden >/farrun/outputs/file; echo written; exec sleep 600";
+    let run = lab.detached(&[], script);
     let mut follow = lab.home.spawn(&["logs", "-f", &run]);
     follow.wait_for("the output", SOON, |follow| follow.stdout() == b"written\n");
     lab.engine

@@ -3,17 +3,16 @@
 use super::TransferError;
 use super::destination::Destination;
 use super::job::Job;
-use rustix::fs::{Timespec, Timestamps, fsync, futimens, syncfs};
+use rustix::fs::{fsync, syncfs};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, mpsc};
 
 /// From this many files on, one sync of the file system is cheaper than one of each file.
 const MANY: usize = 8;
 /// Most files in one batch.
-const BATCH: usize = 128;
+const BATCH: usize = 1024;
 
 /// Places what arrives until nobody is left to send; `report` hears of each file.
 pub(super) fn commit_all(
@@ -76,28 +75,22 @@ fn commit(destination: &Destination, batch: &[Arc<Job>], report: &impl Fn(&Job, 
     }
 }
 
-/// Gives the part what the final file shall have, while no other name leads to it.
+/// Settles what was not settled when it was written, and syncs a file that no sync of the file system covers.
 fn settle(destination: &Destination, job: &Job, sync: bool) -> Result<(), TransferError> {
-    let error = |error: std::io::Error| destination.part_error(&job.part_name, error);
-    let part = job.part().ok_or_else(|| error(Errno::NOENT.into()))?;
-    let mode = (job.wanted.mode & 0o777) | 0o600;
-    part.set_permissions(std::fs::Permissions::from_mode(mode))
-        .map_err(error)?;
-    let nanoseconds = job.wanted.modified_ns;
-    let modified = Timespec {
-        tv_sec: nanoseconds.div_euclid(1_000_000_000),
-        tv_nsec: nanoseconds.rem_euclid(1_000_000_000),
+    let missing = || destination.part_error(&job.part_name, Errno::NOENT);
+    let opened;
+    let part = match job.part() {
+        Some(part) => part,
+        // A small one was closed when it was written.
+        None if !sync => return Ok(()),
+        None => {
+            opened = destination.part(&job.part_name, false)?.ok_or_else(missing)?;
+            &opened
+        }
     };
-    futimens(
-        part,
-        &Timestamps {
-            last_access: modified,
-            last_modification: modified,
-        },
-    )
-    .map_err(|errno| error(errno.into()))?;
+    job.settle(part)?;
     if sync {
-        fsync(part).map_err(|errno| error(errno.into()))?;
+        fsync(part).map_err(|errno| destination.part_error(&job.part_name, errno))?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::commit::commit_all;
 use super::destination::Destination;
+use super::growth::{self, More};
 use super::job::{Job, Prepared};
 use super::lane::{UNIT, run_lane};
 use super::queue::Queue;
@@ -9,15 +10,17 @@ use super::upload::blocking;
 use super::wanted::check;
 use super::{Progress, Sftp, TransferError, Wanted};
 use farrun_protocol::manifest::BLOCK;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-/// Files that are looked at or fetched at the same time; each may hold an open part.
-const FILES_AHEAD: usize = 256;
-/// The same for files of several blocks.
+/// Files that are looked at or fetched at the same time.
+const FILES_AHEAD: usize = 8192;
+/// The same for files of several blocks; each may hold an open part.
 const LARGE_AHEAD: usize = 16;
 /// Small files that one visit to another thread looks at.
 const BATCH: usize = 32;
@@ -56,6 +59,7 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Transfer {
     lanes: Vec<Sftp>,
+    more: Option<More>,
 }
 
 /// What all parts of one download share.
@@ -83,7 +87,15 @@ struct Counts {
 impl Transfer {
     /// Spreads over `lanes`, each of a connection of its own.
     pub fn new(lanes: Vec<Sftp>) -> Self {
-        Self { lanes }
+        Self { lanes, more: None }
+    }
+
+    /// Begins with one connection and asks for further ones while each makes the whole faster, up to four.
+    pub fn growing(first: Sftp, more: More) -> Self {
+        Self {
+            lanes: vec![first],
+            more: Some(more),
+        }
     }
 
     /// Fetches `wanted` below `destination`. A file has its final name only once it is verified. A file that
@@ -118,12 +130,8 @@ impl Transfer {
             .first()
             .map(|lane| lane.session.host.clone())
             .unwrap_or_default();
-        let lanes = self
-            .lanes
-            .iter()
-            .map(|lane| run_lane(Arc::clone(&run), lane.clone()));
         let fetch = async {
-            let broken = futures_util::future::join_all(lanes).await;
+            let broken = self.run_lanes(&run, bytes).await;
             run.stop();
             broken
         };
@@ -134,6 +142,35 @@ impl Transfer {
             .map_err(|error| TransferError::local(destination, std::io::Error::other(error)));
         committed?;
         run.result(broken, wanted.len())
+    }
+
+    /// Runs every connection to its end; each says why it broke, if it did.
+    async fn run_lanes(&self, run: &Arc<Run>, bytes: u64) -> Vec<Option<TransferError>> {
+        let lanes = self
+            .lanes
+            .iter()
+            .cloned()
+            .map(|lane| run_lane(Arc::clone(run), lane));
+        let mut running: FuturesUnordered<_> = lanes.collect();
+        let fetched = || {
+            run.progress
+                .bytes_done()
+                .saturating_sub(run.counts.bytes_kept.load(Relaxed))
+        };
+        let mut joining = std::pin::pin!(growth::joining(self.more.as_ref(), bytes, &fetched));
+        let (mut broken, mut grows) = (Vec::new(), self.more.is_some());
+        loop {
+            tokio::select! {
+                ended = running.next() => match ended {
+                    Some(ended) => broken.push(ended),
+                    None => return broken,
+                },
+                joined = joining.next(), if grows => match joined {
+                    Some(lane) => running.push(run_lane(Arc::clone(run), lane)),
+                    None => grows = false,
+                },
+            }
+        }
     }
 }
 

@@ -1,15 +1,16 @@
 //! One file on its way: what is here already, and what is done with each block that arrives.
 
 use super::destination::Destination;
-use super::{TransferError, Wanted};
+use super::{Packed, TransferError, Wanted};
 use bytes::Bytes;
 use farrun_protocol::Sha256;
 use farrun_protocol::manifest::BLOCK;
+use rustix::fs::{Timespec, Timestamps, futimens};
 use rustix::io::Errno;
 use sha2::Digest as _;
-use std::collections::BTreeSet;
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -25,17 +26,16 @@ pub(super) struct Job {
     host: String,
     destination: Arc<Destination>,
     part: OnceLock<File>,
-    whole: Mutex<Whole>,
+    blocks: Mutex<Blocks>,
+    /// Set when the copy in a pack turned out to be of no use.
+    unpacked: AtomicBool,
     _turns: Vec<OwnedSemaphorePermit>,
 }
 
-/// The hash of the whole file, taken in order while blocks complete in any order.
+/// How far a file is.
 #[derive(Debug)]
-struct Whole {
-    /// Absent while a thread is hashing.
-    hasher: Option<sha2::Sha256>,
-    next: u64,
-    verified: BTreeSet<u64>,
+struct Blocks {
+    missing: u64,
     failed: bool,
 }
 
@@ -58,10 +58,8 @@ impl Job {
         destination: Arc<Destination>,
         turns: Vec<OwnedSemaphorePermit>,
     ) -> Self {
-        let whole = Whole {
-            hasher: Some(sha2::Sha256::new()),
-            next: 0,
-            verified: BTreeSet::new(),
+        let blocks = Blocks {
+            missing: wanted.block_count(),
             failed: false,
         };
         Self {
@@ -71,7 +69,8 @@ impl Job {
             host,
             destination,
             part: OnceLock::new(),
-            whole: Mutex::new(whole),
+            blocks: Mutex::new(blocks),
+            unpacked: AtomicBool::new(false),
             _turns: turns,
         }
     }
@@ -79,6 +78,23 @@ impl Job {
     /// Whether another block of this file has failed.
     pub(super) fn has_failed(&self) -> bool {
         self.lock().failed
+    }
+
+    /// The copy of this file in a pack, while it is believed in.
+    pub(super) fn packed(&self) -> Option<&Packed> {
+        let usable = self.wanted.block_count() == 1 && !self.unpacked.load(Relaxed);
+        self.wanted.packed.as_ref().filter(|_| usable)
+    }
+
+    /// The bytes of `pack` that hold a copy of this file.
+    pub(super) fn packed_in(&self, pack: &Arc<str>) -> Option<std::ops::Range<u64>> {
+        let packed = self.packed().filter(|packed| packed.pack == *pack)?;
+        Some(packed.at..packed.at.checked_add(self.wanted.size)?)
+    }
+
+    /// From now on the file itself is fetched.
+    pub(super) fn unpack(&self) {
+        self.unpacked.store(true, Relaxed);
     }
 
     /// Notes a failure; only the first counts.
@@ -111,7 +127,11 @@ impl Job {
             part.set_len(self.wanted.size)
                 .map_err(|error| self.error(error))?;
         }
-        let part = self.part.get_or_init(|| part);
+        let part = match large {
+            true => self.part.get_or_init(|| part),
+            // Closed again when this is over: there may be thousands of them.
+            false => &part,
+        };
         let missing = match self.destination.resumes {
             true => self.recheck(part, length)?,
             false => (0..self.wanted.block_count()).collect(),
@@ -119,7 +139,7 @@ impl Job {
         if !missing.is_empty() {
             return Ok(Prepared::Missing(missing));
         }
-        self.follow(part, None).map(|_| Prepared::Verified)
+        self.settle(part).map(|()| Prepared::Verified)
     }
 
     /// Takes a block that has arrived. True if the file is now complete and verified.
@@ -139,8 +159,9 @@ impl Job {
                 .map_err(|error| self.error(error))?;
             offset += piece.len() as u64;
         }
-        self.lock().verified.insert(block);
-        self.follow(part, Some((block, content)))
+        let mut blocks = self.lock();
+        blocks.missing = blocks.missing.saturating_sub(1);
+        Ok(blocks.missing == 0)
     }
 
     fn accept_whole(&self, content: &[Bytes]) -> Result<(), TransferError> {
@@ -149,10 +170,11 @@ impl Job {
         if digest(hasher) != self.wanted.sha256 {
             return Err(self.changed());
         }
-        let part = match self.destination.part(&self.part_name, true)? {
-            Some(part) => self.part.get_or_init(|| part),
-            None => return Err(self.error(Errno::NOENT)),
-        };
+        let missing = || self.error(Errno::NOENT);
+        let part = self
+            .destination
+            .part(&self.part_name, true)?
+            .ok_or_else(missing)?;
         let mut offset = 0;
         for piece in content {
             part.write_all_at(piece, offset)
@@ -160,7 +182,27 @@ impl Job {
             offset += piece.len() as u64;
         }
         // An older part may have been longer.
-        part.set_len(self.wanted.size).map_err(|error| self.error(error))
+        part.set_len(self.wanted.size)
+            .map_err(|error| self.error(error))?;
+        // It is settled and closed at once: thousands of them may wait for their names.
+        self.settle(&part)
+    }
+
+    /// Gives the part what the final file shall have, while no other name leads to it.
+    pub(super) fn settle(&self, part: &File) -> Result<(), TransferError> {
+        let mode = (self.wanted.mode & 0o777) | 0o600;
+        part.set_permissions(std::fs::Permissions::from_mode(mode))
+            .map_err(|error| self.error(error))?;
+        let nanoseconds = self.wanted.modified_ns;
+        let modified = Timespec {
+            tv_sec: nanoseconds.div_euclid(1_000_000_000),
+            tv_nsec: nanoseconds.rem_euclid(1_000_000_000),
+        };
+        let times = Timestamps {
+            last_access: modified,
+            last_modification: modified,
+        };
+        futimens(part, &times).map_err(|errno| self.error(errno))
     }
 
     fn is_in_place(&self) -> Result<bool, TransferError> {
@@ -178,70 +220,36 @@ impl Job {
         if facts.len() != self.wanted.size {
             return Ok(false);
         }
-        let mut hasher = sha2::Sha256::new();
-        let read = read_pieces(&file, 0, self.wanted.size, |piece| hasher.update(piece));
-        read.map_err(|error| TransferError::local(&path, error))?;
-        Ok(digest(hasher) == self.wanted.sha256)
+        if self.wanted.size == 0 {
+            return Ok(self.wanted.sha256 == Sha256::of(&[]));
+        }
+        for block in 0..self.wanted.block_count() {
+            let size = self.wanted.block_length(block);
+            let found =
+                hash(&file, block * BLOCK, size).map_err(|error| TransferError::local(&path, error))?;
+            if self.wanted.block_hash(block) != Some(&found) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Hashes what an earlier download left, and returns the blocks that are missing or wrong.
     fn recheck(&self, part: &File, length: u64) -> Result<Vec<u64>, TransferError> {
         let mut missing = Vec::new();
-        let mut whole = self.lock();
         for block in 0..self.wanted.block_count() {
             let size = self.wanted.block_length(block);
-            if block * BLOCK + size > length {
+            let whole = block * BLOCK + size <= length;
+            if !whole || self.wanted.block_hash(block) != Some(&self.hash_part(part, block, size)?) {
                 missing.push(block);
-                continue;
             }
-            let mut hasher = sha2::Sha256::new();
-            let read = read_pieces(part, block * BLOCK, size, |piece| hasher.update(piece));
-            read.map_err(|error| self.error(error))?;
-            match self.wanted.block_hash(block) == Some(&digest(hasher)) {
-                true => whole.verified.insert(block),
-                false => {
-                    missing.push(block);
-                    false
-                }
-            };
         }
+        self.lock().missing = missing.len() as u64;
         Ok(missing)
     }
 
-    /// Hashes the whole file as far as it is verified. One thread at a time does so; others leave their block
-    /// to it, which reads it back from the page cache. True for the one that reaches the end.
-    fn follow(&self, part: &File, fresh: Option<(u64, &[Bytes])>) -> Result<bool, TransferError> {
-        let mut whole = self.lock();
-        let Some(mut hasher) = whole.hasher.take() else {
-            return Ok(false);
-        };
-        loop {
-            let next = whole.next;
-            if next == self.wanted.block_count() {
-                drop(whole);
-                return match digest(hasher) == self.wanted.sha256 {
-                    true => Ok(true),
-                    false => Err(self.changed()),
-                };
-            }
-            if !whole.verified.remove(&next) {
-                whole.hasher = Some(hasher);
-                return Ok(false);
-            }
-            drop(whole);
-            match fresh {
-                Some((block, content)) if block == next => {
-                    content.iter().for_each(|piece| hasher.update(piece));
-                }
-                _ => {
-                    let size = self.wanted.block_length(next);
-                    let read = read_pieces(part, next * BLOCK, size, |piece| hasher.update(piece));
-                    read.map_err(|error| self.error(error))?;
-                }
-            }
-            whole = self.lock();
-            whole.next += 1;
-        }
+    fn hash_part(&self, part: &File, block: u64, size: u64) -> Result<Sha256, TransferError> {
+        hash(part, block * BLOCK, size).map_err(|error| self.error(error))
     }
 
     fn changed(&self) -> TransferError {
@@ -255,8 +263,8 @@ impl Job {
         self.destination.part_error(&self.part_name, error)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Whole> {
-        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Blocks> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -264,15 +272,17 @@ fn digest(hasher: sha2::Sha256) -> Sha256 {
     Sha256::from_bytes(hasher.finalize().into())
 }
 
-fn read_pieces(file: &File, from: u64, length: u64, mut take: impl FnMut(&[u8])) -> std::io::Result<()> {
+/// Hashes `length` bytes of a file.
+fn hash(file: &File, from: u64, length: u64) -> std::io::Result<Sha256> {
+    let mut hasher = sha2::Sha256::new();
     let mut buffer = vec![0; STEP.min(usize::try_from(length).unwrap_or(STEP))];
     let mut done = 0;
     while done < length {
         let size = buffer.len().min(usize::try_from(length - done).unwrap_or(STEP));
         let piece = buffer.get_mut(..size).unwrap_or_default();
         file.read_exact_at(piece, from + done)?;
-        take(piece);
+        hasher.update(piece);
         done += size as u64;
     }
-    Ok(())
+    Ok(digest(hasher))
 }

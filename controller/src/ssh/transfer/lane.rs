@@ -5,7 +5,8 @@ use super::job::Job;
 use super::queue::Piece;
 use super::session::Session;
 use super::upload::blocking;
-use super::{Sftp, TransferError, download::Run};
+use super::{Packed, Sftp, TransferError, download::Run};
+use bytes::{Bytes, BytesMut};
 use farrun_protocol::manifest::BLOCK;
 use russh_sftp::protocol::OpenFlags;
 use std::collections::HashMap;
@@ -23,6 +24,8 @@ pub(super) const UNIT: u64 = 4096;
 struct Lane {
     session: Arc<Session>,
     files: Mutex<HashMap<usize, Weak<OnceCell<OpenFile>>>>,
+    /// The pack, of which a host has one per run; it stays open until the lane ends.
+    pack: OnceCell<OpenFile>,
     broken: Mutex<Option<TransferError>>,
 }
 
@@ -31,6 +34,7 @@ pub(super) async fn run_lane(run: Arc<Run>, sftp: Sftp) -> Option<TransferError>
     let lane = Arc::new(Lane {
         session: sftp.session,
         files: Mutex::default(),
+        pack: OnceCell::new(),
         broken: Mutex::default(),
     });
     let at_once = Arc::new(Semaphore::new(AT_ONCE));
@@ -47,16 +51,25 @@ pub(super) async fn run_lane(run: Arc<Run>, sftp: Sftp) -> Option<TransferError>
         if lane.lock_broken().is_some() {
             break;
         }
-        let Some(piece) = run.queue.take().await else {
+        let Some(pieces) = run.queue.take().await else {
             break;
         };
-        let needed = units(piece.job.wanted.block_length(piece.block));
+        let bytes = pieces
+            .iter()
+            .map(|piece| piece.job.wanted.block_length(piece.block))
+            .sum::<u64>();
+        // What comes out of a pack is in memory twice for a moment.
+        let needed = units(if pieces.len() > 1 {
+            (2 * bytes).min(BLOCK)
+        } else {
+            bytes
+        });
         let Some(memory) = memory.split(needed as usize) else {
             break;
         };
         let (run, lane) = (Arc::clone(&run), Arc::clone(&lane));
         tasks.spawn(async move {
-            lane.deal_with(&run, piece, memory).await;
+            lane.deal_with_all(&run, pieces, memory).await;
             drop(turn);
         });
     }
@@ -64,11 +77,122 @@ pub(super) async fn run_lane(run: Arc<Run>, sftp: Sftp) -> Option<TransferError>
     lane.lock_broken().take()
 }
 
+/// Cuts the files out of what was read of a pack from `start` on, and answers with those that are not in it.
+async fn accept_packed(
+    run: &Arc<Run>,
+    start: u64,
+    content: Bytes,
+    pieces: Vec<Piece>,
+    memory: OwnedSemaphorePermit,
+) -> Vec<Piece> {
+    let accepting = Arc::clone(run);
+    let accepted = tokio::task::spawn_blocking(move || {
+        let mut rejected = Vec::new();
+        for piece in pieces {
+            if !accept_one(&accepting, start, &content, &piece.job) {
+                rejected.push(piece);
+            } else {
+                accepting.queue.done();
+            }
+        }
+        drop(memory);
+        rejected
+    });
+    accepted.await.unwrap_or_else(|_| {
+        // Nobody knows what became of its files; without this the others would be waited for without end.
+        run.queue.stop();
+        Vec::new()
+    })
+}
+
+/// False when the pack does not hold the file as it was announced.
+fn accept_one(run: &Run, start: u64, content: &Bytes, job: &Arc<Job>) -> bool {
+    let size = job.wanted.size;
+    let place = job
+        .packed()
+        .and_then(|packed| usize::try_from(packed.at.checked_sub(start)?).ok());
+    let end = place
+        .zip(usize::try_from(size).ok())
+        .and_then(|(place, size)| place.checked_add(size));
+    let Some((place, end)) = place.zip(end).filter(|(_, end)| *end <= content.len()) else {
+        return false;
+    };
+    if job.has_failed() {
+        return true;
+    }
+    match job.accept(0, &[content.slice(place..end)]) {
+        Ok(_) => {
+            run.count_fetched(size);
+            run.progress.moved(size);
+            run.verified(Arc::clone(job));
+            true
+        }
+        Err(TransferError::ChangedWhileReading { .. }) => false,
+        Err(error) => {
+            run.failed(job, error);
+            true
+        }
+    }
+}
+
 fn units(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT).max(1)).unwrap_or(1)
 }
 
 impl Lane {
+    async fn deal_with_all(&self, run: &Arc<Run>, pieces: Vec<Piece>, memory: OwnedSemaphorePermit) {
+        let mut pieces = pieces.into_iter();
+        let Some(first) = pieces.next() else { return };
+        match first.job.packed().cloned() {
+            Some(packed) => {
+                self.deal_with_packed(run, &packed, [first].into_iter().chain(pieces).collect(), memory)
+                    .await
+            }
+            None => self.deal_with(run, first, memory).await,
+        }
+    }
+
+    /// Reads neighbours in a pack at once. Whatever is wrong with the pack, the files themselves are fetched then.
+    async fn deal_with_packed(
+        &self,
+        run: &Arc<Run>,
+        packed: &Packed,
+        pieces: Vec<Piece>,
+        memory: OwnedSemaphorePermit,
+    ) {
+        let read = self.read_pack(packed, &pieces).await;
+        let rejected = match read {
+            Ok(content) => accept_packed(run, packed.at, content, pieces, memory).await,
+            Err(error) if error.is_connection() => {
+                self.lock_broken().get_or_insert(error);
+                pieces.into_iter().for_each(|piece| run.queue.give_back(piece));
+                return;
+            }
+            Err(_) => pieces,
+        };
+        for piece in rejected {
+            piece.job.unpack();
+            run.queue.give_back(piece);
+        }
+    }
+
+    async fn read_pack(&self, packed: &Packed, pieces: &[Piece]) -> Result<Bytes, TransferError> {
+        let end = pieces
+            .last()
+            .and_then(|piece| piece.job.packed_in(&packed.pack))
+            .map_or(packed.at, |range| range.end);
+        let file = self
+            .pack
+            .get_or_try_init(|| OpenFile::open(&self.session, &packed.pack, OpenFlags::READ, None));
+        let content = file
+            .await?
+            .read_range(packed.at, end.saturating_sub(packed.at), |_| {})
+            .await?;
+        let mut whole = BytesMut::with_capacity(content.iter().map(Bytes::len).sum());
+        content.iter().for_each(|part| whole.extend_from_slice(part));
+        Ok(whole.freeze())
+    }
+
     async fn deal_with(&self, run: &Arc<Run>, piece: Piece, memory: OwnedSemaphorePermit) {
         if piece.job.has_failed() {
             return run.queue.done();

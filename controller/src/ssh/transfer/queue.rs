@@ -1,9 +1,15 @@
 //! Blocks that wait to be fetched, shared by all connections.
 
 use super::job::Job;
+use farrun_protocol::manifest::BLOCK;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
+
+/// Most files that one read of a pack serves.
+const TOGETHER: usize = 512;
+/// Most bytes between two files of a pack that are read in vain rather than asked around.
+const GAP: u64 = 64 * 1024;
 
 /// One block of one file.
 #[derive(Debug)]
@@ -25,6 +31,29 @@ struct State {
     taken: usize,
     complete: bool,
     stopped: bool,
+}
+
+impl State {
+    /// Takes what can be read in one go with `first`: at most a block, counted with the gaps that are read in vain.
+    fn with_neighbours(&mut self, first: Piece) -> Vec<Piece> {
+        let Some(start) = first.job.packed() else {
+            return vec![first];
+        };
+        let (pack, start) = (Arc::clone(&start.pack), start.at);
+        let mut end = start.saturating_add(first.job.wanted.size);
+        let mut pieces = vec![first];
+        while pieces.len() < TOGETHER
+            && let Some(next) = self.waiting.front().and_then(|piece| piece.job.packed_in(&pack))
+            && next.start >= end
+            && next.start - end <= GAP
+            && next.end - start <= BLOCK
+            && let Some(piece) = self.waiting.pop_front()
+        {
+            end = next.end;
+            pieces.push(piece);
+        }
+        pieces
+    }
 }
 
 impl Queue {
@@ -50,8 +79,8 @@ impl Queue {
         });
     }
 
-    /// The next block, or None when there will be none.
-    pub(super) async fn take(&self) -> Option<Piece> {
+    /// The next block, with those of other files that lie right behind it in a pack; None when there will be none.
+    pub(super) async fn take(&self) -> Option<Vec<Piece>> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -62,8 +91,9 @@ impl Queue {
                     return None;
                 }
                 if let Some(piece) = state.waiting.pop_front() {
-                    state.taken += 1;
-                    return Some(piece);
+                    let pieces = state.with_neighbours(piece);
+                    state.taken += pieces.len();
+                    return Some(pieces);
                 }
                 if state.complete && state.taken == 0 {
                     return None;

@@ -297,6 +297,9 @@ where
 
 async fn receive<R: AsyncRead + Unpin>(reader: R, shared: &Shared) -> Failure {
     let mut packets = PacketReader::new(reader);
+    if let Err(failure) = packets.skip_noise(|| shared.alive()).await {
+        return failure;
+    }
     loop {
         let delivered = match packets.next(|| shared.alive()).await {
             Ok(packet) => wire::decode(packet).and_then(|(id, answer)| shared.deliver(id, answer)),

@@ -6,6 +6,7 @@ use farrun_protocol::Sha256;
 use farrun_protocol::manifest::{BLOCK, MAX_FILES, OutputFile, is_safe_path};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 use unicode_normalization::UnicodeNormalization as _;
 
 /// One file to fetch, as the host announced it.
@@ -25,11 +26,32 @@ pub struct Wanted {
     pub mode: u32,
     /// Last change, nanoseconds since 1970.
     pub modified_ns: i64,
+    /// Where a copy of it lies among others, if there is one.
+    pub packed: Option<Packed>,
+}
+
+/// A place in a file that holds copies of small files end to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packed {
+    /// Absolute path of that file on the host.
+    pub pack: Arc<str>,
+    /// Where the copy begins.
+    pub at: u64,
 }
 
 impl Wanted {
-    /// A file of a manifest whose files lie below `folder` on the host.
-    pub fn from_manifest(file: &OutputFile, folder: &str) -> Self {
+    /// A file of a manifest whose files lie below `folder` on the host, and copies of some of them in `pack`.
+    pub fn from_manifest(file: &OutputFile, folder: &str, pack: Option<&Arc<str>>) -> Self {
+        // A copy is only worth something for a file of one block, whatever the host says.
+        let small = file.size > 0 && file.size <= BLOCK;
+        let packed = file
+            .packed_at
+            .zip(pack)
+            .filter(|_| small)
+            .map(|(at, pack)| Packed {
+                pack: Arc::clone(pack),
+                at,
+            });
         Self {
             remote: format!("{}/{}", folder.trim_end_matches('/'), file.path),
             path: file.path.clone(),
@@ -38,6 +60,7 @@ impl Wanted {
             blocks: file.blocks.clone(),
             mode: file.mode,
             modified_ns: file.modified_ns,
+            packed,
         }
     }
 
@@ -142,6 +165,7 @@ mod tests {
             blocks: Vec::new(),
             mode: 0o644,
             modified_ns: 0,
+            packed: None,
         };
         paths.iter().map(wanted).collect()
     }

@@ -9,6 +9,11 @@ const MAX_PACKET: usize = 256 * 1024;
 /// What the read buffer grows by, so that one allocation serves a large packet or many small ones.
 const GROWTH: usize = 256 * 1024 + 64;
 
+/// Most bytes of noise that are skipped before the server's greeting.
+const NOISE: usize = 64 * 1024;
+/// How every greeting continues behind its length: type 2, version 3.
+const GREETING: [u8; 5] = [2, 0, 0, 0, 3];
+
 pub(super) const CLOSE: u8 = 4;
 pub(super) const READ: u8 = 5;
 pub(super) const WRITE: u8 = 6;
@@ -51,6 +56,30 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
             stream,
             buffer: BytesMut::new(),
         }
+    }
+
+    /// Skips what a login shell printed before the server's greeting (a packet of type 2, version 3), as its start-up
+    /// files do when the SFTP server is an external program.
+    ///
+    /// A greeting that is not found within [`NOISE`] bytes is left to [`Self::next`], whose error then says what
+    /// came instead.
+    pub(super) async fn skip_noise(&mut self, alive: impl Fn()) -> Result<(), Failure> {
+        self.fill(4, &alive).await?;
+        // No text begins like the length of a packet.
+        if self.buffer.starts_with(&[0]) {
+            return Ok(());
+        }
+        while self.buffer.len() < NOISE {
+            let found = self.buffer.windows(4 + GREETING.len()).position(|window| {
+                window.starts_with(&[0, 0]) && window.get(4..) == Some(GREETING.as_slice())
+            });
+            if let Some(start) = found {
+                self.buffer.advance(start);
+                return Ok(());
+            }
+            self.fill(self.buffer.len() + 1, &alive).await?;
+        }
+        Ok(())
     }
 
     /// The next packet without its length; `alive` is told of every arrival of bytes.

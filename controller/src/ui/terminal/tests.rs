@@ -44,9 +44,9 @@ fn narrow_terminals_cut_the_widest_columns() {
         out.text()
     );
     insta::assert_snapshot!(out.text(), @"
-    RUN       STATUS       SIZE  MESSAGE
-    rs_abcd…  complet…  3.2 GiB  -
-    rs_zyxw…  failed      512 B  the jo…
+    RUN          STATUS     SIZE  MESSA…
+    rs_abcdefgh  comple…  3.2 G…  -
+    rs_zyxwvuts  failed    512 B  the j…
     ");
 }
 

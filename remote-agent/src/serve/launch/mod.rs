@@ -60,7 +60,7 @@ pub(crate) async fn launch(session: &Session, order: Launch, call: &Call) -> Res
     if !is_stored(&folder, &spec)? {
         // Before the order is stored nothing has an effect, so whatever is wrong is a plain failure.
         peer.engine.agree().await?;
-        prepare::require(session, &spec, &order.secrets)?;
+        prepare::require(session, &spec, &order.secrets).await?;
         folder.make()?;
     }
     let lock = tokio::select! {

@@ -1,6 +1,7 @@
 //! What must hold before an order is stored.
 
 use crate::record::RecordError;
+use crate::serve::call::blocking;
 use crate::serve::inputs::is_here;
 use crate::serve::session::{Peer, Session};
 use farrun_protocol::message::Secret;
@@ -34,7 +35,7 @@ fn is_image_reference(text: &str) -> bool {
 }
 
 /// Checks that what the order names is on the host and that its secrets came along.
-pub(super) fn require(
+pub(super) async fn require(
     session: &Session,
     spec: &RunSpec,
     secrets: &BTreeMap<String, Secret>,
@@ -45,10 +46,15 @@ pub(super) fn require(
             format!("no value for the secret {name}"),
         ));
     }
-    let state = &session.context.state;
-    if let Some(input) = spec.inputs.iter().find(|input| !is_here(state, input)) {
-        return Err(Failure::new(ErrorCode::InputMissing, &input.path));
-    }
+    let (state, inputs) = (session.context.state.clone(), spec.inputs.clone());
+    // An output of an earlier run is hashed, which takes as long as it is large.
+    blocking(
+        move || match inputs.iter().find(|input| !is_here(&state, input)) {
+            Some(input) => Err(Failure::new(ErrorCode::InputMissing, &input.path)),
+            None => Ok(()),
+        },
+    )
+    .await?;
     for mount in spec.mounts.iter().filter(|mount| !mount.create) {
         let source = source(&session.context.home, mount);
         if !source.exists() {

@@ -7,9 +7,15 @@ use base64::Engine as _;
 use farrun_protocol::message::Secret;
 use farrun_protocol::{Failure, Sha256};
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// Largest file of secrets, in bytes.
 const LIMIT: u64 = 1024 * 1024;
+/// How often a delivery is repeated within one contact.
+const ATTEMPTS: usize = 3;
+/// How long PID 1 may take to claim the run once it has its secrets.
+const IS_TAKEN: Duration = Duration::from_secs(1);
+const LOOK_APART: Duration = Duration::from_millis(20);
 
 /// Stores values until the run is settled.
 pub(super) fn store(folder: &RunFolder, secrets: &BTreeMap<String, Secret>) -> Result<(), Failure> {
@@ -31,13 +37,20 @@ fn line(json: &[u8]) -> Vec<u8> {
     format!("\nsecrets:{text}:{sha256}\n").into_bytes()
 }
 
-/// Hands the secrets to PID 1 unless it has them. A failure is left to the next contact.
+/// Hands the secrets to PID 1 unless it has them, and sees that it took them: what is written to a stdin can be
+/// lost on the way. A failure is left to the next contact.
 pub(super) async fn deliver(engine: &Engine, folder: &RunFolder, container_id: &str) {
-    if folder.claimed() {
+    let Ok(Some(json)) = read_bounded(&folder.secrets(), LIMIT) else {
         return;
-    }
-    if let Ok(Some(json)) = read_bounded(&folder.secrets(), LIMIT) {
-        let _ = engine.write_stdin(container_id, &line(&json)).await;
+    };
+    for _ in 0..ATTEMPTS {
+        if folder.claimed() || engine.write_stdin(container_id, &line(&json)).await.is_err() {
+            return;
+        }
+        let deadline = Instant::now() + IS_TAKEN;
+        while !folder.claimed() && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_APART).await;
+        }
     }
 }
 
