@@ -343,6 +343,9 @@ impl From<RunError> for CommandError {
                 plain(Exit::Usage).hint("set `outputs` in the configuration to a shorter path")
             }
             RunError::InputGone { .. } => plain(Exit::RunFailed),
+            RunError::HostFull { host, .. } => {
+                plain(Exit::RunFailed).hint(format!("see `farrun gc --host {host} --dry-run`"))
+            }
             RunError::Local { .. } => plain(Exit::Internal),
             RunError::Hostile { .. } => plain(Exit::Unreachable),
             RunError::Interrupted { .. } => plain(Exit::Detached),

@@ -61,23 +61,17 @@ impl Controller {
         if let Some(expected) = &host.host_id
             && expected != answered
         {
-            // Runs whose outputs are not here yet are settled, and still the old machine's.
-            let open = RunStatus::ALL
-                .into_iter()
-                .filter(|status| !status.is_final())
-                .collect();
-            let filter = RunFilter {
-                statuses: open,
+            let open = RunFilter {
+                statuses: RunStatus::ALL
+                    .into_iter()
+                    .filter(|status| !status.is_final())
+                    .collect(),
                 host: Some(host.name.clone()),
                 ..RunFilter::default()
             };
-            let elsewhere = self
-                .store
-                .runs(&filter)
-                .await?
-                .iter()
-                .filter(|run| Owner::has_asked(run))
-                .count();
+            // Outputs that are still to come lie on the machine we know as well.
+            let runs = self.store.runs(&open).await?;
+            let elsewhere = runs.iter().filter(|run| Owner::has_asked(run)).count();
             if elsewhere > 0 {
                 return Err(RunError::OtherMachine {
                     host: host.name.clone(),

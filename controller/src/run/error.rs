@@ -86,6 +86,16 @@ pub enum RunError {
         /// Its path below the run's inputs.
         path: String,
     },
+    /// The host has no room for an input.
+    #[error("the disk of `{host}` is full: {free} bytes are free and an input has {needed}")]
+    HostFull {
+        /// Name of the host.
+        host: String,
+        /// Free bytes where its state folder lies.
+        free: u64,
+        /// Size of the input.
+        needed: u64,
+    },
     /// A local file of ours.
     #[error("`{}` cannot be written", path.display())]
     Local {

@@ -12,7 +12,7 @@ use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
 use crate::model::{Host, Run, RunStatus};
 use crate::ssh::Session;
-use crate::ssh::transfer::{Progress as TransferProgress, Sftp};
+use crate::ssh::transfer::{Progress as TransferProgress, Sftp, TransferError};
 use chrono::Utc;
 use farrun_protocol::message::{InputState, Launch, Progress, Secret};
 use farrun_protocol::record::RunFacts;
@@ -30,14 +30,14 @@ const STOP_PATIENCE: Duration = Duration::from_secs(15);
 const LOOK_APART: Duration = Duration::from_millis(200);
 /// How often progress of a transfer is told.
 const TICK: Duration = Duration::from_millis(100);
+/// How long a host that was there may stay away before a launch gives up on it for now.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Most connections that carry inputs.
 const MOST_LANES: usize = 4;
 /// Inputs that together are smaller are sent over one connection.
 const WORTH_LANES: u64 = 16 * 1024 * 1024;
 /// From this round trip on, one connection cannot fill the way to the host.
 const FAR: Duration = Duration::from_millis(15);
-/// How long a host that was there may stay away before a launch gives up on it for now.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Launches a pending run, over as many links as it takes. Answers with its row and the link, on which it can be
 /// followed at once.
@@ -46,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The host is out of reach (the run stays pending and can be attached), or the host refused the order (the run has
 /// failed, and its row says why; the error is returned as well when nothing was executed). When the user interrupted,
 /// the run is cancelled, unless the host may have started it and did not confirm that it is stopped.
-#[tracing::instrument(skip_all, fields(run = %id))]
+#[tracing::instrument(skip_all, fields(run = %id, host))]
 pub async fn launch(
     controller: &Controller,
     id: &RunId,
@@ -188,6 +188,7 @@ async fn after_failure(controller: &Controller, id: &RunId, error: RunError) -> 
         _ => None,
     };
     let said = error.to_string();
+    tracing::warn!(error = ?said, refused = refused.is_some(), "The order was not carried out");
     let settle = |row: &mut Run| {
         if row.launched_at.is_some() || row.status.is_settled() {
             return;
@@ -304,6 +305,21 @@ async fn upload(
     Ok(())
 }
 
+/// SFTP has no word for a full disk; the agent knows.
+async fn why_not_sent(client: &Client, host: &str, input: &Input, error: TransferError) -> RunError {
+    if error.is_here() || error.is_connection() {
+        return error.into();
+    }
+    match client.host().await {
+        Ok(facts) if facts.disk_free < input.size => RunError::HostFull {
+            host: host.to_owned(),
+            free: facts.disk_free,
+            needed: input.size,
+        },
+        _ => error.into(),
+    }
+}
+
 /// How many connections beside the first are worth making: at a distance each carries no more than the window of the
 /// host's SSH server allows.
 async fn further_lanes(link: &Link, missing: &[(Input, String, u64)]) -> usize {
@@ -348,8 +364,12 @@ async fn send(
             });
         }
     }
-    sftp.upload(local, remote, (*have).min(input.size), progress)
-        .await?;
+    let sent = sftp
+        .upload(local, remote, (*have).min(input.size), progress)
+        .await;
+    if let Err(error) = sent {
+        return Err(why_not_sent(client, &run.host, input, error).await);
+    }
     let committed = client.commit_input(input.sha256.clone(), input.size).await;
     if !is_hash_mismatch(&committed) {
         return Ok(committed?);
@@ -428,7 +448,7 @@ async fn start(
     controller.tell(&Event::StepDone);
     match answer {
         Ok(facts) => reconcile::apply(controller, &link.host, &run.id, &facts).await,
-        Err(AgentError::Failed(failure)) => not_started(controller, link, &run.id, failure).await,
+        Err(AgentError::Failed(failure)) => not_started(controller, link, run, failure).await,
         Err(error) => Err(error.into()),
     }
 }
@@ -463,21 +483,20 @@ async fn withdraw(
     }
 }
 
-/// The host could not carry out the order. Whether that is the end is for the host to say: it may have got as far as
-/// starting the job.
+/// The host could not carry out the order; it may have got as far as starting the job all the same.
 async fn not_started(
     controller: &Controller,
     link: &Link,
-    id: &RunId,
+    run: &Run,
     failure: Failure,
 ) -> Result<Run, RunError> {
-    match link.client.runs(vec![id.clone()]).await?.pop() {
+    match link.client.runs(vec![run.id.clone()]).await?.pop() {
         Some(facts) if reconcile::is_started(&facts) => {
-            reconcile::apply(controller, &link.host, id, &facts).await
+            reconcile::apply(controller, &link.host, &run.id, &facts).await
         }
         Some(_) => Err(AgentError::Failed(failure).into()),
         None => {
-            order::not_taken(controller, id).await?;
+            order::not_taken(controller, &run.id).await?;
             Err(AgentError::Failed(failure).into())
         }
     }

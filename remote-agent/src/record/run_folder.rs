@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+/// Enough for `settled.json` and the folder that names it.
+const RESERVE: usize = 64 * 1024;
+
 /// The folder of one run, which may not exist yet.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
@@ -182,8 +185,19 @@ impl RunFolder {
     /// # Errors
     /// The kernel's.
     pub fn write_settled(&self, settled: &Settled) -> Result<(), RecordError> {
-        write_json(&self.path.join("settled.json"), settled)?;
+        let path = self.path.join("settled.json");
+        if let Err(error) = write_json(&path, settled) {
+            // A full disk must not keep a run from ever being settled: this is what the reserve is for.
+            remove_if_present(&self.reserve())?;
+            write_json(&path, settled).map_err(|_| error)?;
+        }
+        remove_if_present(&self.reserve())?;
         remove_if_present(&self.secrets())
+    }
+
+    /// Blocks that are kept for the record of the end.
+    fn reserve(&self) -> PathBuf {
+        self.path.join("reserve")
     }
 
     /// Controllers that adopted the run.
@@ -300,8 +314,12 @@ impl RunFolder {
         for name in ["run.log", "run.tail", "started"] {
             write_in_place(&record.join(name), b"", 0o666)?;
         }
-        // Its blocks are written now: a disk that is full at the end must not turn a success into a failure.
-        write_in_place(&record.join("exit.json"), &vec![0; EXIT_SIZE], 0o666)
+        // Their blocks are written now: a disk that is full at the end must not turn a success into a failure.
+        write_in_place(&record.join("exit.json"), &vec![0; EXIT_SIZE], 0o666)?;
+        if self.path.join("settled.json").exists() {
+            return Ok(());
+        }
+        write_in_place(&self.reserve(), &vec![1; RESERVE], 0o600)
     }
 }
 

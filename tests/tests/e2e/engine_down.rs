@@ -44,7 +44,12 @@ fn with_live_restore_the_job_goes_on() {
 #[test]
 fn without_live_restore_the_engine_is_named() {
     let (lab, counter, run, log, code) = killed_engine(false);
-    assert_eq!((code, reason(&lab, &run).as_str()), (1, "engine_restart"));
+    let settled = std::fs::read_to_string(lab.run_folder(&run).join("settled.json")).unwrap();
+    assert_eq!(
+        (code, reason(&lab, &run).as_str()),
+        (1, "engine_restart"),
+        "{settled}"
+    );
     let there = std::fs::read(lab.run_folder(&run).join("record/run.log")).unwrap();
     assert_eq!((log.len(), counter.executions()), (there.len(), 1));
     assert!(log == there);

@@ -105,10 +105,8 @@ fn while_the_engine_does_not_answer_leaves_it_to_be_settled() {
 fn while_running_detaches_and_attach_brings_the_whole() {
     let lab = Lab::new();
     let script =
-        "i=0; while [ $i -lt 30 ]; do echo line $i; i=$((i+1)); sleep 0.1; done; echo out >/output/o";
-    let mut attached = lab
-        .home
-        .spawn(&lab.shell_arguments(BUSYBOX, &["--output", "/output"], script));
+        "i=0; while [ $i -lt 30 ]; do echo line $i; i=$((i+1)); sleep 0.1; done; echo out >/farrun/outputs/o";
+    let mut attached = lab.home.spawn(&lab.shell_arguments(BUSYBOX, &[], script));
     attached.wait_for("some lines", SOON, |attached| attached.stdout().len() > 20);
     attached.interrupt();
     let _ = attached.finish(SOON).expect_code(130);
@@ -120,11 +118,9 @@ fn while_running_detaches_and_attach_brings_the_whole() {
 #[test]
 fn while_downloading_detaches_and_attach_goes_on() {
     let (lab, proxy) = behind_a_proxy();
-    let script = "head -c 2000000 /dev/urandom >/output/big; sha256sum </output/big";
+    let script = "head -c 2000000 /dev/urandom >/farrun/outputs/big; sha256sum </farrun/outputs/big";
     proxy.rate(Direction::Down, Some(200_000));
-    let mut attached = lab
-        .home
-        .spawn(&lab.shell_arguments(BUSYBOX, &["--output", "/output"], script));
+    let mut attached = lab.home.spawn(&lab.shell_arguments(BUSYBOX, &[], script));
     attached.wait_for("a part of the outputs", SOON, |_| {
         last_status(&lab) == "downloading" && bytes_below_runs(&lab) > 100_000
     });

@@ -29,12 +29,10 @@ impl Scene {
         let counter = Counter::new();
         let input = format!("clip={}", lab.home.write("clip", noise(1_500_000)).display());
         let mount = counter.mount();
-        let options = [
-            "--input", &input, "--output", "/output", "--mount", &mount, "--key", "once",
-        ];
+        let options = ["--input", &input, "--mount", &mount, "--key", "once"];
         let script = format!(
             "{} i=0; while [ $i -lt 20 ]; do echo line $i; i=$((i+1)); sleep 0.1; done; \
-             find / -name 'clip*' -type f -size +1000 -exec cat {{}} + >/output/copy",
+             cat /farrun/inputs/clip >/farrun/outputs/copy",
             Counter::COUNT
         );
         let arguments = lab.shell_arguments(BUSYBOX, &options, &script);
@@ -168,10 +166,7 @@ fn kill_conversations(lab: &Lab) -> usize {
 #[test]
 fn laptop_sleeps_past_the_end() {
     let lab = Lab::new();
-    let run = lab.detached(
-        &["--output", "/output"],
-        "echo on; echo out >/output/o; sleep 1; echo off",
-    );
+    let run = lab.detached(&[], "echo on; echo out >/farrun/outputs/o; sleep 1; echo off");
     wait_until("the container's end", SOON, || {
         lab.containers(&run).iter().any(|line| line.ends_with(" exited"))
     });

@@ -57,7 +57,7 @@ fn another_machine_settles_nothing() {
 #[test]
 fn outputs_of_a_machine_that_is_gone_are_given_up_only_on_request() {
     let lab = Lab::new();
-    let ended = lab.detached(&["--output", "/output"], "echo out >/output/o");
+    let ended = lab.detached(&[], "echo out >/farrun/outputs/o");
     lab.wait_status(&ended, &["downloading"], SOON);
     let lost = lab.detached(&[], "exec sleep 600");
     become_another_machine(&lab);

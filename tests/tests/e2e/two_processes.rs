@@ -5,7 +5,7 @@ use crate::trouble::{Counter, behind_a_proxy, last_id, last_status, noise, runs,
 use farrun_tests::{BUSYBOX, Direction, Lab};
 
 const COUNTS: &str =
-    "i=0; while [ $i -lt 30 ]; do echo line $i; i=$((i+1)); sleep 0.1; done; echo out >/output/o";
+    "i=0; while [ $i -lt 30 ]; do echo line $i; i=$((i+1)); sleep 0.1; done; echo out >/farrun/outputs/o";
 
 fn counted() -> String {
     (0..30).map(|n| format!("line {n}\n")).collect()
@@ -14,9 +14,7 @@ fn counted() -> String {
 #[test]
 fn both_see_the_whole_log_and_one_file_is_written() {
     let lab = Lab::new();
-    let mut first = lab
-        .home
-        .spawn(&lab.shell_arguments(BUSYBOX, &["--output", "/output"], COUNTS));
+    let mut first = lab.home.spawn(&lab.shell_arguments(BUSYBOX, &[], COUNTS));
     first.wait_for("some lines", SOON, |first| first.stdout().len() > 20);
     let second = lab.home.spawn(&["attach", "@last"]);
     assert_eq!(first.finish(SOON).ok().text(), counted());
@@ -28,9 +26,7 @@ fn both_see_the_whole_log_and_one_file_is_written() {
 #[test]
 fn second_goes_on_writing_when_the_first_is_killed() {
     let lab = Lab::new();
-    let mut first = lab
-        .home
-        .spawn(&lab.shell_arguments(BUSYBOX, &["--output", "/output"], COUNTS));
+    let mut first = lab.home.spawn(&lab.shell_arguments(BUSYBOX, &[], COUNTS));
     first.wait_for("a line", SOON, |first| !first.stdout().is_empty());
     let mut second = lab.home.spawn(&["attach", "@last"]);
     second.wait_for("a line", SOON, |second| !second.stdout().is_empty());
@@ -46,9 +42,7 @@ fn second_waits_for_the_launch_of_the_first() {
     let counter = Counter::new();
     let input = format!("clip={}", lab.home.write("clip", noise(1_500_000)).display());
     let mount = counter.mount();
-    let options = [
-        "--input", &input, "--mount", &mount, "--output", "/output", "--key", "once",
-    ];
+    let options = ["--input", &input, "--mount", &mount, "--key", "once"];
     let script = format!("{} {COUNTS}", Counter::COUNT);
     let arguments = lab.shell_arguments(BUSYBOX, &options, &script);
     proxy.rate(Direction::Up, Some(250_000));
