@@ -1,6 +1,6 @@
 //! Brings a run's outputs home, verified, and completes it.
 
-use super::launch::watch;
+use super::upload::watch;
 use super::{RunError, reconcile, stop};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};

@@ -3,41 +3,28 @@
 //! Everything here may be repeated: an interrupted launch is taken up by calling it again, and the host executes the
 //! command at most once.
 
-use super::order::Sources;
 use super::owner::Owner;
 use super::reach::{Reach, may_pass};
-use super::{RunError, explain, order, reconcile, stop};
-use crate::agent::{AgentError, Client};
+use super::{RunError, explain, order, reconcile, stop, upload};
+use crate::agent::AgentError;
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
-use crate::model::{Host, Run, RunStatus};
-use crate::ssh::Session;
-use crate::ssh::transfer::{Progress as TransferProgress, Sftp, TransferError};
+use crate::model::{Run, RunStatus};
 use chrono::Utc;
-use farrun_protocol::message::{InputState, Launch, Progress, Secret};
+use farrun_protocol::message::{Launch, Progress, Secret};
 use farrun_protocol::record::RunFacts;
-use farrun_protocol::spec::Input;
 use farrun_protocol::verdict::Reason;
 use farrun_protocol::{ErrorCode, Failure, RunId};
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How long the host may take to confirm that an interrupted launch is stopped.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 /// How often it is asked, and how often the row of an order that another process works on is looked at.
 const LOOK_APART: Duration = Duration::from_millis(200);
-/// How often progress of a transfer is told.
-const TICK: Duration = Duration::from_millis(100);
 /// How long a host that was there may stay away before a launch gives up on it for now.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Most connections that carry inputs.
-const MOST_LANES: usize = 4;
-/// Inputs that together are smaller are sent over one connection.
-const WORTH_LANES: u64 = 16 * 1024 * 1024;
-/// From this round trip on, one connection cannot fill the way to the host.
-const FAR: Duration = Duration::from_millis(15);
 
 /// Launches a pending run, over as many links as it takes. Answers with its row and the link, on which it can be
 /// followed at once.
@@ -149,7 +136,7 @@ async fn attempt(
     }
     let host = controller.host_of(id, &run.host).await?;
     let sources = order::sources(&controller.config, id)?;
-    send_inputs(controller, link, &host, &run, &sources).await?;
+    upload::send_inputs(controller, link, &host, &run, &sources).await?;
     let run = announce(controller, id).await?;
     if run.status.is_settled() {
         return Ok(run);
@@ -225,184 +212,6 @@ fn refusal(code: ErrorCode) -> Reason {
     match code {
         ErrorCode::DockerRefused | ErrorCode::MountMissing => Reason::EngineRefused,
         _ => Reason::NotLaunched,
-    }
-}
-
-/// Sends what the host does not have yet.
-async fn send_inputs(
-    controller: &Controller,
-    link: &Link,
-    host: &Host,
-    run: &Run,
-    sources: &Sources,
-) -> Result<(), RunError> {
-    if run.spec.inputs.is_empty() {
-        return Ok(());
-    }
-    let states = link.client.check_inputs(run.spec.inputs.clone()).await?;
-    let mut missing: Vec<(Input, String, u64)> = Vec::new();
-    for (input, state) in run.spec.inputs.iter().zip(states) {
-        if let InputState::Missing { path, have } = state
-            && !missing.iter().any(|(known, ..)| known.sha256 == input.sha256)
-        {
-            missing.push((input.clone(), path, have));
-        }
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let uploading = |row: &mut Run| {
-        if row.status.may_become(RunStatus::Uploading) {
-            row.status = RunStatus::Uploading;
-        }
-    };
-    controller.store.change_run(&run.id, uploading).await?;
-    let total = missing
-        .iter()
-        .fold(0u64, |sum, (input, ..)| sum.saturating_add(input.size));
-    let progress = TransferProgress::new();
-    let upload = upload(controller, link, host, run, sources, &missing, &progress);
-    watch(controller, upload, || {
-        controller.tell(&Event::Uploading {
-            done: progress.bytes_done(),
-            total,
-        })
-    })
-    .await?;
-    controller.tell(&Event::StepDone);
-    Ok(())
-}
-
-async fn upload(
-    controller: &Controller,
-    link: &Link,
-    host: &Host,
-    run: &Run,
-    sources: &Sources,
-    missing: &[(Input, String, u64)],
-    progress: &TransferProgress,
-) -> Result<(), RunError> {
-    let first = controller.dialer().files(host).await?;
-    let further = further_lanes(link, missing).await;
-    let dialer = controller.dialer().unasking();
-    let joining = (0..further).map(|_| dialer.files(host));
-    // What else is to be had; the first one alone is enough.
-    let joined = futures_util::future::join_all(joining).await;
-    let lanes: Vec<(Session, Sftp)> = std::iter::once(first)
-        .chain(joined.into_iter().flatten())
-        .collect();
-    let next = AtomicUsize::new(0);
-    let sending = lanes.iter().map(|(_, sftp)| async {
-        while let Some(entry) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-            send(&link.client, sftp, run, sources, entry, progress).await?;
-        }
-        Ok::<(), RunError>(())
-    });
-    futures_util::future::try_join_all(sending).await?;
-    for (session, _) in lanes {
-        session.close().await;
-    }
-    Ok(())
-}
-
-/// SFTP has no word for a full disk; the agent knows.
-async fn why_not_sent(client: &Client, host: &str, input: &Input, error: TransferError) -> RunError {
-    if error.is_here() || error.is_connection() {
-        return error.into();
-    }
-    match client.host().await {
-        Ok(facts) if facts.disk_free < input.size => RunError::HostFull {
-            host: host.to_owned(),
-            free: facts.disk_free,
-            needed: input.size,
-        },
-        _ => error.into(),
-    }
-}
-
-/// How many connections beside the first are worth making: at a distance each carries no more than the window of the
-/// host's SSH server allows.
-async fn further_lanes(link: &Link, missing: &[(Input, String, u64)]) -> usize {
-    let left: u64 = missing
-        .iter()
-        .map(|(input, _, have)| input.size.saturating_sub(*have))
-        .sum();
-    if missing.len() < 2 || left < WORTH_LANES {
-        return 0;
-    }
-    match link.session.round_trip(STOP_PATIENCE).await {
-        Ok(trip) if trip >= FAR => missing.len().min(MOST_LANES) - 1,
-        _ => 0,
-    }
-}
-
-async fn send(
-    client: &Client,
-    sftp: &Sftp,
-    run: &Run,
-    sources: &Sources,
-    (input, remote, have): &(Input, String, u64),
-    progress: &TransferProgress,
-) -> Result<(), RunError> {
-    let gone = || RunError::InputGone {
-        run: run.id.clone(),
-        path: input.path.clone(),
-    };
-    let local = sources.file(&input.sha256).ok_or_else(gone)?;
-    match std::fs::metadata(local) {
-        Ok(facts) if facts.len() == input.size => {}
-        Ok(_) => {
-            return Err(RunError::InputChanged {
-                path: local.to_owned(),
-            });
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
-        Err(source) => {
-            return Err(RunError::Input {
-                path: local.to_owned(),
-                source,
-            });
-        }
-    }
-    let sent = sftp
-        .upload(local, remote, (*have).min(input.size), progress)
-        .await;
-    if let Err(error) = sent {
-        return Err(why_not_sent(client, &run.host, input, error).await);
-    }
-    let committed = client.commit_input(input.sha256.clone(), input.size).await;
-    if !is_hash_mismatch(&committed) {
-        return Ok(committed?);
-    }
-    // What an earlier upload left was damaged, or the file is not what was ordered: once more from the start.
-    sftp.upload(local, remote, 0, progress).await?;
-    let again = client.commit_input(input.sha256.clone(), input.size).await;
-    if is_hash_mismatch(&again) {
-        return Err(RunError::InputChanged {
-            path: local.to_owned(),
-        });
-    }
-    Ok(again?)
-}
-
-fn is_hash_mismatch<T>(result: &Result<T, AgentError>) -> bool {
-    matches!(result, Err(AgentError::Failed(failure)) if failure.code == ErrorCode::HashMismatch)
-}
-
-/// Drives `work`, calling `tick` ten times a second, until it ends or the user interrupts.
-pub(super) async fn watch<T>(
-    controller: &Controller,
-    work: impl Future<Output = Result<T, RunError>>,
-    tick: impl Fn(),
-) -> Result<T, RunError> {
-    tokio::pin!(work);
-    let mut ticks = tokio::time::interval(TICK);
-    loop {
-        tokio::select! {
-            result = &mut work => return result,
-            _ = ticks.tick() => tick(),
-            () = controller.interrupt.cancelled() => return Err(RunError::Interrupted { detached: None }),
-        }
     }
 }
 

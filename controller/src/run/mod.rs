@@ -16,6 +16,7 @@ pub mod owner;
 mod reach;
 pub mod reconcile;
 pub mod stop;
+mod upload;
 
 pub use error::RunError;
 pub use order::{Order, OrderInput, OrderSource};

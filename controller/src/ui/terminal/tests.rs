@@ -45,7 +45,7 @@ fn narrow_terminals_cut_the_widest_columns() {
     );
     insta::assert_snapshot!(out.text(), @"
     RUN          STATUS     SIZE  MESSA…
-    rs_abcdefgh  comple…  3.2 G…  -
+    rs_abcdefgh  compl…  3.2 GiB  -
     rs_zyxwvuts  failed    512 B  the j…
     ");
 }
