@@ -300,10 +300,6 @@ fn check(args: &Check, context: &Context) -> Result<Exit, CommandError> {
         return Ok(Exit::Completed);
     }
     let operations: Vec<&str> = recipe.operations.keys().map(String::as_str).collect();
-    if context.ui.is_json() {
-        let checked = serde_json::json!({ "file": shown, "name": recipe.name, "operations": operations });
-        context.ui.json(&document("farrun.recipe_check/1", checked));
-    }
     context
         .ui
         .note(format!("`{shown}` is a valid recipe ({})", operations.join(", ")));

@@ -92,13 +92,21 @@ fn while_the_engine_does_not_answer_leaves_it_to_be_settled() {
         })
     });
     attached.interrupt();
-    let _ = attached.finish(SOON).expect_code(130).expect_error("farrun stop");
-    assert_eq!(last(&lab).unwrap()["interrupted"], true);
-    lab.engine.freeze(false);
-    let _ = lab.home.farrun(&["stop", "@last"]).ok();
+    let outcome = attached.finish(SOON);
+    match outcome.code {
+        // The host gave up on its engine first and could say that it has not taken the order.
+        7 => lab.engine.freeze(false),
+        130 => {
+            assert!(outcome.errors().contains("farrun stop"), "{outcome}");
+            assert_eq!(last(&lab).unwrap()["interrupted"], true);
+            lab.engine.freeze(false);
+            let _ = lab.home.farrun(&["stop", "@last"]).ok();
+        }
+        _ => panic!("{outcome}"),
+    }
     assert_eq!(last_status(&lab), "cancelled");
     assert!(!is_alive(&lab));
-    assert!(counter.executions() <= 1);
+    assert_eq!(counter.executions(), 0);
 }
 
 #[test]

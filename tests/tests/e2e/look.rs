@@ -16,7 +16,7 @@ fn list_and_show_keep_their_schema() {
         .shell(&["--name", "shown"], "echo x; echo y > /farrun/outputs/y")
         .ok();
     let listed = lab.home.farrun(&["list", "--json"]).ok().json();
-    assert_eq!(listed["schema"], "farrun.runs/1");
+    assert_eq!(listed["schema"], "farrun.run_list/1");
     let run = &listed["runs"][0];
     for field in [
         "id",
