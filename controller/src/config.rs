@@ -102,19 +102,26 @@ impl Config {
     ///
     /// # Errors
     /// An unreadable or invalid file, an invalid variable, or no home folder.
-    pub fn load(file: Option<&Path>, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    pub fn load(
+        file: Option<&Path>,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
         let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
         let home = variable("HOME").map(PathBuf::from).ok_or(ConfigError::NoHome)?;
         let folder = |name: &str, default: &str| {
             // XDG: relative values must be ignored.
-            let base = variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+            let base = variable(name)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute());
             base.unwrap_or_else(|| home.join(default)).join("farrun")
         };
         let config_folder = folder("XDG_CONFIG_HOME", ".config");
         let state_folder = folder("XDG_STATE_HOME", ".local/state");
         let data_folder = folder("XDG_DATA_HOME", ".local/share");
 
-        let named = file.map(Path::to_owned).or_else(|| variable("FARRUN_CONFIG").map(PathBuf::from));
+        let named = file
+            .map(Path::to_owned)
+            .or_else(|| variable("FARRUN_CONFIG").map(PathBuf::from));
         let settings = match named {
             Some(path) => read(&path, true)?,
             None => read(&config_folder.join("config.toml"), false)?,
@@ -126,10 +133,15 @@ impl Config {
         }
         let database = variable("FARRUN_DATABASE").or(settings.database);
         Ok(Self {
-            database: database.unwrap_or_else(|| state_folder.join("farrun.db").to_string_lossy().into_owned()),
+            database: database
+                .unwrap_or_else(|| state_folder.join("farrun.db").to_string_lossy().into_owned()),
             host: variable("FARRUN_HOST").or(settings.host),
-            recipe: variable("FARRUN_RECIPE").or(settings.recipe).unwrap_or_else(|| "cosmos-transfer1".to_owned()),
-            telemetry_days: number(&variable, "FARRUN_TELEMETRY_DAYS")?.or(settings.telemetry_days).unwrap_or(14),
+            recipe: variable("FARRUN_RECIPE")
+                .or(settings.recipe)
+                .unwrap_or_else(|| "cosmos-transfer1".to_owned()),
+            telemetry_days: number(&variable, "FARRUN_TELEMETRY_DAYS")?
+                .or(settings.telemetry_days)
+                .unwrap_or(14),
             log_cap: number(&variable, "FARRUN_LOG_CAP")?
                 .or(settings.log_cap)
                 .unwrap_or(farrun_protocol::spec::DEFAULT_LOG_CAP),
@@ -146,10 +158,16 @@ fn number<T: std::str::FromStr>(
     variable: &dyn Fn(&str) -> Option<String>,
     name: &str,
 ) -> Result<Option<T>, ConfigError> {
-    let Some(value) = variable(name) else { return Ok(None) };
+    let Some(value) = variable(name) else {
+        return Ok(None);
+    };
     match value.parse() {
         Ok(number) => Ok(Some(number)),
-        Err(_) => Err(ConfigError::Value { name: name.to_owned(), value, expected: "a whole number" }),
+        Err(_) => Err(ConfigError::Value {
+            name: name.to_owned(),
+            value,
+            expected: "a whole number",
+        }),
     }
 }
 
@@ -163,10 +181,20 @@ fn absolute(path: PathBuf, home: &Path) -> PathBuf {
 fn read(path: &Path, must_exist: bool) -> Result<Settings, ConfigError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => return Ok(Settings::default()),
-        Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {
+            return Ok(Settings::default());
+        }
+        Err(source) => {
+            return Err(ConfigError::Read {
+                path: path.to_owned(),
+                source,
+            });
+        }
     };
-    toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+    toml::from_str(&text).map_err(|source| ConfigError::Parse {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })
 }
 
 #[cfg(test)]
@@ -181,7 +209,9 @@ mod tests {
             std::fs::write(&path, text).unwrap();
         }
         let variables: HashMap<_, _> = variables.iter().copied().collect();
-        Config::load(file.map(|_| path.as_path()), &|name| variables.get(name).map(ToString::to_string))
+        Config::load(file.map(|_| path.as_path()), &|name| {
+            variables.get(name).map(ToString::to_string)
+        })
     }
 
     #[test]
@@ -202,7 +232,10 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        assert!(matches!(load(Some("outptus = 'x'"), &[("HOME", "/h")]), Err(ConfigError::Parse { .. })));
+        assert!(matches!(
+            load(Some("outptus = 'x'"), &[("HOME", "/h")]),
+            Err(ConfigError::Parse { .. })
+        ));
         assert!(matches!(load(None, &[]), Err(ConfigError::NoHome)));
         assert!(matches!(
             load(None, &[("HOME", "/h"), ("FARRUN_LOG_CAP", "many")]),

@@ -23,7 +23,10 @@ pub struct Controller {
 
 impl std::fmt::Debug for Controller {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Controller").field("config", &self.config).finish_non_exhaustive()
+        formatter
+            .debug_struct("Controller")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -40,7 +43,13 @@ impl Controller {
     ) -> Result<Self, StoreError> {
         let location = Location::parse(&config.database)?;
         let store = Store::open(&location, &machine()).await?;
-        Ok(Self { config, store, interrupt, ask, observer })
+        Ok(Self {
+            config,
+            store,
+            interrupt,
+            ask,
+            observer,
+        })
     }
 
     /// Tells the observer.
@@ -57,7 +66,11 @@ impl Controller {
 /// What tells this machine from others that share a database: the kernel's machine id, else the host name.
 fn machine() -> String {
     let id = std::fs::read_to_string("/etc/machine-id").ok();
-    let id = id.as_deref().map(str::trim).filter(|id| !id.is_empty()).map(str::to_owned);
+    let id = id
+        .as_deref()
+        .map(str::trim)
+        .filter(|id| !id.is_empty())
+        .map(str::to_owned);
     id.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
 }
 

@@ -54,7 +54,12 @@ pub struct CommandError {
 impl CommandError {
     /// An error without causes and hints.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), causes: Vec::new(), hints: Vec::new() }
+        Self {
+            exit,
+            message: message.into(),
+            causes: Vec::new(),
+            hints: Vec::new(),
+        }
     }
 
     /// A wrong command line or input.
@@ -90,7 +95,10 @@ impl CommandError {
             }
             source = cause.source();
         }
-        Self { causes, ..Self::new(exit, error.to_string()) }
+        Self {
+            causes,
+            ..Self::new(exit, error.to_string())
+        }
     }
 }
 
@@ -98,7 +106,9 @@ impl From<ConfigError> for CommandError {
     fn from(error: ConfigError) -> Self {
         let command = Self::from_error(Exit::Usage, &error);
         match error {
-            ConfigError::OutputsTooLong { .. } => command.hint("set `outputs` in the configuration to a shorter path"),
+            ConfigError::OutputsTooLong { .. } => {
+                command.hint("set `outputs` in the configuration to a shorter path")
+            }
             _ => command,
         }
     }
@@ -107,13 +117,16 @@ impl From<ConfigError> for CommandError {
 impl From<StoreError> for CommandError {
     fn from(error: StoreError) -> Self {
         let exit = match &error {
-            StoreError::HostExists { .. } | StoreError::PromptNameTaken { .. } | StoreError::PromptHasRuns { .. } => {
-                Exit::Refused
-            }
+            StoreError::HostExists { .. }
+            | StoreError::PromptNameTaken { .. }
+            | StoreError::PromptHasRuns { .. } => Exit::Refused,
             _ => Exit::Internal,
         };
         let hints = error.hint().map(str::to_owned).into_iter().collect();
-        Self { hints, ..Self::from_error(exit, &error) }
+        Self {
+            hints,
+            ..Self::from_error(exit, &error)
+        }
     }
 }
 
@@ -130,7 +143,10 @@ impl From<SshError> for CommandError {
             SshKind::Config => Exit::Usage,
             _ => Exit::Unreachable,
         };
-        Self { hints: ssh_hints(&error), ..Self::from_error(exit, &error) }
+        Self {
+            hints: ssh_hints(&error),
+            ..Self::from_error(exit, &error)
+        }
     }
 }
 
@@ -138,29 +154,48 @@ impl From<SshError> for CommandError {
 fn ssh_hints(error: &SshError) -> Vec<String> {
     match error {
         SshError::HostKeyUnknown { host, .. } => vec![
-            format!("compare the fingerprint with what the host's owner says, then `farrun host trust {host}`"),
+            format!(
+                "compare the fingerprint with what the host's owner says, then `farrun host trust {host}`"
+            ),
             format!("without a terminal: `farrun host trust {host} --accept-new-host-key`"),
         ],
         SshError::HostKeyChanged { shown, .. } => vec![
             "the machine was set up anew, or someone is in between: ask its owner".to_owned(),
-            format!("if it was set up anew: `ssh-keygen -R '{}'`, then `farrun host trust`", shown.key_name),
+            format!(
+                "if it was set up anew: `ssh-keygen -R '{}'`, then `farrun host trust`",
+                shown.key_name
+            ),
         ],
-        SshError::HostKeyRevoked { .. } => vec!["this key must never be trusted again: ask the host's owner".to_owned()],
+        SshError::HostKeyRevoked { .. } => {
+            vec!["this key must never be trusted again: ask the host's owner".to_owned()]
+        }
         SshError::AuthFailed { host, .. } => {
-            vec![format!("name a key with `farrun host set {host} --identity FILE`, or load it with `ssh-add`")]
+            vec![format!(
+                "name a key with `farrun host set {host} --identity FILE`, or load it with `ssh-add`"
+            )]
         }
         SshError::KeyPermissions { path, .. } => vec![format!("`chmod 600 {}`", path.display())],
-        SshError::Refused { host, .. } | SshError::Unresolved { host, .. } | SshError::ConnectTimeout { host, .. } => {
-            vec![format!("check the address: `farrun host show {host}`, `farrun host set {host} --address …`")]
+        SshError::Refused { host, .. }
+        | SshError::Unresolved { host, .. }
+        | SshError::ConnectTimeout { host, .. } => {
+            vec![format!(
+                "check the address: `farrun host show {host}`, `farrun host set {host} --address …`"
+            )]
         }
-        SshError::SftpRefused { .. } => vec!["files travel by SFTP: enable `Subsystem sftp` in the host's sshd_config".to_owned()],
+        SshError::SftpRefused { .. } => {
+            vec!["files travel by SFTP: enable `Subsystem sftp` in the host's sshd_config".to_owned()]
+        }
         _ => Vec::new(),
     }
 }
 
 impl From<TransferError> for CommandError {
     fn from(error: TransferError) -> Self {
-        let exit = if error.is_here() { Exit::Internal } else { Exit::Unreachable };
+        let exit = if error.is_here() {
+            Exit::Internal
+        } else {
+            Exit::Unreachable
+        };
         Self::from_error(exit, &error)
     }
 }
@@ -172,9 +207,22 @@ impl From<AgentError> for CommandError {
         };
         let detail = failure.detail.clone().unwrap_or_default();
         let with = |exit, message: &str, hint: &str| {
-            let causes = if detail.is_empty() { Vec::new() } else { vec![detail.clone()] };
-            let hints = if hint.is_empty() { Vec::new() } else { vec![hint.to_owned()] };
-            Self { exit, message: message.to_owned(), causes, hints }
+            let causes = if detail.is_empty() {
+                Vec::new()
+            } else {
+                vec![detail.clone()]
+            };
+            let hints = if hint.is_empty() {
+                Vec::new()
+            } else {
+                vec![hint.to_owned()]
+            };
+            Self {
+                exit,
+                message: message.to_owned(),
+                causes,
+                hints,
+            }
         };
         match failure.code {
             ErrorCode::DockerUnreachable => with(
@@ -189,18 +237,38 @@ impl From<AgentError> for CommandError {
             ),
             ErrorCode::DockerTimeout => with(Exit::RunFailed, "Docker does not answer on the host", ""),
             ErrorCode::DockerRefused => with(Exit::RunFailed, "Docker refused", ""),
-            ErrorCode::MountMissing => {
-                with(Exit::RunFailed, "a folder to mount does not exist on the host", "create it there, or change the recipe")
-            }
+            ErrorCode::MountMissing => with(
+                Exit::RunFailed,
+                "a folder to mount does not exist on the host",
+                "create it there, or change the recipe",
+            ),
             ErrorCode::RunUnknown => with(Exit::NotFound, "the host knows no such run", ""),
-            ErrorCode::SpecConflict => with(Exit::Refused, "the host has another order under this run's id", ""),
-            ErrorCode::NotOwner => {
-                with(Exit::Refused, "the run belongs to another controller", "take it over with `farrun adopt RUN`")
-            }
+            ErrorCode::SpecConflict => with(
+                Exit::Refused,
+                "the host has another order under this run's id",
+                "",
+            ),
+            ErrorCode::NotOwner => with(
+                Exit::Refused,
+                "the run belongs to another controller",
+                "take it over with `farrun adopt RUN`",
+            ),
             ErrorCode::RunActive => with(Exit::Refused, "the run has not ended", ""),
-            ErrorCode::DiskFull => with(Exit::RunFailed, "the host's disk is full", "see `farrun gc --host NAME --dry-run`"),
-            ErrorCode::NewerFormat => with(Exit::Refused, "the host's files belong to a newer farrun", "update farrun here"),
-            _ => with(Exit::Internal, &format!("the agent answered `{}`", failure.code), ""),
+            ErrorCode::DiskFull => with(
+                Exit::RunFailed,
+                "the host's disk is full",
+                "see `farrun gc --host NAME --dry-run`",
+            ),
+            ErrorCode::NewerFormat => with(
+                Exit::Refused,
+                "the host's files belong to a newer farrun",
+                "update farrun here",
+            ),
+            _ => with(
+                Exit::Internal,
+                &format!("the agent answered `{}`", failure.code),
+                "",
+            ),
         }
     }
 }
@@ -235,24 +303,38 @@ impl From<RunError> for CommandError {
     fn from(error: RunError) -> Self {
         let plain = |exit| Self::from_error(exit, &error);
         match &error {
-            RunError::NoRun(_) => plain(Exit::NotFound).hint("`farrun list` shows the runs; `farrun adopt HOST` finds lost ones"),
+            RunError::NoRun(_) => plain(Exit::NotFound)
+                .hint("`farrun list` shows the runs; `farrun adopt HOST` finds lost ones"),
             RunError::NoHost { .. } | RunError::OutputsGone { .. } => plain(Exit::NotFound),
             RunError::OtherMachine { host, .. } => plain(Exit::Refused)
-                .hint(format!("if the old machine has another address now: `farrun host set {host} --address …`"))
-                .hint(format!("if it is gone for good: `farrun host remove {host} --abandon`, then add it again")),
-            RunError::NotOwner(run) => plain(Exit::Refused).hint(format!("take it over with `farrun adopt {run}`")),
-            RunError::Active(run) => plain(Exit::Refused).hint(format!("wait for it with `farrun attach {run}`")),
-            RunError::Ended { .. } => plain(Exit::Refused),
-            RunError::Input { .. } | RunError::InputChanged { .. } | RunError::Spec(_) | RunError::SecretsNeeded { .. } => {
-                plain(Exit::Usage)
+                .hint(format!(
+                    "if the old machine has another address now: `farrun host set {host} --address …`"
+                ))
+                .hint(format!(
+                    "if it is gone for good: `farrun host remove {host} --abandon`, then add it again"
+                )),
+            RunError::NotOwner(run) => {
+                plain(Exit::Refused).hint(format!("take it over with `farrun adopt {run}`"))
             }
-            RunError::LogPathTooLong { .. } => plain(Exit::Usage).hint("set `outputs` in the configuration to a shorter path"),
+            RunError::Active(run) => {
+                plain(Exit::Refused).hint(format!("wait for it with `farrun attach {run}`"))
+            }
+            RunError::Ended { .. } => plain(Exit::Refused),
+            RunError::Input { .. }
+            | RunError::InputChanged { .. }
+            | RunError::Spec(_)
+            | RunError::SecretsNeeded { .. } => plain(Exit::Usage),
+            RunError::LogPathTooLong { .. } => {
+                plain(Exit::Usage).hint("set `outputs` in the configuration to a shorter path")
+            }
             RunError::InputGone { .. } => plain(Exit::RunFailed),
             RunError::Local { .. } => plain(Exit::Internal),
             RunError::Hostile { .. } => plain(Exit::Unreachable),
-            RunError::Interrupted { detached } => {
-                plain(if detached.is_some() { Exit::Detached } else { Exit::Cancelled })
-            }
+            RunError::Interrupted { detached } => plain(if detached.is_some() {
+                Exit::Detached
+            } else {
+                Exit::Cancelled
+            }),
             RunError::Link(_) | RunError::Store(_) | RunError::Mirror(_) => match error {
                 RunError::Link(error) => error.into(),
                 RunError::Store(error) => error.into(),

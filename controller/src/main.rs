@@ -19,7 +19,11 @@ fn main() -> ExitCode {
             return ExitCode::from(if usage { Exit::Usage as u8 } else { 0 });
         }
     };
-    let ui = Ui::new(UiOptions { json: cli.json, quiet: cli.quiet, ..UiOptions::default() });
+    let ui = Ui::new(UiOptions {
+        json: cli.json,
+        quiet: cli.quiet,
+        ..UiOptions::default()
+    });
     let exit = match start(cli, &ui) {
         Ok(exit) => exit,
         Err(error) => {
@@ -49,12 +53,19 @@ fn start(cli: Cli, ui: &Ui) -> Result<Exit, CommandError> {
         ui.warning(error.to_string());
     }
     let broken = |error: std::io::Error| CommandError::new(Exit::Internal, format!("no runtime: {error}"));
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(broken)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(broken)?;
     let exit = runtime.block_on(async {
         let interrupt = CancellationToken::new();
         listen(interrupt.clone());
-        let context = Context { ui: ui.clone(), config, interrupt };
+        let context = Context {
+            ui: ui.clone(),
+            config,
+            interrupt,
+        };
         dispatch(cli.command, &context).await
     });
     // Tasks that still wait for a host must not keep the program.
@@ -65,7 +76,11 @@ fn start(cli: Cli, ui: &Ui) -> Result<Exit, CommandError> {
 /// Turns Ctrl-C, SIGTERM and SIGHUP into the wish to end.
 fn listen(interrupt: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ] {
         let interrupt = interrupt.clone();
         match signal(kind) {
             Ok(mut signals) => {

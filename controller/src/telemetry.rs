@@ -26,15 +26,17 @@ pub struct TelemetryError {
 /// The folder cannot be made or written; commands go on without a file then.
 pub fn start(state_folder: &Path, days: u32, verbosity: u8) -> Result<(), TelemetryError> {
     let folder = state_folder.join("telemetry");
-    let file = std::fs::create_dir_all(&folder).map_err(Into::into).and_then(|()| {
-        RollingFileAppender::builder()
-            .rotation(Rotation::DAILY)
-            .filename_prefix("farrun")
-            .filename_suffix("log")
-            .max_log_files(days.max(1) as usize)
-            .build(&folder)
-            .map_err(Into::<Box<dyn std::error::Error + Send + Sync>>::into)
-    });
+    let file = std::fs::create_dir_all(&folder)
+        .map_err(Into::into)
+        .and_then(|()| {
+            RollingFileAppender::builder()
+                .rotation(Rotation::DAILY)
+                .filename_prefix("farrun")
+                .filename_suffix("log")
+                .max_log_files(days.max(1) as usize)
+                .build(&folder)
+                .map_err(Into::<Box<dyn std::error::Error + Send + Sync>>::into)
+        });
     let (file, failure) = match file {
         Ok(file) => (Some(file), None),
         Err(source) => (None, Some(TelemetryError { folder, source })),
@@ -52,7 +54,10 @@ pub fn start(state_folder: &Path, days: u32, verbosity: u8) -> Result<(), Teleme
         _ => Some(LevelFilter::TRACE),
     };
     let stderr = level.map(|level| {
-        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_filter(ours(level))
+        tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .with_filter(ours(level))
     });
     // A second subscriber exists only in tests, where the first one serves.
     drop(tracing_subscriber::registry().with(file).with(stderr).try_init());

@@ -40,7 +40,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     };
     let runs = adopt::adopt(&controller, &host, run.as_ref()).await?;
     if context.ui.is_json() {
-        let runs = Runs { runs: runs.iter().map(RunView::from).collect(), silent_hosts: Vec::new() };
+        let runs = Runs {
+            runs: runs.iter().map(RunView::from).collect(),
+            silent_hosts: Vec::new(),
+        };
         context.ui.json(&document("farrun.runs/1", runs));
         return Ok(Exit::Completed);
     }
@@ -50,7 +53,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     }
     let mut table = Table::new(["RUN", "NAME", "KIND", "STATE"]);
     for run in &runs {
-        table.row([run.id.to_string(), run.spec.name.clone(), run.operation.clone(), outcome::state(run)]);
+        table.row([
+            run.id.to_string(),
+            run.spec.name.clone(),
+            run.operation.clone(),
+            outcome::state(run),
+        ]);
     }
     context.ui.table(&table);
     Ok(Exit::Completed)

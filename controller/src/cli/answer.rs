@@ -22,12 +22,21 @@ impl TerminalAnswer {
 
 impl Ask for TerminalAnswer {
     fn trust_host_key(&self, host: &str, shown: &ShownKey) -> bool {
-        let ShownKey { key_name, key_type, fingerprint, .. } = shown;
+        let ShownKey {
+            key_name,
+            key_type,
+            fingerprint,
+            ..
+        } = shown;
         if self.accept_new {
-            self.ui.note(format!("accepting the {key_type} key of `{host}` ({key_name}): {fingerprint}"));
+            self.ui.note(format!(
+                "accepting the {key_type} key of `{host}` ({key_name}): {fingerprint}"
+            ));
             return true;
         }
-        self.ui.note(format!("`{host}` ({key_name}) is unknown; it shows the {key_type} key {fingerprint}"));
+        self.ui.note(format!(
+            "`{host}` ({key_name}) is unknown; it shows the {key_type} key {fingerprint}"
+        ));
         self.ui.ask("trust this key from now on?").unwrap_or(false)
     }
 
@@ -41,6 +50,10 @@ impl Ask for TerminalAnswer {
 
     fn answer(&self, question: &PromptQuestion, echo: bool) -> Option<Secret> {
         let prompt = format!("`{}` asks: {} ", question.host, escape::line(&question.subject));
-        if echo { self.ui.ask_text(&prompt).map(Secret::new) } else { self.secret(&prompt) }
+        if echo {
+            self.ui.ask_text(&prompt).map(Secret::new)
+        } else {
+            self.secret(&prompt)
+        }
     }
 }

@@ -38,7 +38,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     }
     let id = run.id.clone();
     let from = args.tail.map_or(mirror::From::Start, mirror::From::Lines);
-    let following = Following { from, show: !context.ui.is_json(), pull: true };
+    let following = Following {
+        from,
+        show: !context.ui.is_json(),
+        pull: true,
+    };
     let ended = follow(&controller, run, None, following).await;
     context.ui.log_end();
     let ended = ended.map_err(|error| launching::left(&id, error))?;

@@ -6,7 +6,9 @@ use clap::CommandFactory as _;
 
 /// Arguments of `farrun completions`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  farrun completions bash > ~/.local/share/bash-completion/completions/farrun")]
+#[command(
+    after_help = "Example:\n  farrun completions bash > ~/.local/share/bash-completion/completions/farrun"
+)]
 pub struct Args {
     /// The shell
     shell: clap_complete::Shell,

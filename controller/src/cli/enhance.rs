@@ -41,12 +41,19 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         return recipe::print_help(context, &recipe, OPERATION);
     };
     if args.launch.detach {
-        return Err(CommandError::usage("`enhance` writes its result back as a prompt, so it stays attached"));
+        return Err(CommandError::usage(
+            "`enhance` writes its result back as a prompt, so it stays attached",
+        ));
     }
     let controller = context.controller().await?;
     let host = launching::host(&controller, &args.launch).await?;
     let prompt = find::prompt(&controller, &reference).await?;
-    let name = super::prompt::free_name(&controller, args.name.as_deref(), &format!("{}_enhanced", prompt.name)).await?;
+    let name = super::prompt::free_name(
+        &controller,
+        args.name.as_deref(),
+        &format!("{}_enhanced", prompt.name),
+    )
+    .await?;
     let subject = Subject {
         run_id: RunId::random(),
         operation: OPERATION.to_owned(),
@@ -55,14 +62,22 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         parent: None,
         recipe: Some(args.recipe.reference(context)),
     };
-    let resolved = recipe::resolve(&recipe, &subject, &args.recipe.set, &[], args.launch.overrides(args.recipe.image.clone()))?;
+    let resolved = recipe::resolve(
+        &recipe,
+        &subject,
+        &args.recipe.set,
+        &[],
+        args.launch.overrides(args.recipe.image.clone()),
+    )?;
     let order = launching::order(&controller, &host, &subject, resolved, &args.launch);
     let Some(ended) = launching::carry_out(context, &controller, order, &args.launch).await? else {
         return Ok(Exit::Completed);
     };
     if ended.run.status == RunStatus::Completed {
         let made = write_back(&controller, &recipe, &prompt, name, &ended).await?;
-        context.ui.note(format!("prompt `{}` ({}) was made of it", made.name, made.id));
+        context
+            .ui
+            .note(format!("prompt `{}` ({}) was made of it", made.name, made.id));
     }
     Ok(launching::finish(context, &ended))
 }
@@ -74,14 +89,29 @@ async fn write_back(
     name: String,
     ended: &Ended,
 ) -> Result<Prompt, CommandError> {
-    let wrong = |why: String| CommandError::new(Exit::RunFailed, format!("the result of {} is no prompt: {why}", ended.run.id));
-    let folder = ended.run.outputs_path.as_deref().map(Path::new).ok_or_else(|| wrong("it has no outputs".to_owned()))?;
-    let rule = recipe.operation("enhance").and_then(|operation| operation.result.as_ref());
+    let wrong = |why: String| {
+        CommandError::new(
+            Exit::RunFailed,
+            format!("the result of {} is no prompt: {why}", ended.run.id),
+        )
+    };
+    let folder = ended
+        .run
+        .outputs_path
+        .as_deref()
+        .map(Path::new)
+        .ok_or_else(|| wrong("it has no outputs".to_owned()))?;
+    let rule = recipe
+        .operation("enhance")
+        .and_then(|operation| operation.result.as_ref());
     let rule = rule.ok_or_else(|| wrong("its recipe names no result".to_owned()))?;
     let bytes = read_result(&folder.join(&rule.file)).map_err(|error| wrong(error.to_string()))?;
-    let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+    let value: serde_json::Value =
+        serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
     let text = value.pointer(&rule.pointer).and_then(serde_json::Value::as_str);
-    let text = text.ok_or_else(|| wrong(format!("`{}` has no text at `{}`", rule.file, rule.pointer)))?.to_owned();
+    let text = text
+        .ok_or_else(|| wrong(format!("`{}` has no text at `{}`", rule.file, rule.pointer)))?
+        .to_owned();
     let text = super::prompt::check_text(&text)?;
     let prompt = Prompt {
         id: PromptId::random(),
@@ -100,6 +130,8 @@ async fn write_back(
 fn read_result(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(1024 * 1024).read_to_end(&mut bytes)?;
+    std::fs::File::open(path)?
+        .take(1024 * 1024)
+        .read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -19,12 +19,20 @@ pub async fn run(controller: &Controller, reference: &str) -> Result<Run, Comman
     let mut found = controller.store.find_runs(reference, CANDIDATES).await?;
     match (found.len(), found.pop()) {
         (1, Some(run)) => Ok(run),
-        (0, _) | (_, None) => Err(CommandError::not_found(format!("no run `{reference}` is known here"))
-            .hint("`farrun list` shows the runs; `farrun adopt HOST` finds lost ones")),
+        (0, _) | (_, None) => Err(
+            CommandError::not_found(format!("no run `{reference}` is known here"))
+                .hint("`farrun list` shows the runs; `farrun adopt HOST` finds lost ones"),
+        ),
         (_, Some(last)) => {
-            let ids: Vec<String> =
-                found.iter().chain([&last]).map(|run| format!("`{}`", run.id)).collect();
-            Err(CommandError::usage(format!("`{reference}` could be {}", ids.join(", "))))
+            let ids: Vec<String> = found
+                .iter()
+                .chain([&last])
+                .map(|run| format!("`{}`", run.id))
+                .collect();
+            Err(CommandError::usage(format!(
+                "`{reference}` could be {}",
+                ids.join(", ")
+            )))
         }
     }
 }
@@ -41,11 +49,20 @@ pub async fn prompt(controller: &Controller, reference: &str) -> Result<Prompt, 
     }
     match (found.len(), found.pop()) {
         (1, Some(prompt)) => Ok(prompt),
-        (0, _) | (_, None) => Err(CommandError::not_found(format!("no prompt `{reference}` is known here"))
-            .hint("`farrun prompt list` shows them; `farrun prompt create TEXT` makes one")),
+        (0, _) | (_, None) => Err(
+            CommandError::not_found(format!("no prompt `{reference}` is known here"))
+                .hint("`farrun prompt list` shows them; `farrun prompt create TEXT` makes one"),
+        ),
         (_, Some(last)) => {
-            let ids: Vec<String> = found.iter().chain([&last]).map(|prompt| format!("`{}`", prompt.id)).collect();
-            Err(CommandError::usage(format!("`{reference}` could be {}", ids.join(", "))))
+            let ids: Vec<String> = found
+                .iter()
+                .chain([&last])
+                .map(|prompt| format!("`{}`", prompt.id))
+                .collect();
+            Err(CommandError::usage(format!(
+                "`{reference}` could be {}",
+                ids.join(", ")
+            )))
         }
     }
 }

@@ -26,7 +26,9 @@ Examples:
     /// Show a host
     Show(Named),
     /// Change how a host is reached or used
-    #[command(after_help = "Example:\n  farrun host set gpu1 --address me@203.0.113.9     the same machine at another address")]
+    #[command(
+        after_help = "Example:\n  farrun host set gpu1 --address me@203.0.113.9     the same machine at another address"
+    )]
     Set(Set),
     /// Trust the key a host shows
     Trust(Trust),
@@ -125,8 +127,10 @@ pub async fn run(command: Command, context: &Context) -> Result<Exit, CommandErr
 
 async fn add(args: Add, context: &Context) -> Result<Exit, CommandError> {
     if !model::is_host_name(&args.name) {
-        return Err(CommandError::usage(format!("`{}` cannot name a host", escape::line(&args.name)))
-            .hint("use 1 to 63 characters a-z 0-9 . _ -, beginning with a letter or digit"));
+        return Err(
+            CommandError::usage(format!("`{}` cannot name a host", escape::line(&args.name)))
+                .hint("use 1 to 63 characters a-z 0-9 . _ -, beginning with a letter or digit"),
+        );
     }
     let controller = context.controller_that(args.accept_new_host_key).await?;
     let mut settings = HostSettings::default();
@@ -140,14 +144,18 @@ async fn add(args: Add, context: &Context) -> Result<Exit, CommandError> {
         last_seen: None,
     };
     if controller.store.host(&host.name).await?.is_some() {
-        return Err(CommandError::refused(format!("there is a host `{}` already", host.name))
-            .hint(format!("change it with `farrun host set {}`", host.name)));
+        return Err(
+            CommandError::refused(format!("there is a host `{}` already", host.name))
+                .hint(format!("change it with `farrun host set {}`", host.name)),
+        );
     }
     // What OpenSSH's configuration says must be honoured or refused before the host is written down.
     controller.dialer().endpoint(&host)?;
     controller.store.add_host(&host).await?;
     if args.no_connect {
-        context.ui.note(format!("host `{}` added; it was not contacted", host.name));
+        context
+            .ui
+            .note(format!("host `{}` added; it was not contacted", host.name));
         return Ok(Exit::Completed);
     }
     match controller.contact(&host).await {
@@ -170,7 +178,9 @@ fn report(context: &Context, what: &str, host: &Host) {
         context.ui.json(&document("farrun.host/1", host));
     } else {
         let platform = host.platform.as_deref().map(escape::line).unwrap_or_default();
-        context.ui.note(format!("host `{}` {what} ({platform})", host.name));
+        context
+            .ui
+            .note(format!("host `{}` {what} ({platform})", host.name));
     }
 }
 
@@ -178,22 +188,29 @@ fn apply(settings: &mut HostSettings, args: SettingsArgs) -> Result<(), CommandE
     if let Some(identity) = args.identity {
         let absolute = std::path::absolute(&identity).unwrap_or(identity);
         if let Err(error) = std::fs::File::open(&absolute) {
-            return Err(CommandError::usage(format!("the key `{}` cannot be read: {error}", absolute.display())));
+            return Err(CommandError::usage(format!(
+                "the key `{}` cannot be read: {error}",
+                absolute.display()
+            )));
         }
         settings.identity = Some(absolute.to_string_lossy().into_owned());
     }
     if let Some(state) = args.state {
         let state = state.trim_end_matches('/').to_owned();
         if !model::is_state_folder(&state) {
-            return Err(CommandError::usage(format!("`{}` cannot be a state folder", escape::line(&state)))
-                .hint("use at most 200 characters A-Z a-z 0-9 / . _ -, without `..`"));
+            return Err(
+                CommandError::usage(format!("`{}` cannot be a state folder", escape::line(&state)))
+                    .hint("use at most 200 characters A-Z a-z 0-9 / . _ -, without `..`"),
+            );
         }
         settings.state = Some(state);
     }
     if let Some(url) = args.docker_host {
         if !url.starts_with("unix:///") && !url.starts_with("tcp://") {
-            return Err(CommandError::usage(format!("`{}` is no engine address", escape::line(&url)))
-                .hint("use `unix:///path/to/docker.sock` or `tcp://host:port`, as seen from the host"));
+            return Err(
+                CommandError::usage(format!("`{}` is no engine address", escape::line(&url)))
+                    .hint("use `unix:///path/to/docker.sock` or `tcp://host:port`, as seen from the host"),
+            );
         }
         settings.docker_host = Some(url);
     }
@@ -206,11 +223,15 @@ async fn list(context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     let hosts = controller.store.hosts().await?;
     if context.ui.is_json() {
-        context.ui.json(&document("farrun.hosts/1", Hosts { hosts: &hosts }));
+        context
+            .ui
+            .json(&document("farrun.hosts/1", Hosts { hosts: &hosts }));
         return Ok(Exit::Completed);
     }
     if hosts.is_empty() {
-        context.ui.note("no hosts; add one with `farrun host add NAME --address user@host`");
+        context
+            .ui
+            .note("no hosts; add one with `farrun host add NAME --address user@host`");
         return Ok(Exit::Completed);
     }
     let mut table = Table::new(["HOST", "ADDRESS", "PLATFORM", "LAST SEEN"]);
@@ -218,9 +239,13 @@ async fn list(context: &Context) -> Result<Exit, CommandError> {
     for host in &hosts {
         table.row([
             host.name.clone(),
-            host.settings.address.clone().unwrap_or_else(|| "(ssh config)".to_owned()),
+            host.settings
+                .address
+                .clone()
+                .unwrap_or_else(|| "(ssh config)".to_owned()),
             host.platform.clone().unwrap_or_else(|| "-".to_owned()),
-            host.last_seen.map_or_else(|| "never".to_owned(), |seen| format::age(seen, now)),
+            host.last_seen
+                .map_or_else(|| "never".to_owned(), |seen| format::age(seen, now)),
         ]);
     }
     context.ui.table(&table);
@@ -238,15 +263,41 @@ async fn show(args: Named, context: &Context) -> Result<Exit, CommandError> {
     let settings = &host.settings;
     context.ui.fields(&[
         ("host", host.name.clone()),
-        ("address", settings.address.clone().unwrap_or_else(|| "(ssh config)".to_owned())),
-        ("resolves to", format!("{}@{}:{}", endpoint.user, endpoint.host_name, endpoint.port)),
-        ("identity", settings.identity.clone().unwrap_or_else(|| "(ssh config or agent)".to_owned())),
+        (
+            "address",
+            settings
+                .address
+                .clone()
+                .unwrap_or_else(|| "(ssh config)".to_owned()),
+        ),
+        (
+            "resolves to",
+            format!("{}@{}:{}", endpoint.user, endpoint.host_name, endpoint.port),
+        ),
+        (
+            "identity",
+            settings
+                .identity
+                .clone()
+                .unwrap_or_else(|| "(ssh config or agent)".to_owned()),
+        ),
         ("state folder", settings.state_folder().to_owned()),
         ("docker", docker(settings)),
-        ("machine", host.host_id.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)),
-        ("platform", host.platform.clone().unwrap_or_else(|| "-".to_owned())),
+        (
+            "machine",
+            host.host_id
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), ToString::to_string),
+        ),
+        (
+            "platform",
+            host.platform.clone().unwrap_or_else(|| "-".to_owned()),
+        ),
         ("added", format::time(host.added_at)),
-        ("last seen", host.last_seen.map_or_else(|| "never".to_owned(), format::time)),
+        (
+            "last seen",
+            host.last_seen.map_or_else(|| "never".to_owned(), format::time),
+        ),
     ]);
     for warning in warnings {
         context.ui.warning(warning);
@@ -256,7 +307,11 @@ async fn show(args: Named, context: &Context) -> Result<Exit, CommandError> {
 
 fn docker(settings: &HostSettings) -> String {
     let address = settings.docker_host.as_deref().unwrap_or("the usual socket");
-    if settings.docker_sudo { format!("{address}, through sudo") } else { address.to_owned() }
+    if settings.docker_sudo {
+        format!("{address}, through sudo")
+    } else {
+        address.to_owned()
+    }
 }
 
 async fn set(args: Set, context: &Context) -> Result<Exit, CommandError> {
@@ -267,13 +322,25 @@ async fn set(args: Set, context: &Context) -> Result<Exit, CommandError> {
     if args.no_docker_sudo {
         host.settings.docker_sudo = false;
     }
-    if moved && !controller.store.unsettled_runs(Some(&host.name)).await?.is_empty() {
-        return Err(CommandError::refused(format!("`{}` has unfinished runs in its state folder", host.name))
-            .hint("wait for them or stop them first"));
+    if moved
+        && !controller
+            .store
+            .unsettled_runs(Some(&host.name))
+            .await?
+            .is_empty()
+    {
+        return Err(CommandError::refused(format!(
+            "`{}` has unfinished runs in its state folder",
+            host.name
+        ))
+        .hint("wait for them or stop them first"));
     }
     controller.dialer().endpoint(&host)?;
     let settings = host.settings.clone();
-    controller.store.change_host(&args.name, |row| row.settings = settings).await?;
+    controller
+        .store
+        .change_host(&args.name, |row| row.settings = settings)
+        .await?;
     report(context, "changed", &host);
     Ok(Exit::Completed)
 }
@@ -292,25 +359,39 @@ async fn remove(args: Remove, context: &Context) -> Result<Exit, CommandError> {
     let host = find::host(&controller, &args.name).await?;
     if args.abandon {
         for run in reconcile::abandon(&controller, &host).await? {
-            let reason = run.reason.map(farrun_protocol::verdict::Reason::code).unwrap_or_default();
+            let reason = run
+                .reason
+                .map(farrun_protocol::verdict::Reason::code)
+                .unwrap_or_default();
             context.ui.note(format!("{} failed ({reason})", run.id));
         }
     } else {
         refuse_if_needed(&controller, &host).await?;
     }
     controller.store.remove_host(&host.name).await?;
-    context.ui.note(format!("host `{}` forgotten; nothing on it was touched", host.name));
+    context.ui.note(format!(
+        "host `{}` forgotten; nothing on it was touched",
+        host.name
+    ));
     Ok(Exit::Completed)
 }
 
 async fn refuse_if_needed(controller: &Controller, host: &Host) -> Result<(), CommandError> {
-    let filter = RunFilter { host: Some(host.name.clone()), ..RunFilter::default() };
+    let filter = RunFilter {
+        host: Some(host.name.clone()),
+        ..RunFilter::default()
+    };
     let runs = controller.store.runs(&filter).await.map_err(RunError::from)?;
     let open = runs.iter().filter(|run| !run.status.is_final()).count();
     if open > 0 {
-        return Err(CommandError::refused(format!("{open} runs on `{}` are not finished", host.name))
-            .hint(format!("bring them home with `farrun sync --host {}`", host.name))
-            .hint(format!("or give them up with `farrun host remove {} --abandon`", host.name)));
+        return Err(
+            CommandError::refused(format!("{open} runs on `{}` are not finished", host.name))
+                .hint(format!("bring them home with `farrun sync --host {}`", host.name))
+                .hint(format!(
+                    "or give them up with `farrun host remove {} --abandon`",
+                    host.name
+                )),
+        );
     }
     Ok(())
 }

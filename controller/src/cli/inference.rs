@@ -35,8 +35,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         return recipe::print_help(context, &recipe, OPERATION);
     }
     if args.prompts.len() > 1 && (args.launch.detach || args.launch.key.is_some()) {
-        return Err(CommandError::usage("several prompts run one after the other, so `--detach` and `--key` take only one")
-            .hint("start them one by one, or stay attached"));
+        return Err(CommandError::usage(
+            "several prompts run one after the other, so `--detach` and `--key` take only one",
+        )
+        .hint("start them one by one, or stay attached"));
     }
     let controller = context.controller().await?;
     let host = launching::host(&controller, &args.launch).await?;
@@ -52,8 +54,20 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
             parent: None,
             recipe: Some(args.recipe.reference(context)),
         };
-        let resolved = recipe::resolve(&recipe, &subject, &args.recipe.set, &[], args.launch.overrides(args.recipe.image.clone()))?;
-        orders.push(launching::order(&controller, &host, &subject, resolved, &args.launch));
+        let resolved = recipe::resolve(
+            &recipe,
+            &subject,
+            &args.recipe.set,
+            &[],
+            args.launch.overrides(args.recipe.image.clone()),
+        )?;
+        orders.push(launching::order(
+            &controller,
+            &host,
+            &subject,
+            resolved,
+            &args.launch,
+        ));
     }
     let mut exit = Exit::Completed;
     for order in orders {

@@ -64,7 +64,10 @@ pub struct LaunchArgs {
 
 impl LaunchArgs {
     fn secret_names(&self) -> Vec<String> {
-        self.secret.iter().map(|text| text.split('=').next().unwrap_or(text).to_owned()).collect()
+        self.secret
+            .iter()
+            .map(|text| text.split('=').next().unwrap_or(text).to_owned())
+            .collect()
     }
 
     /// What the flags want otherwise than a recipe says.
@@ -89,7 +92,12 @@ fn parse_mount(text: &str) -> Result<Mount, String> {
         [source, target, "ro"] => (source, target, true),
         _ => return Err("expected SOURCE:TARGET or SOURCE:TARGET:ro".to_owned()),
     };
-    Ok(Mount { source: (*source).to_owned(), target: (*target).to_owned(), read_only, create: false })
+    Ok(Mount {
+        source: (*source).to_owned(),
+        target: (*target).to_owned(),
+        read_only,
+        create: false,
+    })
 }
 
 /// Reads `none`, `all` or a list.
@@ -100,7 +108,10 @@ fn parse_gpus(text: &str) -> Result<Gpus, String> {
         list => {
             let devices: Vec<String> = list.split(',').map(str::trim).map(str::to_owned).collect();
             let plain = |device: &String| {
-                !device.is_empty() && device.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '/')
+                !device.is_empty()
+                    && device
+                        .chars()
+                        .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '/')
             };
             if devices.iter().all(plain) {
                 Ok(Gpus::Devices(devices))
@@ -130,7 +141,10 @@ pub fn parse_seconds(text: &str) -> Result<u64, String> {
         _ => (Some(text), 1),
     };
     let number: u64 = digits.and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
-    number.checked_mul(factor).filter(|seconds| *seconds > 0).ok_or_else(wrong)
+    number
+        .checked_mul(factor)
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(wrong)
 }
 
 /// Reads `1048576`, `100M` (decimal), `8g` or `8GiB` (binary for a lower-case letter or `iB`, as Docker does).
@@ -149,7 +163,10 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         "g" | "GiB" => 1 << 30,
         _ => return Err(wrong()),
     };
-    number.checked_mul(factor).filter(|size| *size > 0).ok_or_else(wrong)
+    number
+        .checked_mul(factor)
+        .filter(|size| *size > 0)
+        .ok_or_else(wrong)
 }
 
 fn parse_pull(text: &str) -> Result<PullPolicy, String> {
@@ -216,7 +233,13 @@ pub fn draft(controller: &Controller, subject: &Subject, image: String, args: &L
 }
 
 /// Makes an order of a resolved recipe and the flags.
-pub fn order(controller: &Controller, host: &Host, subject: &Subject, resolved: Resolved, args: &LaunchArgs) -> Order {
+pub fn order(
+    controller: &Controller,
+    host: &Host,
+    subject: &Subject,
+    resolved: Resolved,
+    args: &LaunchArgs,
+) -> Order {
     let gpus = args.gpus.clone().unwrap_or(match resolved.gpus {
         GpuNeed::None => Gpus::None,
         // Which of a host's GPUs are free is for the host to say; until it does, a run sees all of them.
@@ -246,7 +269,11 @@ pub fn order(controller: &Controller, host: &Host, subject: &Subject, resolved: 
         capture: resolved.capture,
         ..draft(controller, subject, resolved.image, args)
     };
-    let parent_outputs = subject.parent.as_ref().and_then(|parent| parent.outputs_path.clone()).map(PathBuf::from);
+    let parent_outputs = subject
+        .parent
+        .as_ref()
+        .and_then(|parent| parent.outputs_path.clone())
+        .map(PathBuf::from);
     let inputs = resolved
         .inputs
         .into_iter()
@@ -255,8 +282,16 @@ pub fn order(controller: &Controller, host: &Host, subject: &Subject, resolved: 
             source: match input.source {
                 Source::Local(path) => OrderSource::Local(path),
                 Source::Inline(bytes) => OrderSource::Inline(bytes),
-                Source::Parent { run_id, path, size, sha256 } => OrderSource::Parent {
-                    local: parent_outputs.as_ref().map(|folder| folder.join(&path)).filter(|file| file.is_file()),
+                Source::Parent {
+                    run_id,
+                    path,
+                    size,
+                    sha256,
+                } => OrderSource::Parent {
+                    local: parent_outputs
+                        .as_ref()
+                        .map(|folder| folder.join(&path))
+                        .filter(|file| file.is_file()),
                     output: ParentOutput { run_id, path },
                     size,
                     sha256,
@@ -304,9 +339,13 @@ pub async fn carry_out(
             if args.detach || run.status.is_final() {
                 return Ok(Some(Ended { run, collected: None }));
             }
-            start_and_follow(context, controller, run, secrets, args.detach).await.map(Some)
+            start_and_follow(context, controller, run, secrets, args.detach)
+                .await
+                .map(Some)
         }
-        Placed::New(run) => start_and_follow(context, controller, run, secrets, args.detach).await.map(Some),
+        Placed::New(run) => start_and_follow(context, controller, run, secrets, args.detach)
+            .await
+            .map(Some),
     }
 }
 
@@ -322,7 +361,9 @@ pub async fn start_and_follow(
     detach: bool,
 ) -> Result<Ended, CommandError> {
     let id = run.id.clone();
-    let (run, link) = launch::launch(controller, &id, secrets).await.map_err(|error| not_launched(&id, error))?;
+    let (run, link) = launch::launch(controller, &id, secrets)
+        .await
+        .map_err(|error| not_launched(&id, error))?;
     if detach {
         if let Some(link) = link {
             link.session.close().await;
@@ -333,7 +374,11 @@ pub async fn start_and_follow(
         controller.tell(&crate::controller::Event::Running { run: id.as_str() });
     }
     // With --json stdout carries one document; the log is in its file.
-    let following = Following { from: mirror::From::Start, show: !context.ui.is_json(), pull: true };
+    let following = Following {
+        from: mirror::From::Start,
+        show: !context.ui.is_json(),
+        pull: true,
+    };
     let ended = follow(controller, run, link, following).await;
     context.ui.log_end();
     ended.map_err(|error| left(&id, error))
@@ -342,12 +387,17 @@ pub async fn start_and_follow(
 /// Adds to an error before the acknowledgement what became of the order.
 fn not_launched(id: &RunId, error: RunError) -> CommandError {
     if let RunError::Interrupted { .. } = error {
-        return CommandError::new(Exit::Cancelled, format!("{id} was cancelled: interrupted before the host had acknowledged it"));
+        return CommandError::new(
+            Exit::Cancelled,
+            format!("{id} was cancelled: interrupted before the host had acknowledged it"),
+        );
     }
     let pending = matches!(&error, RunError::Link(link) if !matches!(link, crate::host::LinkError::Agent(crate::agent::AgentError::Failed(_))));
     let command = CommandError::from(error);
     if pending {
-        command.hint(format!("the order is kept; take it up with `farrun attach {id}`, or drop it with `farrun stop {id}`"))
+        command.hint(format!(
+            "the order is kept; take it up with `farrun attach {id}`, or drop it with `farrun stop {id}`"
+        ))
     } else {
         command
     }
@@ -357,10 +407,13 @@ fn not_launched(id: &RunId, error: RunError) -> CommandError {
 pub fn left(id: &RunId, error: RunError) -> CommandError {
     match error {
         RunError::Interrupted { detached: Some(_) } => {
-            CommandError::new(Exit::Detached, format!("detached; {id} goes on"))
-                .hint(format!("come back with `farrun attach {id}`, end it with `farrun stop {id}`"))
+            CommandError::new(Exit::Detached, format!("detached; {id} goes on")).hint(format!(
+                "come back with `farrun attach {id}`, end it with `farrun stop {id}`"
+            ))
         }
-        error => CommandError::from(error).hint(format!("the run is not affected; come back with `farrun attach {id}`")),
+        error => CommandError::from(error).hint(format!(
+            "the run is not affected; come back with `farrun attach {id}`"
+        )),
     }
 }
 
@@ -368,7 +421,9 @@ pub fn left(id: &RunId, error: RunError) -> CommandError {
 pub fn finish(context: &Context, ended: &Ended) -> Exit {
     let brought = ended.collected.as_ref().map(|collected| {
         for skipped in &collected.skipped {
-            context.ui.warning(format!("not brought: {}", escape::line(skipped)));
+            context
+                .ui
+                .warning(format!("not brought: {}", escape::line(skipped)));
         }
         let size = progress::count_and_size(collected.files, collected.bytes);
         format!("{} ({size})", collected.folder.display())
@@ -381,19 +436,36 @@ fn show_plan(context: &Context, controller: &Controller, order: &Order) -> Resul
     let paths = LocalPaths::of(&controller.config, &order.spec);
     let inputs: Vec<String> = order.inputs.iter().map(describe).collect();
     if context.ui.is_json() {
-        let plan = Plan { host: &order.host, spec: &order.spec, inputs, log_path: paths.log, outputs_path: paths.outputs };
+        let plan = Plan {
+            host: &order.host,
+            spec: &order.spec,
+            inputs,
+            log_path: paths.log,
+            outputs_path: paths.outputs,
+        };
         context.ui.json(&super::view::document("farrun.plan/1", plan));
         return Ok(());
     }
     let spec = &order.spec;
-    let mounts: Vec<String> = spec.mounts.iter().map(|mount| format!("{} -> {}", mount.source, mount.target)).collect();
+    let mounts: Vec<String> = spec
+        .mounts
+        .iter()
+        .map(|mount| format!("{} -> {}", mount.source, mount.target))
+        .collect();
     context.ui.fields(&[
         ("host", order.host.clone()),
         ("operation", spec.operation.clone()),
         ("image", spec.image.clone()),
         ("command", spec.command.join(" ")),
         ("gpus", spec.gpus.label()),
-        ("environment", spec.env.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")),
+        (
+            "environment",
+            spec.env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect::<Vec<_>>()
+                .join(" "),
+        ),
         ("secrets", spec.secret_names.join(" ")),
         ("mounts", mounts.join(", ")),
         ("inputs", inputs.join(", ")),
@@ -440,7 +512,10 @@ mod tests {
     #[test]
     fn gpus_are_words_or_devices() {
         assert_eq!(parse_gpus("none"), Ok(Gpus::None));
-        assert_eq!(parse_gpus("0,GPU-ab12"), Ok(Gpus::Devices(vec!["0".into(), "GPU-ab12".into()])));
+        assert_eq!(
+            parse_gpus("0,GPU-ab12"),
+            Ok(Gpus::Devices(vec!["0".into(), "GPU-ab12".into()]))
+        );
         assert!(parse_gpus("0,,1").is_err());
         assert!(parse_gpus("$(x)").is_err());
     }

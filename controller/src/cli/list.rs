@@ -12,7 +12,9 @@ use chrono::Utc;
 
 /// Arguments of `farrun list`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  farrun list --status failed\n  farrun list --host gpu1 --limit 200 --json")]
+#[command(
+    after_help = "Examples:\n  farrun list --status failed\n  farrun list --host gpu1 --limit 200 --json"
+)]
 pub struct Args {
     /// Only runs in this state; may be given several times
     #[arg(long, value_name = "STATE")]
@@ -44,7 +46,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         Some(reference) => Some(find::prompt(&controller, reference).await?.id),
         None => None,
     };
-    let silent = if args.offline { Vec::new() } else { reconcile::all(&controller, reconcile::BRIEF).await?.silent };
+    let silent = if args.offline {
+        Vec::new()
+    } else {
+        reconcile::all(&controller, reconcile::BRIEF).await?.silent
+    };
     let filter = RunFilter {
         statuses: args.status,
         prompt,
@@ -56,11 +62,19 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let runs = controller.store.run_summaries(&filter).await?;
     if context.ui.is_json() {
         let silent_hosts = silent.iter().map(|(host, _)| host.as_str()).collect();
-        context.ui.json(&document("farrun.runs/1", Summaries { runs: runs.iter().map(SummaryView::from).collect(), silent_hosts }));
+        context.ui.json(&document(
+            "farrun.runs/1",
+            Summaries {
+                runs: runs.iter().map(SummaryView::from).collect(),
+                silent_hosts,
+            },
+        ));
         return Ok(Exit::Completed);
     }
     for (host, cause) in &silent {
-        context.ui.warning(format!("`{host}` did not answer; its runs are shown as last known ({cause})"));
+        context.ui.warning(format!(
+            "`{host}` did not answer; its runs are shown as last known ({cause})"
+        ));
     }
     if runs.is_empty() {
         context.ui.note("no runs");

@@ -43,12 +43,20 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         (_, Some(offset)) => mirror::From::Offset(offset),
         _ => mirror::From::Start,
     };
-    let whole = run.log_complete && run.log_path.as_deref().is_some_and(|path| std::path::Path::new(path).exists());
+    let whole = run.log_complete
+        && run
+            .log_path
+            .as_deref()
+            .is_some_and(|path| std::path::Path::new(path).exists());
     if whole || args.offline {
         follow::tell_local(&controller, &run, from)?;
     } else if args.follow {
         let id = run.id.clone();
-        let following = Following { from, show: true, pull: false };
+        let following = Following {
+            from,
+            show: true,
+            pull: false,
+        };
         let ended = follow::follow(&controller, run, None, following).await;
         context.ui.log_end();
         ended.map_err(|error| launching::left(&id, error))?;
@@ -60,7 +68,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
             return Err(error.into());
         }
     } else {
-        context.ui.note(format!("{} was not launched, so it has no log", run.id));
+        context
+            .ui
+            .note(format!("{} was not launched, so it has no log", run.id));
     }
     context.ui.log_end();
     Ok(Exit::Completed)

@@ -4,8 +4,8 @@ use super::Context;
 use super::view::{RunView, document, has_living_owner, is_interrupted};
 use crate::error::Exit;
 use crate::model::{Run, RunStatus};
-use crate::ui::{escape, format};
 use crate::store::RunSummary;
+use crate::ui::{escape, format};
 use chrono::{DateTime, Utc};
 
 /// The exit code that tells a run's outcome.
@@ -52,11 +52,18 @@ pub fn print(context: &Context, run: &Run, brought: Option<&str>) -> Exit {
                 ui.note(format!("outputs: {brought}"));
             }
         }
-        RunStatus::Downloading => ui.note(format!("{id} ended well; its outputs are still on `{}`", run.host)),
+        RunStatus::Downloading => ui.note(format!(
+            "{id} ended well; its outputs are still on `{}`",
+            run.host
+        )),
         RunStatus::Failed | RunStatus::Cancelled => {
             let why = run.error_message.as_deref().map(escape::line).unwrap_or_default();
             if run.status == RunStatus::Failed {
-                ui.error(format!("{id} failed: {why}"), &[], &[format!("see `farrun logs {id} --tail 50` and `farrun show {id}`")]);
+                ui.error(
+                    format!("{id} failed: {why}"),
+                    &[],
+                    &[format!("see `farrun logs {id} --tail 50` and `farrun show {id}`")],
+                );
             } else {
                 ui.note(format!("{id} was cancelled: {why}"));
             }

@@ -13,7 +13,10 @@ pub struct TerminalObserver {
 impl TerminalObserver {
     /// Shows through `ui`.
     pub fn new(ui: Ui) -> Self {
-        Self { ui, bar: Mutex::new(None) }
+        Self {
+            ui,
+            bar: Mutex::new(None),
+        }
     }
 
     /// Shows `label`, as the bar that is there or a new one, with bytes when they are known.
@@ -46,7 +49,9 @@ impl Observer for TerminalObserver {
             Event::HashingInputs { files: 0 } => {}
             Event::HashingInputs { .. } => self.step("hashing inputs", None),
             Event::Uploading { done, total } => self.step("uploading", Some((*done, *total))),
-            Event::PullingImage { image, done, total } => self.step(&format!("pulling `{image}`"), Some((*done, *total))),
+            Event::PullingImage { image, done, total } => {
+                self.step(&format!("pulling `{image}`"), Some((*done, *total)))
+            }
             Event::Starting { run, host } => self.step(&format!("starting {run} on `{host}`"), None),
             Event::HashingOutputs { done, total } => self.step("hashing outputs", Some((*done, *total))),
             Event::Downloading { done, total } => self.step("downloading", Some((*done, *total))),
@@ -61,7 +66,9 @@ impl Observer for TerminalObserver {
             }
             Event::LinkLost { host, cause } => {
                 self.done();
-                self.ui.warning(format!("the link to `{host}` broke ({cause}); the run goes on, reconnecting"));
+                self.ui.warning(format!(
+                    "the link to `{host}` broke ({cause}); the run goes on, reconnecting"
+                ));
             }
             Event::LinkBack { host } => {
                 self.done();
@@ -75,5 +82,9 @@ impl Observer for TerminalObserver {
 
 /// `3 files, 1.2 GiB`.
 pub fn count_and_size(files: usize, bytes: u64) -> String {
-    format!("{files} file{}, {}", if files == 1 { "" } else { "s" }, format::bytes(bytes))
+    format!(
+        "{files} file{}, {}",
+        if files == 1 { "" } else { "s" },
+        format::bytes(bytes)
+    )
 }

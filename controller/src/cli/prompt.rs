@@ -107,9 +107,15 @@ pub async fn run(command: Command, context: &Context) -> Result<Exit, CommandErr
 async fn create(controller: &Controller, context: &Context, args: Create) -> Result<Exit, CommandError> {
     let text = if args.text == "-" {
         let mut text = String::new();
-        let failed = |error: std::io::Error| CommandError::usage(format!("the text cannot be read from stdin: {error}"));
+        let failed = |error: std::io::Error| {
+            CommandError::usage(format!("the text cannot be read from stdin: {error}"))
+        };
         // One byte more than any acceptable text tells a longer one.
-        std::io::stdin().lock().take(4 * MAX_TEXT as u64 + 1).read_to_string(&mut text).map_err(failed)?;
+        std::io::stdin()
+            .lock()
+            .take(4 * MAX_TEXT as u64 + 1)
+            .read_to_string(&mut text)
+            .map_err(failed)?;
         text.trim_end_matches('\n').to_owned()
     } else {
         args.text
@@ -134,7 +140,10 @@ async fn create(controller: &Controller, context: &Context, args: Create) -> Res
         context.ui.json(&document("farrun.prompt/1", &prompt));
     } else {
         context.ui.line(prompt.id.as_str());
-        context.ui.note(format!("prompt `{}` created; run it with `farrun inference {}`", prompt.name, prompt.name));
+        context.ui.note(format!(
+            "prompt `{}` created; run it with `farrun inference {}`",
+            prompt.name, prompt.name
+        ));
     }
     Ok(Exit::Completed)
 }
@@ -149,7 +158,9 @@ pub fn check_text(text: &str) -> Result<String, CommandError> {
         return Err(CommandError::usage("the text is empty"));
     }
     if length > MAX_TEXT {
-        return Err(CommandError::usage(format!("the text has {length} characters; at most {MAX_TEXT} are kept")));
+        return Err(CommandError::usage(format!(
+            "the text has {length} characters; at most {MAX_TEXT} are kept"
+        )));
     }
     if text.contains('\0') {
         return Err(CommandError::usage("the text holds a NUL character"));
@@ -161,18 +172,28 @@ pub fn check_text(text: &str) -> Result<String, CommandError> {
 ///
 /// # Errors
 /// The given name is no prompt name or is taken.
-pub async fn free_name(controller: &Controller, given: Option<&str>, default: &str) -> Result<String, CommandError> {
+pub async fn free_name(
+    controller: &Controller,
+    given: Option<&str>,
+    default: &str,
+) -> Result<String, CommandError> {
     if let Some(name) = given {
         if !slug::is_prompt_name(name) {
             return Err(CommandError::usage(format!("`{}` cannot name a prompt", escape::line(name)))
                 .hint("use 1 to 48 characters a-z 0-9 _ -; `prompt_enhancement` and names ending in `_upscaled` are reserved"));
         }
         if taken(controller, name).await? {
-            return Err(CommandError::refused(format!("there is a prompt `{name}` already")));
+            return Err(CommandError::refused(format!(
+                "there is a prompt `{name}` already"
+            )));
         }
         return Ok(name.to_owned());
     }
-    let default = if slug::is_prompt_name(default) { default.to_owned() } else { format!("p_{}", slug::slug(default)) };
+    let default = if slug::is_prompt_name(default) {
+        default.to_owned()
+    } else {
+        format!("p_{}", slug::slug(default))
+    };
     let stem: String = default.chars().take(43).collect();
     if !taken(controller, &stem).await? {
         return Ok(stem);
@@ -183,16 +204,29 @@ pub async fn free_name(controller: &Controller, given: Option<&str>, default: &s
             return Ok(name);
         }
     }
-    Err(CommandError::refused(format!("there are too many prompts named `{stem}`")).hint("give a name with `--name`"))
+    Err(
+        CommandError::refused(format!("there are too many prompts named `{stem}`"))
+            .hint("give a name with `--name`"),
+    )
 }
 
 async fn taken(controller: &Controller, name: &str) -> Result<bool, StoreError> {
-    Ok(controller.store.find_prompts(name).await?.iter().any(|prompt| prompt.name == name))
+    Ok(controller
+        .store
+        .find_prompts(name)
+        .await?
+        .iter()
+        .any(|prompt| prompt.name == name))
 }
 
-fn inputs(given: Vec<(String, String)>, folder: Option<&Path>) -> Result<BTreeMap<String, String>, CommandError> {
-    let mut files: Vec<(String, std::path::PathBuf)> =
-        given.into_iter().map(|(role, path)| (role, path.into())).collect();
+fn inputs(
+    given: Vec<(String, String)>,
+    folder: Option<&Path>,
+) -> Result<BTreeMap<String, String>, CommandError> {
+    let mut files: Vec<(String, std::path::PathBuf)> = given
+        .into_iter()
+        .map(|(role, path)| (role, path.into()))
+        .collect();
     if let Some(folder) = folder {
         files.push(("video".to_owned(), folder.join("color.mp4")));
         for (role, name) in [("depth", "depth.mp4"), ("segmentation", "segmentation.mp4")] {
@@ -204,18 +238,28 @@ fn inputs(given: Vec<(String, String)>, folder: Option<&Path>) -> Result<BTreeMa
     }
     let mut inputs = BTreeMap::new();
     for (role, path) in files {
-        if !role.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
-            return Err(CommandError::usage(format!("`{}` is no role; use a-z 0-9 _", escape::line(&role))));
+        if !role
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        {
+            return Err(CommandError::usage(format!(
+                "`{}` is no role; use a-z 0-9 _",
+                escape::line(&role)
+            )));
         }
         let shown = path.display().to_string();
         let facts = std::fs::metadata(&path)
             .and_then(|facts| std::fs::File::open(&path).map(|_| facts))
             .map_err(|error| CommandError::usage(format!("input `{shown}` cannot be read: {error}")))?;
         if !facts.is_file() || facts.len() == 0 {
-            return Err(CommandError::usage(format!("input `{shown}` is not a file with content")));
+            return Err(CommandError::usage(format!(
+                "input `{shown}` is not a file with content"
+            )));
         }
         let absolute = std::path::absolute(&path).unwrap_or(path);
-        let text = absolute.to_str().ok_or_else(|| CommandError::usage(format!("the path `{shown}` is not UTF-8")))?;
+        let text = absolute
+            .to_str()
+            .ok_or_else(|| CommandError::usage(format!("the path `{shown}` is not UTF-8")))?;
         if inputs.insert(role.clone(), text.to_owned()).is_some() {
             return Err(CommandError::usage(format!("two inputs were given for `{role}`")));
         }
@@ -229,9 +273,17 @@ async fn list(
     search: Option<String>,
     limit: u64,
 ) -> Result<Exit, CommandError> {
-    let prompts = controller.store.prompts(&PromptFilter { search, limit: Some(limit) }).await?;
+    let prompts = controller
+        .store
+        .prompts(&PromptFilter {
+            search,
+            limit: Some(limit),
+        })
+        .await?;
     if context.ui.is_json() {
-        context.ui.json(&document("farrun.prompts/1", Prompts { prompts: &prompts }));
+        context
+            .ui
+            .json(&document("farrun.prompts/1", Prompts { prompts: &prompts }));
         return Ok(Exit::Completed);
     }
     if prompts.is_empty() {
@@ -265,10 +317,17 @@ struct PromptDetail<'a> {
 /// There is no such prompt, or the database.
 pub async fn show(controller: &Controller, context: &Context, reference: &str) -> Result<Exit, CommandError> {
     let prompt = find::prompt(controller, reference).await?;
-    let filter = RunFilter { prompt: Some(prompt.id.clone()), limit: Some(50), ..RunFilter::default() };
+    let filter = RunFilter {
+        prompt: Some(prompt.id.clone()),
+        limit: Some(50),
+        ..RunFilter::default()
+    };
     let runs = controller.store.runs(&filter).await?;
     if context.ui.is_json() {
-        let detail = PromptDetail { prompt: &prompt, runs: runs.iter().map(RunView::from).collect() };
+        let detail = PromptDetail {
+            prompt: &prompt,
+            runs: runs.iter().map(RunView::from).collect(),
+        };
         context.ui.json(&document("farrun.prompt_detail/1", detail));
         return Ok(Exit::Completed);
     }
@@ -279,9 +338,19 @@ pub async fn show(controller: &Controller, context: &Context, reference: &str) -
         ("text", prompt.text.clone()),
     ];
     fields.extend(prompt.negative.clone().map(|negative| ("negative", negative)));
-    fields.extend(prompt.parent.as_ref().map(|parent| ("made from", parent.to_string())));
+    fields.extend(
+        prompt
+            .parent
+            .as_ref()
+            .map(|parent| ("made from", parent.to_string())),
+    );
     fields.extend(prompt.made_by.as_ref().map(|run| ("made by", run.to_string())));
-    fields.extend(prompt.inputs.iter().map(|(role, path)| ("input", format!("{role}: {path}"))));
+    fields.extend(
+        prompt
+            .inputs
+            .iter()
+            .map(|(role, path)| ("input", format!("{role}: {path}"))),
+    );
     context.ui.fields(&fields);
     if !runs.is_empty() {
         let mut table = Table::new(["RUN", "KIND", "HOST", "STATE", "ORDERED", "TOOK"]);
@@ -304,17 +373,28 @@ pub async fn show(controller: &Controller, context: &Context, reference: &str) -
 
 async fn delete(controller: &Controller, context: &Context, args: Delete) -> Result<Exit, CommandError> {
     let prompt = find::prompt(controller, &args.prompt).await?;
-    let filter = RunFilter { prompt: Some(prompt.id.clone()), ..RunFilter::default() };
+    let filter = RunFilter {
+        prompt: Some(prompt.id.clone()),
+        ..RunFilter::default()
+    };
     let runs = controller.store.runs(&filter).await?;
     if let Some(active) = runs.iter().find(|run| !run.status.is_final()) {
-        return Err(CommandError::refused(format!("run {} of `{}` is {}", active.id, prompt.name, active.status))
-            .hint(format!("end it first with `farrun stop {}`", active.id)));
+        return Err(CommandError::refused(format!(
+            "run {} of `{}` is {}",
+            active.id, prompt.name, active.status
+        ))
+        .hint(format!("end it first with `farrun stop {}`", active.id)));
     }
     if !runs.is_empty() && !args.with_runs {
-        return Err(CommandError::refused(format!("prompt `{}` has {} runs", prompt.name, runs.len()))
-            .hint("delete their rows as well with `--with-runs`; logs and outputs stay on disk"));
+        return Err(
+            CommandError::refused(format!("prompt `{}` has {} runs", prompt.name, runs.len()))
+                .hint("delete their rows as well with `--with-runs`; logs and outputs stay on disk"),
+        );
     }
     controller.store.delete_prompt(&prompt.id, args.with_runs).await?;
-    context.ui.note(format!("prompt `{}` deleted; logs and outputs are untouched", prompt.name));
+    context.ui.note(format!(
+        "prompt `{}` deleted; logs and outputs are untouched",
+        prompt.name
+    ));
     Ok(Exit::Completed)
 }

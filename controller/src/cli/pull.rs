@@ -37,8 +37,15 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         None => collect(&controller, &link, &run.id).await?,
     };
     link.session.close().await;
-    let ended = Ended { run: collected.run.clone(), collected: Some(collected) };
-    let folder = ended.collected.as_ref().map(|collected| collected.folder.display().to_string()).unwrap_or_default();
+    let ended = Ended {
+        run: collected.run.clone(),
+        collected: Some(collected),
+    };
+    let folder = ended
+        .collected
+        .as_ref()
+        .map(|collected| collected.folder.display().to_string())
+        .unwrap_or_default();
     launching::finish(context, &ended);
     if !context.ui.is_json() {
         context.ui.line(folder);

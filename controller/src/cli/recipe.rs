@@ -6,8 +6,8 @@ use super::view::document;
 use crate::error::{CommandError, Exit};
 use crate::model::{OutputRecord, Run};
 use crate::recipe::{
-    Catalog, Entry, FindError, InputFrom, Origin, Overrides, ParentRun, Recipe, RecipeError, Request, ResolveError,
-    Resolved,
+    Catalog, Entry, FindError, InputFrom, Origin, Overrides, ParentRun, Recipe, RecipeError, Request,
+    ResolveError, Resolved,
 };
 use crate::ui::Table;
 use serde::Serialize;
@@ -19,7 +19,9 @@ pub enum Command {
     /// List built-in recipes and your own
     List,
     /// Show a recipe's operations and parameters
-    #[command(after_help = "Examples:\n  farrun recipe show cosmos-transfer1\n  farrun recipe show demo --source > mine.toml")]
+    #[command(
+        after_help = "Examples:\n  farrun recipe show cosmos-transfer1\n  farrun recipe show demo --source > mine.toml"
+    )]
     Show(Show),
     /// Check a recipe file
     #[command(after_help = "Example:\n  farrun recipe check ./mine.toml")]
@@ -63,18 +65,29 @@ pub struct RecipeArgs {
 impl RecipeArgs {
     /// The recipe of an earlier run.
     pub fn of(run: &Run) -> Self {
-        Self { recipe: run.recipe.clone(), set: Vec::new(), image: None, help_recipe: false }
+        Self {
+            recipe: run.recipe.clone(),
+            set: Vec::new(),
+            image: None,
+            help_recipe: false,
+        }
     }
 
     /// These, with the recipe of `run` where none is named.
     #[must_use]
     pub fn or_of(&self, run: &Run) -> Self {
-        Self { recipe: self.recipe.clone().or_else(|| run.recipe.clone()), ..self.clone() }
+        Self {
+            recipe: self.recipe.clone().or_else(|| run.recipe.clone()),
+            ..self.clone()
+        }
     }
 
     /// What the recipe is found by again: its name, or the absolute path of its file.
     pub fn reference(&self, context: &Context) -> String {
-        let named = self.recipe.clone().unwrap_or_else(|| context.config.recipe.clone());
+        let named = self
+            .recipe
+            .clone()
+            .unwrap_or_else(|| context.config.recipe.clone());
         if named.contains('/') || named.ends_with(".toml") {
             return std::path::absolute(&named).map_or(named, |path| path.to_string_lossy().into_owned());
         }
@@ -117,8 +130,13 @@ impl From<RecipeError> for CommandError {
     fn from(error: RecipeError) -> Self {
         let mut command = Self::usage(format!("recipe `{}` is not usable", error.origin));
         for problem in &error.problems {
-            let place = problem.position.map(|(line, column)| format!("{line}:{column}: ")).unwrap_or_default();
-            command.causes.push(format!("{place}{}: {}", problem.key, problem.message));
+            let place = problem
+                .position
+                .map(|(line, column)| format!("{line}:{column}: "))
+                .unwrap_or_default();
+            command
+                .causes
+                .push(format!("{place}{}: {}", problem.key, problem.message));
             command.hints.extend(problem.hint.clone());
         }
         command
@@ -136,8 +154,10 @@ pub fn resolve(
     outputs: &[OutputRecord],
     overrides: Overrides,
 ) -> Result<Resolved, CommandError> {
-    let parent =
-        subject.parent.as_ref().map(|parent| ParentRun { run_id: parent.id.clone(), outputs: outputs.to_vec() });
+    let parent = subject.parent.as_ref().map(|parent| ParentRun {
+        run_id: parent.id.clone(),
+        outputs: outputs.to_vec(),
+    });
     let request = Request {
         run_id: &subject.run_id,
         prompt: subject.prompt.as_ref(),
@@ -146,10 +166,17 @@ pub fn resolve(
         overrides,
     };
     crate::recipe::resolve(recipe, &subject.operation, &request).map_err(|error| match error {
-        ResolveError::Refused { recipe, operation, problems } => {
-            let mut command = CommandError::usage(format!("`{operation}` of `{recipe}` cannot be ordered like this"));
+        ResolveError::Refused {
+            recipe,
+            operation,
+            problems,
+        } => {
+            let mut command =
+                CommandError::usage(format!("`{operation}` of `{recipe}` cannot be ordered like this"));
             command.causes = problems;
-            command.hint(format!("`farrun {operation} --help-recipe` explains the parameters"))
+            command.hint(format!(
+                "`farrun {operation} --help-recipe` explains the parameters"
+            ))
         }
         error => CommandError::not_found(error.to_string()),
     })
@@ -178,7 +205,9 @@ struct Listed {
 fn list(context: &Context) -> Result<Exit, CommandError> {
     let catalog = catalog(context);
     for (path, error) in &catalog.problems {
-        context.ui.warning(format!("`{}` is not usable: {error}", path.display()));
+        context
+            .ui
+            .warning(format!("`{}` is not usable: {error}", path.display()));
     }
     let listed: Vec<Listed> = catalog
         .entries
@@ -194,12 +223,20 @@ fn list(context: &Context) -> Result<Exit, CommandError> {
         })
         .collect();
     if context.ui.is_json() {
-        context.ui.json(&document("farrun.recipes/1", serde_json::json!({ "recipes": listed })));
+        context.ui.json(&document(
+            "farrun.recipes/1",
+            serde_json::json!({ "recipes": listed }),
+        ));
         return Ok(Exit::Completed);
     }
     let mut table = Table::new(["RECIPE", "OPERATIONS", "FROM", "DESCRIPTION"]);
     for recipe in listed {
-        table.row([recipe.name, recipe.operations.join(" "), recipe.origin, recipe.description]);
+        table.row([
+            recipe.name,
+            recipe.operations.join(" "),
+            recipe.origin,
+            recipe.description,
+        ]);
     }
     context.ui.table(&table);
     Ok(Exit::Completed)
@@ -231,7 +268,9 @@ fn check(args: &Check, context: &Context) -> Result<Exit, CommandError> {
         .map_err(|error| CommandError::usage(format!("`{shown}` cannot be read: {error}")))?;
     let recipe = Recipe::parse(&text, &shown)?;
     let operations: Vec<&str> = recipe.operations.keys().map(String::as_str).collect();
-    context.ui.note(format!("`{shown}` is a valid recipe ({})", operations.join(", ")));
+    context
+        .ui
+        .note(format!("`{shown}` is a valid recipe ({})", operations.join(", ")));
     Ok(Exit::Completed)
 }
 
@@ -240,18 +279,30 @@ fn check(args: &Check, context: &Context) -> Result<Exit, CommandError> {
 /// # Errors
 /// The recipe has no such operation.
 pub fn print_help(context: &Context, recipe: &Recipe, operation: &str) -> Result<Exit, CommandError> {
-    let missing = || CommandError::not_found(format!("recipe `{}` has no operation `{operation}`", recipe.name));
+    let missing =
+        || CommandError::not_found(format!("recipe `{}` has no operation `{operation}`", recipe.name));
     let help = recipe.help(operation).ok_or_else(missing)?;
     if context.ui.is_json() {
         context.ui.json(&document("farrun.operation/1", &help));
         return Ok(Exit::Completed);
     }
-    context.ui.line(format!("{operation} of {}: {}", recipe.name, help.help));
+    context
+        .ui
+        .line(format!("{operation} of {}: {}", recipe.name, help.help));
     let mut table = Table::new(["SET", "DEFAULT", "EXPECTED", "MEANING"]);
     for parameter in &help.parameters {
-        let default = parameter.default.as_ref().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-        let default = default.unwrap_or_else(|| if parameter.required { "(required)" } else { "-" }.to_owned());
-        table.row([parameter.name.clone(), default, parameter.expected.clone(), parameter.help.clone()]);
+        let default = parameter
+            .default
+            .as_ref()
+            .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        let default =
+            default.unwrap_or_else(|| if parameter.required { "(required)" } else { "-" }.to_owned());
+        table.row([
+            parameter.name.clone(),
+            default,
+            parameter.expected.clone(),
+            parameter.help.clone(),
+        ]);
     }
     if !help.parameters.is_empty() {
         context.ui.table(&table);
@@ -262,7 +313,10 @@ pub fn print_help(context: &Context, recipe: &Recipe, operation: &str) -> Result
             InputFrom::Prompt => "prompt",
             InputFrom::Parent => "parent run",
         };
-        context.ui.line(format!("input {} ({need}, from the {from}): {}", input.role, input.help));
+        context.ui.line(format!(
+            "input {} ({need}, from the {from}): {}",
+            input.role, input.help
+        ));
     }
     context.ui.line("");
     Ok(Exit::Completed)

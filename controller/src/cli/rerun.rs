@@ -40,7 +40,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     };
     let mut launch = args.launch.clone();
     for name in &old.spec.secret_names {
-        if !launch.secret.iter().any(|given| given.split('=').next() == Some(name)) {
+        if !launch
+            .secret
+            .iter()
+            .any(|given| given.split('=').next() == Some(name))
+        {
             launch.secret.push(name.clone());
         }
     }
@@ -49,7 +53,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     } else if args.set.is_empty() {
         from_spec(&controller, &host, &old, &launch)
     } else {
-        return Err(CommandError::usage(format!("{} was made without a recipe, so it has no parameters to set", old.id)));
+        return Err(CommandError::usage(format!(
+            "{} was made without a recipe, so it has no parameters to set",
+            old.id
+        )));
     };
     let ended = launching::carry_out(context, &controller, order, &launch).await?;
     Ok(ended.map_or(Exit::Completed, |ended| launching::finish(context, &ended)))
@@ -89,11 +96,22 @@ async fn from_recipe(
         .spec
         .parameters
         .iter()
-        .map(|(name, value)| (name.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+        .map(|(name, value)| {
+            (
+                name.clone(),
+                value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+            )
+        })
         .filter(|(name, _)| !changes.iter().any(|(changed, _)| changed == name))
         .collect();
     set.extend(changes.iter().cloned());
-    let resolved = recipe::resolve(&recipe, &subject, &set, &outputs, launch.overrides(Some(old.spec.image.clone())))?;
+    let resolved = recipe::resolve(
+        &recipe,
+        &subject,
+        &set,
+        &outputs,
+        launch.overrides(Some(old.spec.image.clone())),
+    )?;
     let mut order = launching::order(controller, host, &subject, resolved, launch);
     // What was changed on the command line then is changed again, unless it is changed otherwise now.
     if launch.gpus.is_none() {
@@ -121,10 +139,24 @@ fn from_spec(controller: &Controller, host: &Host, old: &Run, launch: &LaunchArg
         .map(|input| OrderInput {
             path: input.path,
             source: match input.parent {
-                Some(output) => OrderSource::Parent { output, size: input.size, sha256: input.sha256, local: None },
-                None => OrderSource::Content { sha256: input.sha256, size: input.size },
+                Some(output) => OrderSource::Parent {
+                    output,
+                    size: input.size,
+                    sha256: input.sha256,
+                    local: None,
+                },
+                None => OrderSource::Content {
+                    sha256: input.sha256,
+                    size: input.size,
+                },
             },
         })
         .collect();
-    Order { host: host.name.clone(), spec, inputs, parent_run: old.parent_run.clone(), key: launch.key.clone() }
+    Order {
+        host: host.name.clone(),
+        spec,
+        inputs,
+        parent_run: old.parent_run.clone(),
+        key: launch.key.clone(),
+    }
 }

@@ -64,7 +64,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     let host = launching::host(&controller, &args.launch).await?;
     if args.capture_docker {
-        context.ui.note("the engine captures the output: bytes can be lost when it restarts");
+        context
+            .ui
+            .note("the engine captures the output: bytes can be lost when it restarts");
     }
     let subject = Subject {
         run_id: RunId::random(),
@@ -74,7 +76,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         parent: None,
         recipe: None,
     };
-    let inputs = args.input.iter().map(|text| input(text)).collect::<Result<Vec<_>, _>>()?;
+    let inputs = args
+        .input
+        .iter()
+        .map(|text| input(text))
+        .collect::<Result<Vec<_>, _>>()?;
     let spec = RunSpec {
         entrypoint: args.entrypoint.map(|program| vec![program]),
         command: args.command,
@@ -83,10 +89,20 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         required_outputs: args.require,
         ipc_host: args.ipc_host,
         network: args.network,
-        capture: if args.capture_docker { Capture::Docker } else { Capture::Init },
+        capture: if args.capture_docker {
+            Capture::Docker
+        } else {
+            Capture::Init
+        },
         ..launching::draft(&controller, &subject, args.image, &args.launch)
     };
-    let order = Order { host: host.name, spec, inputs, parent_run: None, key: args.launch.key.clone() };
+    let order = Order {
+        host: host.name,
+        spec,
+        inputs,
+        parent_run: None,
+        key: args.launch.key.clone(),
+    };
     let ended = launching::carry_out(context, &controller, order, &args.launch).await?;
     Ok(ended.map_or(Exit::Completed, |ended| launching::finish(context, &ended)))
 }
@@ -96,15 +112,27 @@ fn input(text: &str) -> Result<OrderInput, CommandError> {
         Some((name, path)) => (name.to_owned(), PathBuf::from(path)),
         None => {
             let path = PathBuf::from(text);
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
             (name, path)
         }
     };
     if !farrun_protocol::manifest::is_safe_path(&name) {
-        return Err(CommandError::usage(format!("`{}` cannot name an input", crate::ui::escape::line(&name))));
+        return Err(CommandError::usage(format!(
+            "`{}` cannot name an input",
+            crate::ui::escape::line(&name)
+        )));
     }
     if path.is_dir() {
-        return Err(CommandError::usage(format!("input `{}` is a folder", path.display())).hint("give its files one by one"));
+        return Err(
+            CommandError::usage(format!("input `{}` is a folder", path.display()))
+                .hint("give its files one by one"),
+        );
     }
-    Ok(OrderInput { path: name, source: OrderSource::Local(path) })
+    Ok(OrderInput {
+        path: name,
+        source: OrderSource::Local(path),
+    })
 }

@@ -23,7 +23,9 @@ pub fn read(context: &Context, arguments: &[String]) -> Result<BTreeMap<String, 
     for argument in arguments {
         let (name, source) = argument.split_once('=').unwrap_or((argument, ""));
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            return Err(CommandError::usage("a secret's name holds only letters, digits and `_`"));
+            return Err(CommandError::usage(
+                "a secret's name holds only letters, digits and `_`",
+            ));
         }
         let value = match source.chars().next() {
             None => ask(context, name)?,
@@ -36,7 +38,9 @@ pub fn read(context: &Context, arguments: &[String]) -> Result<BTreeMap<String, 
             }
         };
         if value.is_empty() || value.len() > LIMIT || value.contains('\0') {
-            return Err(CommandError::usage(format!("secret `{name}` is empty, longer than 64 KiB, or holds a NUL")));
+            return Err(CommandError::usage(format!(
+                "secret `{name}` is empty, longer than 64 KiB, or holds a NUL"
+            )));
         }
         secrets.insert(name.to_owned(), Secret::new(value));
     }
@@ -48,19 +52,29 @@ fn ask(context: &Context, name: &str) -> Result<String, CommandError> {
         return stdin_line(name);
     }
     let declined = || CommandError::usage(format!("secret `{name}` was not given"));
-    context.ui.ask_secret(&format!("secret {name}: ")).ok_or_else(declined)
+    context
+        .ui
+        .ask_secret(&format!("secret {name}: "))
+        .ok_or_else(declined)
 }
 
 fn stdin_line(name: &str) -> Result<String, CommandError> {
     let mut line = String::new();
-    let failed = |error: std::io::Error| CommandError::usage(format!("secret `{name}` cannot be read from stdin: {error}"));
+    let failed = |error: std::io::Error| {
+        CommandError::usage(format!("secret `{name}` cannot be read from stdin: {error}"))
+    };
     std::io::stdin().lock().read_line(&mut line).map_err(failed)?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn from_file(name: &str, path: &str) -> Result<String, CommandError> {
-    let failed = |error: std::io::Error| CommandError::usage(format!("secret `{name}`: `{path}` cannot be read: {error}"));
-    Ok(std::fs::read_to_string(path).map_err(failed)?.trim_end_matches(['\r', '\n']).to_owned())
+    let failed = |error: std::io::Error| {
+        CommandError::usage(format!("secret `{name}`: `{path}` cannot be read: {error}"))
+    };
+    Ok(std::fs::read_to_string(path)
+        .map_err(failed)?
+        .trim_end_matches(['\r', '\n'])
+        .to_owned())
 }
 
 /// Runs a program of this machine; its words are split at white space, no shell reads them.
@@ -77,6 +91,7 @@ fn from_command(name: &str, command: &str) -> Result<String, CommandError> {
     if !output.status.success() {
         return Err(failed(format!("failed ({})", output.status)));
     }
-    let text = String::from_utf8(output.stdout).map_err(|_| failed("printed something that is not UTF-8".to_owned()))?;
+    let text = String::from_utf8(output.stdout)
+        .map_err(|_| failed("printed something that is not UTF-8".to_owned()))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

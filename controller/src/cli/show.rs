@@ -40,7 +40,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let outputs = controller.store.outputs(&run.id).await?;
     let events = controller.store.events(&run.id).await?;
     if context.ui.is_json() {
-        let detail = RunDetail { run: RunView::from(&run), spec: &run.spec, outputs: &outputs, events: &events };
+        let detail = RunDetail {
+            run: RunView::from(&run),
+            spec: &run.spec,
+            outputs: &outputs,
+            events: &events,
+        };
         context.ui.json(&document("farrun.run_detail/1", detail));
         return Ok(Exit::Completed);
     }
@@ -66,18 +71,36 @@ fn fields(controller: &Controller, run: &Run) -> Vec<(&'static str, String)> {
     optional("why", run.error_message.clone());
     optional("reason", run.reason.map(|reason| reason.code().to_owned()));
     optional("exit code", run.exit_code.map(|code| code.to_string()));
-    optional("signal", run.signal.map(|signal| crate::run::explain::signal_name(Some(signal))));
+    optional(
+        "signal",
+        run.signal
+            .map(|signal| crate::run::explain::signal_name(Some(signal))),
+    );
     optional("took", elapsed(run));
     fields.push(("image", run.spec.image.clone()));
     fields.push(("command", run.spec.command.join(" ")));
     fields.push(("gpus", run.gpus.clone()));
     let mut optional = |name, value: Option<String>| fields.extend(value.map(|value| (name, value)));
-    optional("container", run.container_id.as_ref().map(|id| id.chars().take(12).collect()));
+    optional(
+        "container",
+        run.container_id.as_ref().map(|id| id.chars().take(12).collect()),
+    );
     optional("image id", run.image_digest.clone());
     optional("log", run.log_path.clone());
-    optional("log size", run.log_length.map(|length| {
-        format!("{}{}", format::bytes(length), if run.log_complete { " (complete, verified)" } else { " on the host" })
-    }));
+    optional(
+        "log size",
+        run.log_length.map(|length| {
+            format!(
+                "{}{}",
+                format::bytes(length),
+                if run.log_complete {
+                    " (complete, verified)"
+                } else {
+                    " on the host"
+                }
+            )
+        }),
+    );
     optional("outputs", run.outputs_path.clone());
     fields.push(("ordered", format::time(run.created_at)));
     fields.push(("started", moment(run.started_at)));

@@ -66,7 +66,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let answers = if args.offline {
         hosts.iter().map(|_| None).collect()
     } else {
-        join_all(hosts.iter().map(|host| async { Some(ask(&controller, host).await) })).await
+        join_all(
+            hosts
+                .iter()
+                .map(|host| async { Some(ask(&controller, host).await) }),
+        )
+        .await
     };
     let mut runs = Vec::new();
     for host in &hosts {
@@ -79,11 +84,16 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         .map(|((host, answer), runs)| host_status(host, answer, runs))
         .collect();
     if context.ui.is_json() {
-        context.ui.json(&document("farrun.status/1", serde_json::json!({ "hosts": statuses })));
+        context.ui.json(&document(
+            "farrun.status/1",
+            serde_json::json!({ "hosts": statuses }),
+        ));
         return Ok(Exit::Completed);
     }
     if statuses.is_empty() {
-        context.ui.note("no hosts; add one with `farrun host add NAME --address user@host`");
+        context
+            .ui
+            .note("no hosts; add one with `farrun host add NAME --address user@host`");
     }
     for (status, runs) in statuses.iter().zip(&runs) {
         print(context, status, runs);
@@ -94,15 +104,35 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
 /// One connection: settles the host's runs, then asks what it is and holds.
 async fn ask(controller: &Controller, host: &Host) -> Result<Answer, String> {
     let asked = async {
-        let link = controller.contact(host).await.map_err(|error| error.to_string())?;
-        let open = controller.store.unsettled_runs(Some(&host.name)).await.map_err(|error| error.to_string())?;
-        let ids: Vec<_> = open.into_iter().filter(|run| run.launched_at.is_some()).map(|run| run.id).collect();
+        let link = controller
+            .contact(host)
+            .await
+            .map_err(|error| error.to_string())?;
+        let open = controller
+            .store
+            .unsettled_runs(Some(&host.name))
+            .await
+            .map_err(|error| error.to_string())?;
+        let ids: Vec<_> = open
+            .into_iter()
+            .filter(|run| run.launched_at.is_some())
+            .map(|run| run.id)
+            .collect();
         if !ids.is_empty() {
-            reconcile::runs_on(controller, &link, &ids).await.map_err(|error| error.to_string())?;
+            reconcile::runs_on(controller, &link, &ids)
+                .await
+                .map_err(|error| error.to_string())?;
         }
-        let (facts, round_trip) = tokio::join!(link.client.host(), link.session.round_trip(Duration::from_secs(5)));
+        let (facts, round_trip) = tokio::join!(
+            link.client.host(),
+            link.session.round_trip(Duration::from_secs(5))
+        );
         let facts = facts.map_err(|error| error.to_string())?;
-        let answer = Answer { round_trip: round_trip.ok(), version: link.hello.version.clone(), facts };
+        let answer = Answer {
+            round_trip: round_trip.ok(),
+            version: link.hello.version.clone(),
+            facts,
+        };
         link.session.close().await;
         Ok(answer)
     };
@@ -112,7 +142,11 @@ async fn ask(controller: &Controller, host: &Host) -> Result<Answer, String> {
     }
 }
 
-fn host_status<'a>(host: &'a Host, answer: Option<Result<Answer, String>>, runs: &'a [Run]) -> HostStatus<'a> {
+fn host_status<'a>(
+    host: &'a Host,
+    answer: Option<Result<Answer, String>>,
+    runs: &'a [Run],
+) -> HostStatus<'a> {
     let (link, cause, answer) = match answer {
         None => ("not asked", None, None),
         Some(Ok(answer)) => ("up", None, Some(answer)),
@@ -139,13 +173,21 @@ fn print(context: &Context, status: &HostStatus<'_>, runs: &[Run]) {
     let mut fields = vec![("host", status.host.name.clone())];
     match (status.link, &status.cause) {
         ("up", _) => {
-            let trip = status.round_trip_ms.map(|ms| format!(", {ms} ms")).unwrap_or_default();
+            let trip = status
+                .round_trip_ms
+                .map(|ms| format!(", {ms} ms"))
+                .unwrap_or_default();
             let version = status.agent_version.clone().unwrap_or_default();
             fields.push(("link", format!("up{trip}, agent {version}")));
         }
         (link, cause) => {
-            let cause = cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
-            let seen = status.last_seen.map_or_else(|| "never".to_owned(), |seen| format::age(seen, now));
+            let cause = cause
+                .as_ref()
+                .map(|cause| format!(": {cause}"))
+                .unwrap_or_default();
+            let seen = status
+                .last_seen
+                .map_or_else(|| "never".to_owned(), |seen| format::age(seen, now));
             fields.push(("link", format!("{link}{cause} (last seen {seen})")));
         }
     }
@@ -153,7 +195,11 @@ fn print(context: &Context, status: &HostStatus<'_>, runs: &[Run]) {
         fields.extend(fact_fields(facts));
     }
     ui.fields(&fields);
-    let containers = status.facts.as_ref().map(|facts| facts.containers.as_slice()).unwrap_or_default();
+    let containers = status
+        .facts
+        .as_ref()
+        .map(|facts| facts.containers.as_slice())
+        .unwrap_or_default();
     print_runs(context, runs, containers, now);
     print_strangers(context, runs, containers);
     ui.line("");
@@ -162,15 +208,37 @@ fn print(context: &Context, status: &HostStatus<'_>, runs: &[Run]) {
 fn fact_fields(facts: &HostFacts) -> Vec<(&'static str, String)> {
     let engine = match &facts.engine {
         Ok(engine) => {
-            let restore = if engine.live_restore { "live-restore" } else { "no live-restore" };
-            format!("Docker {}, {restore}, {}", engine.version, if engine.gpus { "GPUs" } else { "no GPUs" })
+            let restore = if engine.live_restore {
+                "live-restore"
+            } else {
+                "no live-restore"
+            };
+            format!(
+                "Docker {}, {restore}, {}",
+                engine.version,
+                if engine.gpus { "GPUs" } else { "no GPUs" }
+            )
         }
         Err(failure) => format!("not usable: {failure}"),
     };
     vec![
         ("engine", engine),
-        ("disk", format!("{} free of {}", format::bytes(facts.disk_free), format::bytes(facts.disk_total))),
-        ("memory", format!("{} free of {}", format::bytes(facts.memory_available), format::bytes(facts.memory_total))),
+        (
+            "disk",
+            format!(
+                "{} free of {}",
+                format::bytes(facts.disk_free),
+                format::bytes(facts.disk_total)
+            ),
+        ),
+        (
+            "memory",
+            format!(
+                "{} free of {}",
+                format::bytes(facts.memory_available),
+                format::bytes(facts.memory_total)
+            ),
+        ),
         ("load", facts.load.clone()),
     ]
 }
@@ -188,10 +256,17 @@ fn print_runs(context: &Context, runs: &[Run], containers: &[OurContainer], now:
             run.operation.clone(),
             state(run),
             elapsed(run).unwrap_or_else(|| "-".to_owned()),
-            run.confirmed_at.map_or_else(|| "-".to_owned(), |at| format::age(at, now)),
+            run.confirmed_at
+                .map_or_else(|| "-".to_owned(), |at| format::age(at, now)),
             container.map_or_else(
                 || "-".to_owned(),
-                |container| format!("{} {}", container.id.chars().take(12).collect::<String>(), container.status),
+                |container| {
+                    format!(
+                        "{} {}",
+                        container.id.chars().take(12).collect::<String>(),
+                        container.status
+                    )
+                },
             ),
         ]);
     }
@@ -200,10 +275,19 @@ fn print_runs(context: &Context, runs: &[Run], containers: &[OurContainer], now:
 
 /// Live containers with our label that this database does not know as active.
 fn print_strangers(context: &Context, runs: &[Run], containers: &[OurContainer]) {
-    for container in containers.iter().filter(|container| matches!(container.status.as_str(), "running" | "paused")) {
+    for container in containers
+        .iter()
+        .filter(|container| matches!(container.status.as_str(), "running" | "paused"))
+    {
         if !runs.iter().any(|run| run.id == container.run_id) {
-            context.ui.warning(format!("{} runs there and is not known here as active", container.run_id));
-            context.ui.hint(format!("take it over with `farrun adopt {} --host NAME`", container.run_id));
+            context.ui.warning(format!(
+                "{} runs there and is not known here as active",
+                container.run_id
+            ));
+            context.ui.hint(format!(
+                "take it over with `farrun adopt {} --host NAME`",
+                container.run_id
+            ));
         }
     }
 }

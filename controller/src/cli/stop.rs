@@ -8,7 +8,9 @@ use crate::run::stop;
 
 /// Arguments of `farrun stop`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  farrun stop @last\n  farrun stop rs_k3v9 --grace 60s\n  farrun stop rs_k3v9 --kill")]
+#[command(
+    after_help = "Examples:\n  farrun stop @last\n  farrun stop rs_k3v9 --grace 60s\n  farrun stop rs_k3v9 --kill"
+)]
 pub struct Args {
     /// The run
     run: String,
@@ -30,5 +32,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let run = stop::stop(&controller, &run.id, args.grace, args.kill).await?;
     outcome::print(context, &run, None);
     // What was asked for is done, whatever the run's outcome is called.
-    Ok(if run.status == RunStatus::Cancelled || run.status.is_settled() { Exit::Completed } else { Exit::Refused })
+    Ok(if run.status == RunStatus::Cancelled || run.status.is_settled() {
+        Exit::Completed
+    } else {
+        Exit::Refused
+    })
 }

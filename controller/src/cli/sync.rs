@@ -36,14 +36,20 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         context.ui.warning(format!("`{host}` did not answer ({cause})"));
         exit = Exit::Unreachable;
     }
-    let due = RunFilter { statuses: vec![RunStatus::Downloading], host: args.host, ..RunFilter::default() };
+    let due = RunFilter {
+        statuses: vec![RunStatus::Downloading],
+        host: args.host,
+        ..RunFilter::default()
+    };
     let mut hosts: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for run in controller.store.runs(&due).await? {
         hosts.entry(run.host.clone()).or_default().push(run);
     }
     let mut brought = Vec::new();
     for (name, runs) in hosts {
-        let Some(host) = controller.store.host(&name).await? else { continue };
+        let Some(host) = controller.store.host(&name).await? else {
+            continue;
+        };
         let link = match controller.contact(&host).await {
             Ok(link) => link,
             Err(error) => {
@@ -60,9 +66,14 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         link.session.close().await;
     }
     if context.ui.is_json() {
-        let runs = brought.iter().map(|collected| RunView::from(&collected.run)).collect();
+        let runs = brought
+            .iter()
+            .map(|collected| RunView::from(&collected.run))
+            .collect();
         let silent_hosts = reconciled.silent.iter().map(|(host, _)| host.as_str()).collect();
-        context.ui.json(&document("farrun.runs/1", Runs { runs, silent_hosts }));
+        context
+            .ui
+            .json(&document("farrun.runs/1", Runs { runs, silent_hosts }));
         return Ok(exit);
     }
     if brought.is_empty() && reconciled.changed.is_empty() {
@@ -72,7 +83,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         context.ui.note(format!("{} {}", run.id, run.status));
     }
     for collected in brought {
-        launching::finish(context, &Ended { run: collected.run.clone(), collected: Some(collected) });
+        launching::finish(
+            context,
+            &Ended {
+                run: collected.run.clone(),
+                collected: Some(collected),
+            },
+        );
     }
     Ok(exit)
 }

@@ -57,7 +57,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         parent: Some(parent),
         recipe: Some(recipe_args.reference(context)),
     };
-    let resolved = recipe::resolve(&recipe, &subject, &recipe_args.set, &outputs, args.launch.overrides(recipe_args.image.clone()))?;
+    let resolved = recipe::resolve(
+        &recipe,
+        &subject,
+        &recipe_args.set,
+        &outputs,
+        args.launch.overrides(recipe_args.image.clone()),
+    )?;
     let order = launching::order(&controller, &host, &subject, resolved, &args.launch);
     let ended = launching::carry_out(context, &controller, order, &args.launch).await?;
     Ok(ended.map_or(Exit::Completed, |ended| launching::finish(context, &ended)))
@@ -72,7 +78,10 @@ pub(super) async fn settled_parent(controller: &Controller, reference: &str) -> 
     }
     match run.status {
         RunStatus::Completed | RunStatus::Downloading => Ok(run),
-        status if status.is_final() => Err(CommandError::refused(format!("{} is {status}, so it has no output to upscale", run.id))),
+        status if status.is_final() => Err(CommandError::refused(format!(
+            "{} is {status}, so it has no output to upscale",
+            run.id
+        ))),
         status => Err(CommandError::refused(format!("{} is {status}", run.id))
             .hint(format!("wait for it with `farrun attach {}`", run.id))),
     }

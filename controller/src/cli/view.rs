@@ -116,9 +116,7 @@ impl<'a> From<&'a Run> for RunView<'a> {
 
 /// Whether the process that ordered a run died before the host acknowledged it.
 pub fn is_interrupted(run: &Run) -> bool {
-    !run.status.is_settled()
-        && run.launched_at.is_none()
-        && !has_living_owner(run.owner.as_deref())
+    !run.status.is_settled() && run.launched_at.is_none() && !has_living_owner(run.owner.as_deref())
 }
 
 /// Whether the process that works on an order lives.
@@ -138,7 +136,10 @@ pub struct SummaryView<'a> {
 impl<'a> From<&'a RunSummary> for SummaryView<'a> {
     fn from(summary: &'a RunSummary) -> Self {
         let early = matches!(summary.status, RunStatus::Pending | RunStatus::Uploading);
-        Self { summary, interrupted: early && !has_living_owner(summary.owner.as_deref()) }
+        Self {
+            summary,
+            interrupted: early && !has_living_owner(summary.owner.as_deref()),
+        }
     }
 }
 

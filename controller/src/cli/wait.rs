@@ -27,8 +27,14 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     for reference in &args.runs {
         let run = find::run(&controller, reference).await?;
         let id = run.id.clone();
-        let following = Following { from: mirror::From::Start, show: false, pull: !args.no_pull };
-        let ended = follow(&controller, run, None, following).await.map_err(|error| launching::left(&id, error))?;
+        let following = Following {
+            from: mirror::From::Start,
+            show: false,
+            pull: !args.no_pull,
+        };
+        let ended = follow(&controller, run, None, following)
+            .await
+            .map_err(|error| launching::left(&id, error))?;
         let this = launching::finish(context, &ended);
         exit = if exit == Exit::Completed { this } else { exit };
     }

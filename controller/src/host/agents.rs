@@ -18,7 +18,10 @@ pub struct AgentProgram {
 #[derive(Debug, thiserror::Error)]
 pub enum AgentProgramError {
     /// No file for this platform in any of the folders.
-    #[error("no agent for `{platform}` was found (looked for `{file}` in {})", folders(searched))]
+    #[error(
+        "no agent for `{platform}` was found (looked for `{file}` in {})",
+        folders(searched)
+    )]
     Missing {
         /// `uname -sm` of the host.
         platform: String,
@@ -42,12 +45,19 @@ pub enum AgentProgramError {
 }
 
 fn folders(searched: &[PathBuf]) -> String {
-    searched.iter().map(|folder| format!("`{}`", folder.display())).collect::<Vec<_>>().join(", ")
+    searched
+        .iter()
+        .map(|folder| format!("`{}`", folder.display()))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Where agents are looked for: `$FARRUN_AGENTS`, beside the program, above it, and in the data folder.
 pub fn search_path(data_folder: &Path) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = std::env::var_os("FARRUN_AGENTS").map(PathBuf::from).into_iter().collect();
+    let mut folders: Vec<PathBuf> = std::env::var_os("FARRUN_AGENTS")
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
     if let Some(beside) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
         folders.push(beside.join("agents"));
         folders.extend(beside.parent().map(|above| above.join("agents")));
@@ -74,12 +84,22 @@ pub fn find(platform: &str, searched: &[PathBuf]) -> Result<AgentProgram, AgentP
     for folder in searched {
         let path = folder.join(&file);
         match std::fs::read(&path) {
-            Ok(bytes) => return Ok(AgentProgram { sha256: Sha256::of(&bytes), bytes, path }),
+            Ok(bytes) => {
+                return Ok(AgentProgram {
+                    sha256: Sha256::of(&bytes),
+                    bytes,
+                    path,
+                });
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => return Err(AgentProgramError::Read { path, source }),
         }
     }
-    Err(AgentProgramError::Missing { platform: platform.to_owned(), file, searched: searched.to_vec() })
+    Err(AgentProgramError::Missing {
+        platform: platform.to_owned(),
+        file,
+        searched: searched.to_vec(),
+    })
 }
 
 #[cfg(test)]
@@ -95,13 +115,25 @@ mod tests {
         let searched = [folder.path().join("a"), folder.path().join("b")];
         let program = find("Linux x86_64", &searched).unwrap();
         assert_eq!(program.sha256, Sha256::of(b"program"));
-        assert!(matches!(find("Linux aarch64", &searched), Err(AgentProgramError::Missing { .. })));
+        assert!(matches!(
+            find("Linux aarch64", &searched),
+            Err(AgentProgramError::Missing { .. })
+        ));
     }
 
     #[test]
     fn a_hostile_platform_names_no_file() {
-        for platform in ["", "Linux", "../../etc passwd", "Linux x86_64 extra", "Linux /bin"] {
-            assert!(matches!(find(platform, &[]), Err(AgentProgramError::Platform(_))), "{platform}");
+        for platform in [
+            "",
+            "Linux",
+            "../../etc passwd",
+            "Linux x86_64 extra",
+            "Linux /bin",
+        ] {
+            assert!(
+                matches!(find(platform, &[]), Err(AgentProgramError::Platform(_))),
+                "{platform}"
+            );
         }
     }
 }

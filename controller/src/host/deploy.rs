@@ -48,17 +48,33 @@ pub enum DeployError {
 /// # Errors
 /// The link broke, or nothing came in time.
 pub async fn platform(session: &Session) -> Result<String, SshError> {
-    let output = session.output("uname -sm", 64 * 1024, Duration::from_secs(15)).await?;
+    let output = session
+        .output("uname -sm", 64 * 1024, Duration::from_secs(15))
+        .await?;
     let text = lossy(&output.stdout);
-    Ok(text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned())
+    Ok(text
+        .lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or_default()
+        .to_owned())
 }
 
 /// Uploads `program` unless its folder already exists under `state`.
 ///
 /// # Errors
 /// See [`DeployError`]; nothing is left under the final name unless it was verified.
-pub async fn deploy(session: &Session, host: &str, state: &str, program: &AgentProgram) -> Result<(), DeployError> {
-    let transfer = |source| DeployError::Transfer { host: host.to_owned(), source: Box::new(source) };
+pub async fn deploy(
+    session: &Session,
+    host: &str,
+    state: &str,
+    program: &AgentProgram,
+) -> Result<(), DeployError> {
+    let transfer = |source| DeployError::Transfer {
+        host: host.to_owned(),
+        source: Box::new(source),
+    };
     let sftp = Sftp::start(session.sftp().await?, host).await.map_err(transfer)?;
     let agents = format!("{state}/agents");
     let folder = format!("{agents}/{}", program.sha256);
@@ -89,26 +105,51 @@ async fn install(
     arriving: &str,
     folder: &str,
 ) -> Result<(), DeployError> {
-    let transfer = |source| DeployError::Transfer { host: host.to_owned(), source: Box::new(source) };
+    let transfer = |source| DeployError::Transfer {
+        host: host.to_owned(),
+        source: Box::new(source),
+    };
     let upload = format!("{arriving}/{}", layout::AGENT);
-    sftp.write_small(&upload, &program.bytes, 0o555).await.map_err(transfer)?;
+    sftp.write_small(&upload, &program.bytes, 0o555)
+        .await
+        .map_err(transfer)?;
     sftp.set_mode(&upload, 0o555).await.map_err(transfer)?;
     let verify = format!("{upload} verify");
     let output = session.output(&verify, 64 * 1024, VERIFY_TIMEOUT).await?;
     let printed = lossy(&output.stdout);
-    let hash = printed.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let hash = printed
+        .lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or_default();
     if hash != program.sha256.as_str() {
         if hash.parse::<farrun_protocol::Sha256>().is_ok() {
-            return Err(DeployError::Damaged { host: host.to_owned() });
+            return Err(DeployError::Damaged {
+                host: host.to_owned(),
+            });
         }
         let said = lossy(&output.stderr);
-        let said = said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it printed nothing").to_owned();
-        return Err(DeployError::DoesNotRun { host: host.to_owned(), folder: folder.to_owned(), said });
+        let said = said
+            .lines()
+            .map(str::trim)
+            .find(|line| !line.is_empty())
+            .unwrap_or("it printed nothing")
+            .to_owned();
+        return Err(DeployError::DoesNotRun {
+            host: host.to_owned(),
+            folder: folder.to_owned(),
+            said,
+        });
     }
     match sftp.rename(arriving, folder).await {
         Ok(()) => Ok(()),
         // Another controller was faster with the same content.
-        Err(error) => match sftp.stat(&format!("{folder}/{}", layout::AGENT)).await.map_err(transfer)? {
+        Err(error) => match sftp
+            .stat(&format!("{folder}/{}", layout::AGENT))
+            .await
+            .map_err(transfer)?
+        {
             Some(facts) if facts.size == program.bytes.len() as u64 => Ok(()),
             _ => Err(transfer(error)),
         },

@@ -6,7 +6,7 @@ use crate::agent::{AgentError, Client};
 use crate::model::Host;
 use crate::ssh::config::{ConfigFiles, resolve};
 use crate::ssh::transfer::{Sftp, TransferError};
-use crate::ssh::{Ask, NobodyToAsk, Ending, Endpoint, Exec, Options, Purpose, Session, SshError};
+use crate::ssh::{Ask, Ending, Endpoint, Exec, NobodyToAsk, Options, Purpose, Session, SshError};
 use farrun_protocol::message::{Hello, HelloReply};
 use farrun_protocol::{ControllerId, PROTOCOL, layout};
 use rand::Rng as _;
@@ -32,7 +32,10 @@ pub struct Dialer {
 
 impl std::fmt::Debug for Dialer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Dialer").field("agents", &self.agents).finish_non_exhaustive()
+        formatter
+            .debug_struct("Dialer")
+            .field("agents", &self.agents)
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,7 +116,10 @@ impl Dialer {
     /// The same, asking nobody: for connections beside one whose questions were answered.
     #[must_use]
     pub fn unasking(&self) -> Self {
-        Self { ask: Arc::new(NobodyToAsk), ..self.clone() }
+        Self {
+            ask: Arc::new(NobodyToAsk),
+            ..self.clone()
+        }
     }
 
     /// Makes a link. `deploying` is called once when the agent has to be put there first.
@@ -122,7 +128,11 @@ impl Dialer {
     /// See [`LinkError`].
     pub async fn dial(&self, host: &Host, deploying: &(dyn Fn() + Sync)) -> Result<Link, LinkError> {
         let (endpoint, warnings) = self.endpoint(host)?;
-        let session = Session::connect(&endpoint, &Options::new(Purpose::Control).asking(self.ask.clone())).await?;
+        let session = Session::connect(
+            &endpoint,
+            &Options::new(Purpose::Control).asking(self.ask.clone()),
+        )
+        .await?;
         let (platform, known) = match &host.platform {
             Some(platform) => (platform.clone(), true),
             None => (deploy::platform(&session).await?, false),
@@ -144,19 +154,39 @@ impl Dialer {
                 deploying();
                 deploy::deploy(&session, &host.name, &state, &program).await?;
                 deployed = true;
-                self.converse(&session, host, &state, &program).await.map_err(|error| error.into_link(host, &state))?
+                self.converse(&session, host, &state, &program)
+                    .await
+                    .map_err(|error| error.into_link(host, &state))?
             }
             Err(error) => return Err(error.into_link(host, &state)),
         };
         if hello.agent_sha256 != program.sha256 {
-            return Err(DeployError::Damaged { host: host.name.clone() }.into());
+            return Err(DeployError::Damaged {
+                host: host.name.clone(),
+            }
+            .into());
         }
-        let platform = format!("{} {}", platform.split(' ').next().unwrap_or("Linux"), hello.machine);
-        Ok(Link { host: host.name.clone(), platform, session, client, hello, warnings, deployed })
+        let platform = format!(
+            "{} {}",
+            platform.split(' ').next().unwrap_or("Linux"),
+            hello.machine
+        );
+        Ok(Link {
+            host: host.name.clone(),
+            platform,
+            session,
+            client,
+            hello,
+            warnings,
+            deployed,
+        })
     }
 
     fn program(&self, host: &Host, platform: &str) -> Result<AgentProgram, LinkError> {
-        agents::find(platform, &self.agents).map_err(|source| LinkError::NoAgent { host: host.name.clone(), source })
+        agents::find(platform, &self.agents).map_err(|source| LinkError::NoAgent {
+            host: host.name.clone(),
+            source,
+        })
     }
 
     async fn converse(
@@ -168,8 +198,15 @@ impl Dialer {
     ) -> Result<(Client, HelloReply), NotStarted> {
         let nonce = hex::encode(rand::rng().random::<[u8; 32]>());
         // Only characters that no shell reinterprets: the state folder was checked when it was set.
-        let command = format!("{state}/{} serve {nonce}", layout::agent(&program.sha256).display());
-        let Exec { stdin, stdout, mut ending } = session.exec(&command).await.map_err(NotStarted::Ssh)?;
+        let command = format!(
+            "{state}/{} serve {nonce}",
+            layout::agent(&program.sha256).display()
+        );
+        let Exec {
+            stdin,
+            stdout,
+            mut ending,
+        } = session.exec(&command).await.map_err(NotStarted::Ssh)?;
         let hello = Hello {
             protocol: PROTOCOL,
             controller_id: self.controller_id.clone(),
@@ -189,9 +226,9 @@ impl Dialer {
                 // POSIX shells and fish answer 127 for a missing program and 126 for one that does not run; csh
                 // answers 1 for both.
                 match tokio::time::timeout(START_VERDICT, ending.wait()).await {
-                    Ok(Ending::Status(126)) => {
-                        Err(NotStarted::Refused(String::from_utf8_lossy(&ending.stderr()).trim().to_owned()))
-                    }
+                    Ok(Ending::Status(126)) => Err(NotStarted::Refused(
+                        String::from_utf8_lossy(&ending.stderr()).trim().to_owned(),
+                    )),
                     Ok(Ending::Status(127 | 1)) => Err(NotStarted::Missing),
                     _ => Err(NotStarted::Agent(error)),
                 }

@@ -39,7 +39,9 @@ impl Entry {
     /// The file of a built-in recipe.
     pub fn built_in_source(&self) -> Option<&'static str> {
         let found = BUILT_IN.iter().find(|(name, _)| *name == self.recipe.name);
-        found.filter(|_| self.origin == Origin::BuiltIn).map(|(_, text)| *text)
+        found
+            .filter(|_| self.origin == Origin::BuiltIn)
+            .map(|(_, text)| *text)
     }
 }
 

@@ -31,21 +31,36 @@ pub async fn adopt(controller: &Controller, host: &Host, run: Option<&RunId>) ->
     Ok(adopted)
 }
 
-async fn adopt_one(controller: &Controller, link: &Link, host: &Host, facts: RunFacts) -> Result<Run, RunError> {
+async fn adopt_one(
+    controller: &Controller,
+    link: &Link,
+    host: &Host,
+    facts: RunFacts,
+) -> Result<Run, RunError> {
     let owned = &facts.controller_id == controller.store.controller_id()
         || facts.adopted_by.contains(controller.store.controller_id());
-    let facts = if owned { facts } else { link.client.adopt(facts.run_id.clone()).await? };
+    let facts = if owned {
+        facts
+    } else {
+        link.client.adopt(facts.run_id.clone()).await?
+    };
     if controller.store.run(&facts.run_id).await?.is_none() {
         let spec = link.client.spec(facts.run_id.clone()).await?;
         if spec.run_id != facts.run_id || spec.check().is_err() {
             let what = format!("an order for `{}` that no agent would accept", facts.run_id);
-            return Err(RunError::Hostile { host: host.name.clone(), what });
+            return Err(RunError::Hostile {
+                host: host.name.clone(),
+                what,
+            });
         }
         let run = row(controller, host, spec, &facts);
         if let Created::Existing(run) = controller.store.create_run(&run).await? {
             return Ok(*run);
         }
-        controller.store.add_event(&facts.run_id, "adopted", &host.name).await?;
+        controller
+            .store
+            .add_event(&facts.run_id, "adopted", &host.name)
+            .await?;
     }
     reconcile::apply(controller, &facts).await
 }

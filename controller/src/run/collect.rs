@@ -37,7 +37,11 @@ pub struct Collected {
 /// # Errors
 /// The run is active, the link broke (what arrived is kept and the next pull goes on there), or the disk is full.
 pub async fn collect(controller: &Controller, link: &Link, id: &RunId) -> Result<Collected, RunError> {
-    let run = controller.store.run(id).await?.ok_or_else(|| RunError::NoRun(id.clone()))?;
+    let run = controller
+        .store
+        .run(id)
+        .await?
+        .ok_or_else(|| RunError::NoRun(id.clone()))?;
     let host = controller.host_of(id, &run.host).await?;
     collect_over(controller, link, id, Bulk::begin(controller, &host)).await
 }
@@ -73,23 +77,39 @@ pub async fn collect_over(
     id: &RunId,
     bulk: Bulk,
 ) -> Result<Collected, RunError> {
-    let run = controller.store.run(id).await?.ok_or_else(|| RunError::NoRun(id.clone()))?;
+    let run = controller
+        .store
+        .run(id)
+        .await?
+        .ok_or_else(|| RunError::NoRun(id.clone()))?;
     let host = controller.host_of(id, &run.host).await?;
     let reply = match hash_outputs(controller, link, id).await {
         Err(RunError::Link(LinkError::Agent(error))) => match stop::code(&error) {
             Some(ErrorCode::RunActive) => return Err(RunError::Active(id.clone())),
             Some(ErrorCode::RunUnknown) if run.status == RunStatus::Downloading => {
                 reconcile::lose(controller, &run, Reason::OutputsLost).await?;
-                return Err(RunError::OutputsGone { run: id.clone(), host: run.host });
+                return Err(RunError::OutputsGone {
+                    run: id.clone(),
+                    host: run.host,
+                });
             }
-            Some(ErrorCode::RunUnknown) => return Err(RunError::OutputsGone { run: id.clone(), host: run.host }),
+            Some(ErrorCode::RunUnknown) => {
+                return Err(RunError::OutputsGone {
+                    run: id.clone(),
+                    host: run.host,
+                });
+            }
             _ => return Err(LinkError::from(error).into()),
         },
         other => other?,
     };
     let (session, sftp) = bulk.ready(controller, &host).await?;
     let manifest = read_manifest(&sftp, &host.name, id, &reply).await?;
-    let folder = run.outputs_path.as_ref().map(PathBuf::from).ok_or_else(|| RunError::NoRun(id.clone()))?;
+    let folder = run
+        .outputs_path
+        .as_ref()
+        .map(PathBuf::from)
+        .ok_or_else(|| RunError::NoRun(id.clone()))?;
     remember(controller, id, &manifest, None).await?;
     download(controller, &host, sftp, &reply, &manifest, &folder).await?;
     session.close().await;
@@ -107,14 +127,21 @@ pub async fn collect_over(
         folder,
         files: manifest.files.len(),
         bytes: reply.bytes,
-        skipped: manifest.skipped.iter().map(|skipped| format!("{} ({:?})", skipped.path, skipped.reason)).collect(),
+        skipped: manifest
+            .skipped
+            .iter()
+            .map(|skipped| format!("{} ({:?})", skipped.path, skipped.reason))
+            .collect(),
     })
 }
 
 async fn hash_outputs(controller: &Controller, link: &Link, id: &RunId) -> Result<ManifestReply, RunError> {
     let hashing = link.client.outputs(id.clone(), |progress| {
         if let Progress::Hashing { bytes_done, bytes } = progress {
-            controller.tell(&Event::HashingOutputs { done: bytes_done, total: bytes });
+            controller.tell(&Event::HashingOutputs {
+                done: bytes_done,
+                total: bytes,
+            });
         }
     });
     let reply = tokio::select! {
@@ -126,8 +153,16 @@ async fn hash_outputs(controller: &Controller, link: &Link, id: &RunId) -> Resul
 }
 
 /// Reads the manifest, which is only as good as its hash and its paths.
-async fn read_manifest(sftp: &Sftp, host: &str, id: &RunId, reply: &ManifestReply) -> Result<Manifest, RunError> {
-    let hostile = |what: &str| RunError::Hostile { host: host.to_owned(), what: what.to_owned() };
+async fn read_manifest(
+    sftp: &Sftp,
+    host: &str,
+    id: &RunId,
+    reply: &ManifestReply,
+) -> Result<Manifest, RunError> {
+    let hostile = |what: &str| RunError::Hostile {
+        host: host.to_owned(),
+        what: what.to_owned(),
+    };
     if reply.size > manifest::MAX_SIZE {
         return Err(hostile("a manifest larger than any manifest"));
     }
@@ -135,14 +170,24 @@ async fn read_manifest(sftp: &Sftp, host: &str, id: &RunId, reply: &ManifestRepl
     if Sha256::of(&bytes) != reply.sha256 {
         return Err(hostile("a manifest that does not hash to what was announced"));
     }
-    let manifest: Manifest =
-        serde_json::from_slice(&bytes).map_err(|error| hostile(&format!("a manifest that cannot be read: {error}")))?;
-    let total = manifest.files.iter().try_fold(0u64, |sum, file| sum.checked_add(file.size));
+    let manifest: Manifest = serde_json::from_slice(&bytes)
+        .map_err(|error| hostile(&format!("a manifest that cannot be read: {error}")))?;
+    let total = manifest
+        .files
+        .iter()
+        .try_fold(0u64, |sum, file| sum.checked_add(file.size));
     if manifest.format != manifest::FORMAT || &manifest.run_id != id || total != Some(reply.bytes) {
         return Err(hostile("a manifest of something else"));
     }
-    if let Some(file) = manifest.files.iter().find(|file| !manifest::is_safe_path(&file.path)) {
-        return Err(hostile(&format!("an output path that leaves its folder: {:?}", file.path)));
+    if let Some(file) = manifest
+        .files
+        .iter()
+        .find(|file| !manifest::is_safe_path(&file.path))
+    {
+        return Err(hostile(&format!(
+            "an output path that leaves its folder: {:?}",
+            file.path
+        )));
     }
     Ok(manifest)
 }
@@ -175,7 +220,11 @@ async fn download(
     manifest: &Manifest,
     folder: &std::path::Path,
 ) -> Result<(), RunError> {
-    let pack: Option<Arc<str>> = reply.pack.as_deref().filter(|path| path.starts_with('/')).map(Arc::from);
+    let pack: Option<Arc<str>> = reply
+        .pack
+        .as_deref()
+        .filter(|path| path.starts_with('/'))
+        .map(Arc::from);
     let wanted: Vec<Wanted> = manifest
         .files
         .iter()
@@ -183,8 +232,17 @@ async fn download(
         .collect();
     let progress = TransferProgress::new();
     let transfer = Transfer::growing(sftp, further(controller, host));
-    let work = async { Ok(transfer.download(&wanted, folder, &progress, &Default::default()).await?) };
-    let tick = || controller.tell(&Event::Downloading { done: progress.bytes_done(), total: reply.bytes });
+    let work = async {
+        Ok(transfer
+            .download(&wanted, folder, &progress, &Default::default())
+            .await?)
+    };
+    let tick = || {
+        controller.tell(&Event::Downloading {
+            done: progress.bytes_done(),
+            total: reply.bytes,
+        })
+    };
     watch(controller, work, tick).await?;
     controller.tell(&Event::StepDone);
     Ok(())
@@ -198,7 +256,10 @@ fn further(controller: &Controller, host: &Host) -> More {
         let (dialer, host, sessions) = (dialer.clone(), host.clone(), Arc::clone(&sessions));
         Box::pin(async move {
             let (session, sftp) = dialer.files(&host).await.ok()?;
-            sessions.lock().unwrap_or_else(PoisonError::into_inner).push(session);
+            sessions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(session);
             Some(sftp)
         })
     })

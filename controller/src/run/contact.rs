@@ -24,7 +24,10 @@ impl Controller {
     /// # Errors
     /// The database, or the host was removed.
     pub async fn host_of(&self, run: &RunId, host: &str) -> Result<Host, RunError> {
-        let gone = || RunError::NoHost { run: run.clone(), host: host.to_owned() };
+        let gone = || RunError::NoHost {
+            run: run.clone(),
+            host: host.to_owned(),
+        };
         self.store.host(host).await?.ok_or_else(gone)
     }
 
@@ -64,7 +67,10 @@ impl Controller {
                     runs: elsewhere,
                 });
             }
-            self.tell(&Event::Note(&format!("another machine than before answers as `{}`", host.name)));
+            self.tell(&Event::Note(&format!(
+                "another machine than before answers as `{}`",
+                host.name
+            )));
         }
         let platform = link.platform.clone();
         self.store

@@ -33,7 +33,9 @@ pub enum RunError {
         host: String,
     },
     /// Another machine answers at the host's address.
-    #[error("another machine answers at the address of `{host}` ({answered} instead of {expected}), and {runs} of its runs are not settled")]
+    #[error(
+        "another machine answers at the address of `{host}` ({answered} instead of {expected}), and {runs} of its runs are not settled"
+    )]
     OtherMachine {
         /// Name of the host.
         host: String,

@@ -27,7 +27,11 @@ pub fn without_record(reason: Reason, detail: Option<&str>, spec: &RunSpec) -> S
 
 fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
     let detail = verdict.detail.as_deref().unwrap_or_default();
-    let said = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+    let said = if detail.is_empty() {
+        String::new()
+    } else {
+        format!(": {detail}")
+    };
     match verdict.reason {
         Reason::Ok => "the job succeeded".to_owned(),
         Reason::ExitCode => match verdict.exit_code {
@@ -36,16 +40,24 @@ fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
         },
         Reason::Signal => format!("the job was ended by {}", signal_name(verdict.signal)),
         Reason::OutOfMemory => match spec.memory_limit {
-            Some(limit) => format!("the kernel ended the job: it needed more memory than its limit of {limit} bytes"),
+            Some(limit) => {
+                format!("the kernel ended the job: it needed more memory than its limit of {limit} bytes")
+            }
             None => "the kernel ended the job: the host ran out of memory".to_owned(),
         },
         Reason::TimeLimit => {
-            let limit = spec.time_limit.map(|seconds| format!(" of {seconds} s")).unwrap_or_default();
+            let limit = spec
+                .time_limit
+                .map(|seconds| format!(" of {seconds} s"))
+                .unwrap_or_default();
             format!("the job was ended by its time limit{limit}")
         }
         Reason::Stopped => "stopped on request".to_owned(),
         Reason::KilledByOther => {
-            let signal = verdict.signal.map(|signal| format!(" with {}", signal_name(Some(signal)))).unwrap_or_default();
+            let signal = verdict
+                .signal
+                .map(|signal| format!(" with {}", signal_name(Some(signal))))
+                .unwrap_or_default();
             format!("somebody else killed or stopped the container{signal}")
         }
         Reason::CommandNotFound => format!("the image has no program `{detail}`"),
@@ -58,7 +70,9 @@ fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
         Reason::GpuUnavailable => format!("the container engine cannot hand out the GPUs{said}"),
         Reason::EngineRestart => "the container engine went down and took the job with it".to_owned(),
         Reason::HostReboot => "the host was restarted under the job".to_owned(),
-        Reason::ContainerRemoved => "somebody removed the container before the job's end was recorded".to_owned(),
+        Reason::ContainerRemoved => {
+            "somebody removed the container before the job's end was recorded".to_owned()
+        }
         Reason::SecretsMissing => "the secrets did not reach the job, so it was never started".to_owned(),
         Reason::RecordDamaged => format!("the record of the job's end is missing or damaged{said}"),
         Reason::OutputMissing => format!("the job succeeded and left no {detail}"),

@@ -55,15 +55,28 @@ pub async fn follow(
         }
         return Ok(Ended { run, collected: None });
     }
-    let mut reach = Reach { controller, run: &run, link, since: None, pause: FIRST_PAUSE };
+    let mut reach = Reach {
+        controller,
+        run: &run,
+        link,
+        since: None,
+        pause: FIRST_PAUSE,
+    };
     let work = async {
         if run.launched_at.is_some() && run.log_path.is_some() {
             mirror_log(&mut reach, following).await?;
         }
         let run = settle(&mut reach).await?;
         let due = run.status == RunStatus::Downloading && following.pull;
-        let collected = if due { Some(bring_home(&mut reach).await?) } else { None };
-        Ok(Ended { run: collected.as_ref().map_or(run, |collected| collected.run.clone()), collected })
+        let collected = if due {
+            Some(bring_home(&mut reach).await?)
+        } else {
+            None
+        };
+        Ok(Ended {
+            run: collected.as_ref().map_or(run, |collected| collected.run.clone()),
+            collected,
+        })
     };
     let ended = tokio::select! {
         ended = work => ended,
@@ -103,7 +116,9 @@ impl Reach<'_> {
                     return Ok(link);
                 }
                 // Before the first contact an error is an answer; afterwards the host is known to work.
-                Err(error) if self.since.is_some_and(|since| since.elapsed() < PATIENCE) && may_pass(&error) => {
+                Err(error)
+                    if self.since.is_some_and(|since| since.elapsed() < PATIENCE) && may_pass(&error) =>
+                {
                     tracing::info!(host = %host.name, %error, "The host is still away");
                     self.wait().await;
                 }
@@ -122,7 +137,10 @@ impl Reach<'_> {
         if self.since.is_none() {
             self.since = Some(Instant::now());
             let cause = cause.to_string();
-            self.controller.tell(&Event::LinkLost { host: &self.run.host, cause: &cause });
+            self.controller.tell(&Event::LinkLost {
+                host: &self.run.host,
+                cause: &cause,
+            });
         }
         self.wait().await;
     }
@@ -147,13 +165,19 @@ fn may_pass(error: &RunError) -> bool {
 
 async fn mirror_log(reach: &mut Reach<'_>, following: Following) -> Result<(), RunError> {
     let controller = reach.controller;
-    let Some(path) = reach.run.log_path.clone() else { return Ok(()) };
+    let Some(path) = reach.run.log_path.clone() else {
+        return Ok(());
+    };
     let mut mirror = Mirror::open(Path::new(&path), &reach.run.id)?;
     let mut from = following.from;
     loop {
         let link = reach.link().await?;
         let options = Options::to_the_end(from);
-        let followed = mirror.follow(&link.client, options, &mut |event| tell(controller, following.show, &event)).await;
+        let followed = mirror
+            .follow(&link.client, options, &mut |event| {
+                tell(controller, following.show, &event)
+            })
+            .await;
         from = mirror::From::Told;
         match followed {
             Ok(followed) => {
@@ -179,18 +203,26 @@ fn tell(controller: &Controller, show: bool, event: &mirror::Event<'_>) {
             "the local log held {had} bytes of which {kept} are the run's; the rest was fetched again"
         ))),
         mirror::Event::Replaced { kept } => {
-            let kept = kept.map(|path| format!("; the old one is kept as `{}`", path.display())).unwrap_or_default();
-            controller.tell(&Event::Warning(&format!("the host has another log for this run now{kept}")));
+            let kept = kept
+                .map(|path| format!("; the old one is kept as `{}`", path.display()))
+                .unwrap_or_default();
+            controller.tell(&Event::Warning(&format!(
+                "the host has another log for this run now{kept}"
+            )));
         }
         mirror::Event::DiskFull => {
-            controller.tell(&Event::Warning("the local disk is full; the log goes on when there is room"));
+            controller.tell(&Event::Warning(
+                "the local disk is full; the log goes on when there is room",
+            ));
         }
         mirror::Event::DiskFreed => controller.tell(&Event::Note("there is room on the local disk again")),
     }
 }
 
 async fn note_log(controller: &Controller, run: &RunId, followed: &Followed) -> Result<(), RunError> {
-    let Some(end) = followed.end.clone() else { return Ok(()) };
+    let Some(end) = followed.end.clone() else {
+        return Ok(());
+    };
     let complete = followed.complete;
     controller
         .store
@@ -238,7 +270,9 @@ async fn bring_home(reach: &mut Reach<'_>) -> Result<Collected, RunError> {
 /// # Errors
 /// The local file cannot be read.
 pub fn tell_local(controller: &Controller, run: &Run, from: mirror::From) -> Result<(), RunError> {
-    let Some(path) = run.log_path.as_deref().map(Path::new) else { return Ok(()) };
+    let Some(path) = run.log_path.as_deref().map(Path::new) else {
+        return Ok(());
+    };
     let from = match from {
         mirror::From::Offset(offset) => offset,
         mirror::From::Lines(lines) => mirror::read::tail_offset(path, lines)?,
@@ -275,7 +309,9 @@ async fn mirror_now(
     from: mirror::From,
     show: bool,
 ) -> Result<(), RunError> {
-    let Some(path) = run.log_path.as_deref() else { return Ok(()) };
+    let Some(path) = run.log_path.as_deref() else {
+        return Ok(());
+    };
     let mut mirror = Mirror::open(Path::new(path), &run.id)?;
     let mut told = |event: mirror::Event<'_>| tell(controller, show, &event);
     let following = mirror.follow(&link.client, Options::for_now(from), &mut told);

@@ -19,7 +19,12 @@ pub async fn collect(
     dry_run: bool,
 ) -> Result<Vec<Garbage>, RunError> {
     let link = controller.contact(host).await?;
-    let order = Collect { dry_run, run_ids: runs, agents: true, blobs: true };
+    let order = Collect {
+        dry_run,
+        run_ids: runs,
+        agents: true,
+        blobs: true,
+    };
     let items = link.client.collect(order).await?;
     link.session.close().await;
     Ok(items)

@@ -47,10 +47,18 @@ pub async fn launch(
     if run.launched_at.is_some() || run.status.is_settled() {
         return Ok((run, None));
     }
-    let missing: Vec<String> =
-        run.spec.secret_names.iter().filter(|name| !secrets.contains_key(*name)).cloned().collect();
+    let missing: Vec<String> = run
+        .spec
+        .secret_names
+        .iter()
+        .filter(|name| !secrets.contains_key(*name))
+        .cloned()
+        .collect();
     if !missing.is_empty() {
-        return Err(RunError::SecretsNeeded { run: id.clone(), names: missing });
+        return Err(RunError::SecretsNeeded {
+            run: id.clone(),
+            names: missing,
+        });
     }
     let host = controller.host_of(id, &run.host).await?;
     let outcome = async {
@@ -90,11 +98,16 @@ async fn after_failure(controller: &Controller, run: &Run, error: RunError) -> R
         return Ok(error);
     }
     let refused = match &error {
-        RunError::Link(LinkError::Agent(AgentError::Failed(failure))) => Some((refusal(failure.code), failure.detail.clone())),
-        RunError::InputGone { path, .. } => Some((Reason::NotLaunched, Some(format!("input `{path}` is gone")))),
-        RunError::InputChanged { path } => {
-            Some((Reason::NotLaunched, Some(format!("input `{}` changed before it was sent", path.display()))))
+        RunError::Link(LinkError::Agent(AgentError::Failed(failure))) => {
+            Some((refusal(failure.code), failure.detail.clone()))
         }
+        RunError::InputGone { path, .. } => {
+            Some((Reason::NotLaunched, Some(format!("input `{path}` is gone"))))
+        }
+        RunError::InputChanged { path } => Some((
+            Reason::NotLaunched,
+            Some(format!("input `{}` changed before it was sent", path.display())),
+        )),
         _ => None,
     };
     let said = error.to_string();
@@ -147,11 +160,20 @@ async fn send_inputs(
     if missing.is_empty() {
         return Ok(());
     }
-    controller.store.change_run(&run.id, |row| row.status = RunStatus::Uploading).await?;
+    controller
+        .store
+        .change_run(&run.id, |row| row.status = RunStatus::Uploading)
+        .await?;
     let total = missing.iter().map(|(input, ..)| input.size).sum();
     let progress = TransferProgress::new();
     let upload = upload(controller, link, host, run, sources, &missing, &progress);
-    watch(controller, upload, || controller.tell(&Event::Uploading { done: progress.bytes_done(), total })).await?;
+    watch(controller, upload, || {
+        controller.tell(&Event::Uploading {
+            done: progress.bytes_done(),
+            total,
+        })
+    })
+    .await?;
     controller.tell(&Event::StepDone);
     Ok(())
 }
@@ -171,7 +193,9 @@ async fn upload(
     let joining = (0..further).map(|_| dialer.files(host));
     // What else is to be had; the first one alone is enough.
     let joined = futures_util::future::join_all(joining).await;
-    let lanes: Vec<(Session, Sftp)> = std::iter::once(first).chain(joined.into_iter().flatten()).collect();
+    let lanes: Vec<(Session, Sftp)> = std::iter::once(first)
+        .chain(joined.into_iter().flatten())
+        .collect();
     let next = AtomicUsize::new(0);
     let sending = lanes.iter().map(|(_, sftp)| async {
         while let Some(entry) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -189,7 +213,10 @@ async fn upload(
 /// How many connections beside the first are worth making: at a distance each carries no more than the window of the
 /// host's SSH server allows.
 async fn further_lanes(link: &Link, missing: &[(Input, String, u64)]) -> usize {
-    let left: u64 = missing.iter().map(|(input, _, have)| input.size.saturating_sub(*have)).sum();
+    let left: u64 = missing
+        .iter()
+        .map(|(input, _, have)| input.size.saturating_sub(*have))
+        .sum();
     if missing.len() < 2 || left < WORTH_LANES {
         return 0;
     }
@@ -207,15 +234,28 @@ async fn send(
     (input, remote, have): &(Input, String, u64),
     progress: &TransferProgress,
 ) -> Result<(), RunError> {
-    let gone = || RunError::InputGone { run: run.id.clone(), path: input.path.clone() };
+    let gone = || RunError::InputGone {
+        run: run.id.clone(),
+        path: input.path.clone(),
+    };
     let local = sources.file(&input.sha256).ok_or_else(gone)?;
     match std::fs::metadata(local) {
         Ok(facts) if facts.len() == input.size => {}
-        Ok(_) => return Err(RunError::InputChanged { path: local.to_owned() }),
+        Ok(_) => {
+            return Err(RunError::InputChanged {
+                path: local.to_owned(),
+            });
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
-        Err(source) => return Err(RunError::Input { path: local.to_owned(), source }),
+        Err(source) => {
+            return Err(RunError::Input {
+                path: local.to_owned(),
+                source,
+            });
+        }
     }
-    sftp.upload(local, remote, (*have).min(input.size), progress).await?;
+    sftp.upload(local, remote, (*have).min(input.size), progress)
+        .await?;
     let committed = client.commit_input(input.sha256.clone(), input.size).await;
     if !is_hash_mismatch(&committed) {
         return Ok(committed?);
@@ -224,7 +264,9 @@ async fn send(
     sftp.upload(local, remote, 0, progress).await?;
     let again = client.commit_input(input.sha256.clone(), input.size).await;
     if is_hash_mismatch(&again) {
-        return Err(RunError::InputChanged { path: local.to_owned() });
+        return Err(RunError::InputChanged {
+            path: local.to_owned(),
+        });
     }
     Ok(again?)
 }
@@ -257,12 +299,25 @@ async fn start(
     run: &Run,
     secrets: BTreeMap<String, Secret>,
 ) -> Result<RunFacts, RunError> {
-    controller.tell(&Event::Starting { run: run.id.as_str(), host: &link.host });
+    controller.tell(&Event::Starting {
+        run: run.id.as_str(),
+        host: &link.host,
+    });
     let image = &run.spec.image;
-    let order = Launch { spec: run.spec.clone(), secrets };
+    let order = Launch {
+        spec: run.spec.clone(),
+        secrets,
+    };
     let launched = link.client.launch(order, |progress| {
-        if let Progress::Pulling { bytes_done, bytes, .. } = progress {
-            controller.tell(&Event::PullingImage { image, done: bytes_done, total: bytes });
+        if let Progress::Pulling {
+            bytes_done, bytes, ..
+        } = progress
+        {
+            controller.tell(&Event::PullingImage {
+                image,
+                done: bytes_done,
+                total: bytes,
+            });
         }
     });
     tokio::select! {

@@ -98,8 +98,16 @@ pub enum Placed {
 /// # Errors
 /// An unreadable input, a spec no agent would accept, a log path that is too long, or the database.
 pub async fn place(controller: &Controller, order: Order) -> Result<Placed, RunError> {
-    controller.tell(&Event::HashingInputs { files: order.inputs.len() });
-    let Order { host, mut spec, inputs, parent_run, key } = order;
+    controller.tell(&Event::HashingInputs {
+        files: order.inputs.len(),
+    });
+    let Order {
+        host,
+        mut spec,
+        inputs,
+        parent_run,
+        key,
+    } = order;
     let folder = folder(&controller.config, &spec.run_id);
     let hashed = tokio::task::spawn_blocking(move || hash_inputs(inputs, &folder));
     let (inputs, sources) = hashed.await.map_err(|error| RunError::Local {
@@ -190,7 +198,10 @@ impl LocalPaths {
             _ => (spec.name.clone(), format!("run_{id}.log")),
         };
         let folder = config.outputs.join(folder);
-        Self { log: folder.join("logs").join(log), outputs: folder.join("runs").join(id.as_str()) }
+        Self {
+            log: folder.join("logs").join(log),
+            outputs: folder.join("runs").join(id.as_str()),
+        }
     }
 }
 
@@ -222,7 +233,10 @@ pub async fn cancel(controller: &Controller, run: &RunId) -> Result<Run, RunErro
 /// The file exists and cannot be read.
 pub fn sources(config: &Config, run: &RunId) -> Result<Sources, RunError> {
     let path = folder(config, run).join("order.json");
-    let local = |source| RunError::Local { path: path.clone(), source };
+    let local = |source| RunError::Local {
+        path: path.clone(),
+        source,
+    };
     match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| local(error.into())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Sources::default()),
@@ -247,7 +261,10 @@ fn folder(config: &Config, run: &RunId) -> PathBuf {
 fn write_sources(config: &Config, run: &RunId, sources: &Sources) -> Result<(), RunError> {
     let folder = folder(config, run);
     let path = folder.join("order.json");
-    let local = |source| RunError::Local { path: path.clone(), source };
+    let local = |source| RunError::Local {
+        path: path.clone(),
+        source,
+    };
     std::fs::create_dir_all(&folder).map_err(local)?;
     let json = serde_json::to_vec(sources).map_err(|error| local(error.into()))?;
     write_private(&path, &json).map_err(local)
@@ -256,34 +273,72 @@ fn write_sources(config: &Config, run: &RunId, sources: &Sources) -> Result<(), 
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
 fn hash_inputs(inputs: Vec<OrderInput>, folder: &Path) -> Result<(Vec<Input>, Sources), RunError> {
-    let mut sources = Sources { format: 1, ..Sources::default() };
+    let mut sources = Sources {
+        format: 1,
+        ..Sources::default()
+    };
     let mut hashed = Vec::with_capacity(inputs.len());
     for OrderInput { path, source } in inputs {
         let input = match source {
             OrderSource::Local(file) => {
                 let (sha256, size) = hash_file(&file)?;
-                sources.files.insert(sha256.clone(), std::path::absolute(&file).unwrap_or(file));
-                Input { path, sha256, size, parent: None }
+                sources
+                    .files
+                    .insert(sha256.clone(), std::path::absolute(&file).unwrap_or(file));
+                Input {
+                    path,
+                    sha256,
+                    size,
+                    parent: None,
+                }
             }
             OrderSource::Inline(bytes) => {
                 let sha256 = Sha256::of(&bytes);
                 let file = folder.join(sha256.as_str());
-                let local = |source| RunError::Local { path: file.clone(), source };
+                let local = |source| RunError::Local {
+                    path: file.clone(),
+                    source,
+                };
                 std::fs::create_dir_all(folder).map_err(local)?;
                 write_private(&file, &bytes).map_err(local)?;
                 sources.files.insert(sha256.clone(), file);
-                Input { path, sha256, size: bytes.len() as u64, parent: None }
+                Input {
+                    path,
+                    sha256,
+                    size: bytes.len() as u64,
+                    parent: None,
+                }
             }
-            OrderSource::Content { sha256, size } => Input { path, sha256, size, parent: None },
-            OrderSource::Parent { output, size, sha256, local } => {
+            OrderSource::Content { sha256, size } => Input {
+                path,
+                sha256,
+                size,
+                parent: None,
+            },
+            OrderSource::Parent {
+                output,
+                size,
+                sha256,
+                local,
+            } => {
                 sources.files.extend(local.map(|file| (sha256.clone(), file)));
-                Input { path, sha256, size, parent: Some(output) }
+                Input {
+                    path,
+                    sha256,
+                    size,
+                    parent: Some(output),
+                }
             }
         };
         hashed.push(input);
@@ -298,7 +353,10 @@ fn hash_inputs(inputs: Vec<OrderInput>, folder: &Path) -> Result<(Vec<Input>, So
 pub fn hash_file(path: &Path) -> Result<(Sha256, u64), RunError> {
     use sha2::Digest as _;
     use std::io::Read as _;
-    let failed = |source| RunError::Input { path: path.to_owned(), source };
+    let failed = |source| RunError::Input {
+        path: path.to_owned(),
+        source,
+    };
     let mut file = std::fs::File::open(path).map_err(failed)?;
     let mut hash = sha2::Sha256::new();
     let mut size = 0;
@@ -326,13 +384,22 @@ mod tests {
         let file = folder.path().join("in.mp4");
         std::fs::write(&file, b"video").unwrap();
         let inputs = vec![
-            OrderInput { path: "video.mp4".into(), source: OrderSource::Local(file.clone()) },
-            OrderInput { path: "spec.json".into(), source: OrderSource::Inline(b"{}".to_vec()) },
+            OrderInput {
+                path: "video.mp4".into(),
+                source: OrderSource::Local(file.clone()),
+            },
+            OrderInput {
+                path: "spec.json".into(),
+                source: OrderSource::Inline(b"{}".to_vec()),
+            },
         ];
         let (inputs, sources) = hash_inputs(inputs, &folder.path().join("order")).unwrap();
         assert_eq!(inputs.iter().map(|input| input.size).collect::<Vec<_>>(), [5, 2]);
         assert_eq!(sources.file(&Sha256::of(b"video")), Some(file.as_path()));
-        assert_eq!(std::fs::read(sources.file(&Sha256::of(b"{}")).unwrap()).unwrap(), b"{}");
+        assert_eq!(
+            std::fs::read(sources.file(&Sha256::of(b"{}")).unwrap()).unwrap(),
+            b"{}"
+        );
     }
 
     #[test]

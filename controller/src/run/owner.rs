@@ -15,14 +15,21 @@ impl Owner {
     /// This process.
     pub fn this() -> Self {
         let pid = std::process::id();
-        Self { pid, boot_id: boot_id(), started: start_time(pid).unwrap_or_default() }
+        Self {
+            pid,
+            boot_id: boot_id(),
+            started: start_time(pid).unwrap_or_default(),
+        }
     }
 
     /// Reads what [`fmt::Display`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(' ');
-        let owner =
-            Self { pid: parts.next()?.parse().ok()?, boot_id: parts.next()?.to_owned(), started: parts.next()?.to_owned() };
+        let owner = Self {
+            pid: parts.next()?.parse().ok()?,
+            boot_id: parts.next()?.to_owned(),
+            started: parts.next()?.to_owned(),
+        };
         parts.next().is_none().then_some(owner)
     }
 
@@ -39,7 +46,10 @@ impl fmt::Display for Owner {
 }
 
 fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// Field 22 of `/proc/PID/stat`, counted behind the command's name, which may hold anything (proc(5)).
@@ -59,8 +69,20 @@ mod tests {
         assert!(owner.is_alive());
         let read = Owner::parse(&owner.to_string()).unwrap();
         assert_eq!(read, owner);
-        assert!(!Owner { boot_id: "other".into(), ..owner.clone() }.is_alive());
-        assert!(!Owner { started: "1".into(), ..owner }.is_alive());
+        assert!(
+            !Owner {
+                boot_id: "other".into(),
+                ..owner.clone()
+            }
+            .is_alive()
+        );
+        assert!(
+            !Owner {
+                started: "1".into(),
+                ..owner
+            }
+            .is_alive()
+        );
         assert_eq!(Owner::parse("nonsense"), None);
     }
 }

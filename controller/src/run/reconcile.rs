@@ -48,14 +48,18 @@ pub async fn all(controller: &Controller, limit: Duration) -> Result<Reconciled,
             Ok(Ok(changed)) => reconciled.changed.extend(changed),
             Ok(Err(RunError::Store(error))) => return Err(error.into()),
             Ok(Err(error)) => reconciled.silent.push((name, error.to_string())),
-            Err(_) => reconciled.silent.push((name, format!("no answer within {} s", limit.as_secs()))),
+            Err(_) => reconciled
+                .silent
+                .push((name, format!("no answer within {} s", limit.as_secs()))),
         }
     }
     Ok(reconciled)
 }
 
 async fn one(controller: &Controller, host: &str, runs: &[RunId]) -> Result<Vec<Run>, RunError> {
-    let Some(host) = controller.store.host(host).await? else { return Ok(Vec::new()) };
+    let Some(host) = controller.store.host(host).await? else {
+        return Ok(Vec::new());
+    };
     let link = controller.contact(&host).await?;
     let changed = runs_on(controller, &link, runs).await;
     link.session.close().await;
@@ -68,7 +72,10 @@ async fn one(controller: &Controller, host: &str, runs: &[RunId]) -> Result<Vec<
 /// The link or the database.
 pub async fn runs_on(controller: &Controller, link: &Link, runs: &[RunId]) -> Result<Vec<Run>, RunError> {
     let facts = link.client.runs(runs.to_vec()).await?;
-    let mut by_id: BTreeMap<RunId, RunFacts> = facts.into_iter().map(|facts| (facts.run_id.clone(), facts)).collect();
+    let mut by_id: BTreeMap<RunId, RunFacts> = facts
+        .into_iter()
+        .map(|facts| (facts.run_id.clone(), facts))
+        .collect();
     let mut changed = Vec::new();
     for id in runs {
         let before = controller.store.run(id).await?.map(|run| run.status);
@@ -87,7 +94,10 @@ pub async fn runs_on(controller: &Controller, link: &Link, runs: &[RunId]) -> Re
 /// The database.
 pub async fn apply(controller: &Controller, facts: &RunFacts) -> Result<Run, RunError> {
     let now = Utc::now();
-    let (run, ()) = controller.store.change_run(&facts.run_id, |run| apply_facts(run, facts, now)).await?;
+    let (run, ()) = controller
+        .store
+        .change_run(&facts.run_id, |run| apply_facts(run, facts, now))
+        .await?;
     if run.status.is_settled() {
         super::order::forget(&controller.config, &run.id);
     }
@@ -96,7 +106,9 @@ pub async fn apply(controller: &Controller, facts: &RunFacts) -> Result<Run, Run
 
 /// The host has no folder of a run it had acknowledged.
 async fn forgotten(controller: &Controller, id: &RunId) -> Result<Option<Run>, RunError> {
-    let Some(run) = controller.store.run(id).await? else { return Ok(None) };
+    let Some(run) = controller.store.run(id).await? else {
+        return Ok(None);
+    };
     if run.launched_at.is_none() || run.status.is_settled() {
         return Ok(None);
     }

@@ -11,10 +11,22 @@ use farrun_protocol::{ErrorCode, RunId};
 ///
 /// # Errors
 /// The run has ended before, belongs to somebody else, or its host is out of reach.
-pub async fn stop(controller: &Controller, id: &RunId, grace: Option<u64>, kill: bool) -> Result<Run, RunError> {
-    let run = controller.store.run(id).await?.ok_or_else(|| RunError::NoRun(id.clone()))?;
+pub async fn stop(
+    controller: &Controller,
+    id: &RunId,
+    grace: Option<u64>,
+    kill: bool,
+) -> Result<Run, RunError> {
+    let run = controller
+        .store
+        .run(id)
+        .await?
+        .ok_or_else(|| RunError::NoRun(id.clone()))?;
     if run.status.is_settled() {
-        return Err(RunError::Ended { run: id.clone(), status: run.status.to_string() });
+        return Err(RunError::Ended {
+            run: id.clone(),
+            status: run.status.to_string(),
+        });
     }
     let host = controller.host_of(id, &run.host).await?;
     let link = match controller.contact(&host).await {
@@ -24,7 +36,10 @@ pub async fn stop(controller: &Controller, id: &RunId, grace: Option<u64>, kill:
         Err(error) => return Err(error),
     };
     let grace = grace.unwrap_or(run.spec.grace);
-    controller.store.add_event(id, "stop", if kill { "kill" } else { "stop" }).await?;
+    controller
+        .store
+        .add_event(id, "stop", if kill { "kill" } else { "stop" })
+        .await?;
     let stopped = link.client.stop_run(id.clone(), grace, kill).await;
     let run = match stopped {
         Ok(facts) => reconcile::apply(controller, &facts).await?,
