@@ -342,30 +342,36 @@ async fn look(run: &Arc<Run>, batch: &mut Vec<Arc<Job>>, looking: &mut JoinSet<(
     }
     let (run, batch) = (Arc::clone(run), std::mem::take(batch));
     looking.spawn_blocking(move || {
+        let mut missing = Vec::with_capacity(batch.len());
         for job in batch {
             match job.prepare() {
-                Ok(prepared) => take_in(&run, &job, prepared),
+                Ok(prepared) => missing.extend(take_in(&run, &job, prepared).map(|blocks| (job, blocks))),
                 Err(error) => run.failed(&job, error),
             }
         }
+        // All at once, so that neighbours in a pack stay neighbours while other threads do the same.
+        run.queue.push(missing);
     });
 }
 
-fn take_in(run: &Run, job: &Arc<Job>, prepared: Prepared) {
+/// Answers with the blocks that have to be fetched.
+fn take_in(run: &Run, job: &Arc<Job>, prepared: Prepared) -> Option<Vec<u64>> {
     match prepared {
         Prepared::Present => {
             run.kept(job.wanted.size);
             run.counts.files_present.fetch_add(1, Relaxed);
             run.progress.finished_file();
+            None
         }
         Prepared::Verified => {
             run.kept(job.wanted.size);
             run.verified(Arc::clone(job));
+            None
         }
         Prepared::Missing(blocks) => {
             let missing: u64 = blocks.iter().map(|block| job.wanted.block_length(*block)).sum();
             run.kept(job.wanted.size - missing);
-            run.queue.push(job, blocks);
+            Some(blocks)
         }
     }
 }

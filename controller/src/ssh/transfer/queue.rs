@@ -57,11 +57,14 @@ impl State {
 }
 
 impl Queue {
-    /// Adds the missing blocks of a file.
-    pub(super) fn push(&self, job: &Arc<Job>, blocks: Vec<u64>) {
-        let pieces = blocks.into_iter().map(|block| Piece {
-            job: Arc::clone(job),
-            block,
+    /// Adds the missing blocks of files.
+    pub(super) fn push(&self, files: Vec<(Arc<Job>, Vec<u64>)>) {
+        let pieces = files.into_iter().flat_map(|(job, blocks)| {
+            let piece = move |block| Piece {
+                job: Arc::clone(&job),
+                block,
+            };
+            blocks.into_iter().map(piece)
         });
         self.change(|state| state.waiting.extend(pieces));
     }
