@@ -4,11 +4,6 @@ use super::{Context, find, launching, outcome};
 use crate::error::{CommandError, Exit};
 use crate::mirror;
 use crate::run::follow::{self, Following};
-use crate::ui::Ui;
-use std::time::Duration;
-
-/// How often is looked whether anybody still reads.
-const READER_POLL: Duration = Duration::from_millis(200);
 
 /// Arguments of `farrun logs`.
 #[derive(Debug, clap::Args)]
@@ -65,11 +60,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
             show,
             pull: false,
         };
-        let ended = tokio::select! {
-            ended = follow::follow(&controller, run, None, following) => ended,
-            // `| head` has what it wanted.
-            () = reader_left(&context.ui) => return Ok(Exit::Completed),
-        };
+        let ended = follow::follow(&controller, run, None, following).await;
+        // `| head` has what it wanted.
+        if context.ui.stdout_closed() {
+            return Ok(Exit::Completed);
+        }
         context.ui.log_end();
         ended.map_err(|error| launching::left(&id, error))?;
     } else if run.launched_at.is_some() {
@@ -92,11 +87,4 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     }
     // What was asked for was printed, however the run ended.
     Ok(Exit::Completed)
-}
-
-/// Returns once a write to stdout has found nobody behind it.
-async fn reader_left(ui: &Ui) {
-    while !ui.stdout_closed() {
-        tokio::time::sleep(READER_POLL).await;
-    }
 }
