@@ -37,6 +37,15 @@ pub struct Args {
 /// # Errors
 /// There is no such run, or its host is out of reach while its log is not whole here.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
+    let printed = print(args, context).await;
+    // `| head` has what it wanted.
+    if context.ui.stdout_closed() {
+        return Ok(Exit::Completed);
+    }
+    printed
+}
+
+async fn print(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     let run = find::run(&controller, &args.run).await?;
     let from = match (args.tail, args.offset) {
@@ -61,10 +70,6 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
             pull: false,
         };
         let ended = follow::follow(&controller, run, None, following).await;
-        // `| head` has what it wanted.
-        if context.ui.stdout_closed() {
-            return Ok(Exit::Completed);
-        }
         context.ui.log_end();
         ended.map_err(|error| launching::left(&id, error))?;
     } else if run.launched_at.is_some() {
