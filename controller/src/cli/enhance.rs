@@ -1,9 +1,10 @@
 //! `farrun enhance`
 
-use super::launching::{self, LaunchArgs, Subject};
+use super::launch_args::LaunchArgs;
+use super::ordering::{self, Subject};
 use super::recipe::{self, RecipeArgs};
 use super::view::{RunView, document};
-use super::{Context, find};
+use super::{Context, find, launching};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::{Prompt, RunStatus};
@@ -47,7 +48,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         ));
     }
     let controller = context.controller().await?;
-    let host = launching::host(&controller, &args.launch).await?;
+    let host = ordering::host(&controller, &args.launch).await?;
     let prompt = find::prompt(&controller, &reference).await?;
     let name = super::prompt::free_name(
         &controller,
@@ -70,7 +71,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         &[],
         args.launch.overrides(args.recipe.image.clone()),
     )?;
-    let order = launching::order(&controller, &host, &subject, resolved, &args.launch);
+    let order = ordering::order(&controller, &host, &subject, resolved, &args.launch);
     let Some(ended) = launching::carry_out(context, &controller, order, &args.launch).await? else {
         return Ok(Exit::Completed);
     };

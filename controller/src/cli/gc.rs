@@ -1,6 +1,6 @@
 //! `farrun gc`
 
-use super::launching::parse_seconds;
+use super::launch_args::parse_seconds;
 use super::view::document;
 use super::{Context, find};
 use crate::error::{CommandError, Exit};

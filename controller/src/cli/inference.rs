@@ -1,8 +1,9 @@
 //! `farrun inference`
 
-use super::launching::{self, LaunchArgs, Subject};
+use super::launch_args::LaunchArgs;
+use super::ordering::{self, Subject};
 use super::recipe::{self, RecipeArgs};
-use super::{Context, find};
+use super::{Context, find, launching};
 use crate::error::{CommandError, Exit};
 use farrun_protocol::RunId;
 
@@ -41,7 +42,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         .hint("start them one by one, or stay attached"));
     }
     let controller = context.controller().await?;
-    let host = launching::host(&controller, &args.launch).await?;
+    let host = ordering::host(&controller, &args.launch).await?;
     // Everything is checked before anything is started.
     let mut orders = Vec::new();
     for reference in &args.prompts {
@@ -61,7 +62,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
             &[],
             args.launch.overrides(args.recipe.image.clone()),
         )?;
-        orders.push(launching::order(
+        orders.push(ordering::order(
             &controller,
             &host,
             &subject,

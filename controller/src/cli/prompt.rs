@@ -47,7 +47,7 @@ pub struct Create {
     #[arg(long, value_name = "TEXT")]
     negative: Option<String>,
     /// An input file for a role, such as `video=color.mp4`
-    #[arg(long, value_name = "ROLE=FILE", value_parser = super::launching::parse_pair)]
+    #[arg(long, value_name = "ROLE=FILE", value_parser = super::launch_args::parse_pair)]
     input: Vec<(String, String)>,
     /// A folder with `color.mp4` and, if there, `depth.mp4` and `segmentation.mp4`
     #[arg(long, value_name = "FOLDER")]

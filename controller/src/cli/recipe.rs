@@ -1,7 +1,8 @@
 //! `farrun recipe list|show|check`, and how the other verbs find and resolve theirs.
 
 use super::Context;
-use super::launching::{Subject, parse_pair};
+use super::launch_args::parse_pair;
+use super::ordering::Subject;
 use super::view::document;
 use crate::error::{CommandError, Exit};
 use crate::model::{OutputRecord, Run};

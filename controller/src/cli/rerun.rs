@@ -1,8 +1,9 @@
 //! `farrun rerun`
 
-use super::launching::{self, LaunchArgs, Subject, parse_pair};
+use super::launch_args::{LaunchArgs, parse_pair};
+use super::ordering::{self, Subject};
 use super::recipe::{self, RecipeArgs};
-use super::{Context, find};
+use super::{Context, find, launching};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::{Host, Run};
@@ -35,7 +36,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     let old = find::run(&controller, &args.run).await?;
     let host = match &args.launch.host {
-        Some(_) => launching::host(&controller, &args.launch).await?,
+        Some(_) => ordering::host(&controller, &args.launch).await?,
         None => find::host(&controller, &old.host).await?,
     };
     let mut launch = args.launch.clone();
@@ -112,7 +113,7 @@ async fn from_recipe(
         &outputs,
         launch.overrides(Some(old.spec.image.clone())),
     )?;
-    let mut order = launching::order(controller, host, &subject, resolved, launch);
+    let mut order = ordering::order(controller, host, &subject, resolved, launch);
     // What was changed on the command line then is changed again, unless it is changed otherwise now.
     if launch.gpus.is_none() {
         order.spec.gpus = old.spec.gpus.clone();

@@ -1,7 +1,8 @@
 //! `farrun run`
 
-use super::Context;
-use super::launching::{self, LaunchArgs, Subject};
+use super::launch_args::LaunchArgs;
+use super::ordering::{self, Subject};
+use super::{Context, launching};
 use crate::error::{CommandError, Exit};
 use crate::model::slug::{is_prompt_name, slug};
 use crate::run::{Order, OrderInput, OrderSource};
@@ -62,7 +63,7 @@ pub struct Args {
 /// An input is unreadable, the order is not acceptable, or the run could not be carried out.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
-    let host = launching::host(&controller, &args.launch).await?;
+    let host = ordering::host(&controller, &args.launch).await?;
     if args.capture_docker {
         context
             .ui
@@ -94,7 +95,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         } else {
             Capture::Init
         },
-        ..launching::draft(&controller, &subject, args.image, &args.launch)
+        ..ordering::draft(&controller, &subject, args.image, &args.launch)
     };
     let order = Order {
         host: host.name,

@@ -1,6 +1,6 @@
 //! `farrun stop`
 
-use super::launching::parse_seconds;
+use super::launch_args::parse_seconds;
 use super::{Context, find, outcome};
 use crate::error::{CommandError, Exit};
 use crate::model::RunStatus;

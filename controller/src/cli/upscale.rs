@@ -1,8 +1,9 @@
 //! `farrun upscale`
 
-use super::launching::{self, LaunchArgs, Subject};
+use super::launch_args::LaunchArgs;
+use super::ordering::{self, Subject};
 use super::recipe::{self, RecipeArgs};
-use super::{Context, find};
+use super::{Context, find, launching};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::{Run, RunStatus};
@@ -41,7 +42,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let recipe_args = args.recipe.or_of(&parent);
     let recipe = recipe_args.find(context)?;
     let host = match &args.launch.host {
-        Some(_) => launching::host(&controller, &args.launch).await?,
+        Some(_) => ordering::host(&controller, &args.launch).await?,
         None => find::host(&controller, &parent.host).await?,
     };
     let outputs = parent_outputs(&controller, &parent).await?;
@@ -64,7 +65,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         &outputs,
         args.launch.overrides(recipe_args.image.clone()),
     )?;
-    let order = launching::order(&controller, &host, &subject, resolved, &args.launch);
+    let order = ordering::order(&controller, &host, &subject, resolved, &args.launch);
     let ended = launching::carry_out(context, &controller, order, &args.launch).await?;
     Ok(ended.map_or(Exit::Completed, |ended| launching::finish(context, &ended)))
 }

@@ -1,0 +1,228 @@
+//! From a resolved recipe and the flags to an order, and the plan that shows it.
+
+use super::launch_args::LaunchArgs;
+use super::{Context, find};
+use crate::controller::Controller;
+use crate::error::CommandError;
+use crate::model::{Host, Prompt, Run};
+use crate::recipe::{GpuNeed, Resolved, Source};
+use crate::run::order::LocalPaths;
+use crate::run::{Order, OrderInput, OrderSource, RunError};
+use farrun_protocol::spec::{Gpus, ParentOutput, RunSpec};
+use farrun_protocol::{RunId, spec};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What a run is about, apart from its recipe.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The id it will have.
+    pub run_id: RunId,
+    /// What kind of run.
+    pub operation: String,
+    /// Name of its prompt or image; names its folder.
+    pub name: String,
+    /// Its prompt.
+    pub prompt: Option<Prompt>,
+    /// The run whose output it works on.
+    pub parent: Option<Run>,
+    /// Recipe it is resolved from.
+    pub recipe: Option<String>,
+}
+
+/// A spec with what the flags say and nothing else.
+pub fn draft(controller: &Controller, subject: &Subject, image: String, args: &LaunchArgs) -> RunSpec {
+    RunSpec {
+        format: spec::FORMAT,
+        run_id: subject.run_id.clone(),
+        prompt_id: subject.prompt.as_ref().map(|prompt| prompt.id.clone()),
+        controller_id: controller.store.controller_id().clone(),
+        operation: subject.operation.clone(),
+        name: subject.name.clone(),
+        created_at: chrono::Utc::now(),
+        recipe: subject.recipe.clone(),
+        parameters: BTreeMap::new(),
+        image,
+        pull: args.pull_image.unwrap_or_default(),
+        entrypoint: None,
+        command: Vec::new(),
+        working_dir: None,
+        user: None,
+        env: args.env.iter().cloned().collect(),
+        secret_names: args.secret_names(),
+        mounts: args.mount.clone(),
+        inputs: Vec::new(),
+        inputs_target: "/farrun/inputs".to_owned(),
+        outputs_target: "/farrun/outputs".to_owned(),
+        required_outputs: Vec::new(),
+        gpus: args.gpus.clone().unwrap_or_default(),
+        shm_size: args.shm,
+        ipc_host: false,
+        memory_limit: args.memory,
+        network: None,
+        time_limit: args.time_limit,
+        grace: spec::DEFAULT_GRACE,
+        log_cap: args.log_cap.unwrap_or(controller.config.log_cap),
+        capture: spec::Capture::Init,
+    }
+}
+
+/// Makes an order of a resolved recipe and the flags.
+pub fn order(
+    controller: &Controller,
+    host: &Host,
+    subject: &Subject,
+    resolved: Resolved,
+    args: &LaunchArgs,
+) -> Order {
+    let gpus = args.gpus.clone().unwrap_or(match resolved.gpus {
+        GpuNeed::None => Gpus::None,
+        // Which of a host's GPUs are free is for the host to say; until it does, a run sees all of them.
+        GpuNeed::All | GpuNeed::Count(_) => Gpus::All,
+    });
+    let recipe_cap = Some(resolved.log_cap).filter(|cap| *cap != spec::DEFAULT_LOG_CAP);
+    let spec = RunSpec {
+        parameters: resolved.parameters,
+        pull: resolved.pull,
+        entrypoint: resolved.entrypoint,
+        command: resolved.command,
+        working_dir: resolved.working_dir,
+        user: resolved.user,
+        env: resolved.env,
+        mounts: resolved.mounts,
+        inputs_target: resolved.inputs_target,
+        outputs_target: resolved.outputs_target,
+        required_outputs: resolved.required_outputs,
+        gpus,
+        shm_size: resolved.shm_size,
+        ipc_host: resolved.ipc_host,
+        memory_limit: resolved.memory,
+        network: resolved.network,
+        time_limit: resolved.time_limit,
+        grace: resolved.grace,
+        log_cap: args.log_cap.or(recipe_cap).unwrap_or(controller.config.log_cap),
+        capture: resolved.capture,
+        ..draft(controller, subject, resolved.image, args)
+    };
+    let parent_outputs = subject
+        .parent
+        .as_ref()
+        .and_then(|parent| parent.outputs_path.clone())
+        .map(PathBuf::from);
+    let inputs = resolved
+        .inputs
+        .into_iter()
+        .map(|input| OrderInput {
+            path: input.path_in_inputs,
+            source: match input.source {
+                Source::Local(path) => OrderSource::Local(path),
+                Source::Inline(bytes) => OrderSource::Inline(bytes),
+                Source::Parent {
+                    run_id,
+                    path,
+                    size,
+                    sha256,
+                } => OrderSource::Parent {
+                    local: parent_outputs
+                        .as_ref()
+                        .map(|folder| folder.join(&path))
+                        .filter(|file| file.is_file()),
+                    output: ParentOutput { run_id, path },
+                    size,
+                    sha256,
+                },
+            },
+        })
+        .collect();
+    Order {
+        host: host.name.clone(),
+        spec,
+        inputs,
+        parent_run: subject.parent.as_ref().map(|parent| parent.id.clone()),
+        key: args.key.clone(),
+    }
+}
+
+/// The host for a run, by flag, configuration or being the only one.
+///
+/// # Errors
+/// None is named and there is not exactly one.
+pub async fn host(controller: &Controller, args: &LaunchArgs) -> Result<Host, CommandError> {
+    find::host_for_run(controller, args.host.as_deref()).await
+}
+
+/// The plan that `--dry-run` shows.
+#[derive(Debug, Serialize)]
+struct Plan<'a> {
+    host: &'a str,
+    spec: &'a RunSpec,
+    inputs: Vec<String>,
+    log_path: PathBuf,
+    outputs_path: PathBuf,
+}
+
+/// Shows the plan of an order and starts nothing.
+///
+/// # Errors
+/// The order is not acceptable.
+pub fn show_plan(context: &Context, controller: &Controller, order: &Order) -> Result<(), CommandError> {
+    order.spec.check().map_err(RunError::from)?;
+    let paths = LocalPaths::of(&controller.config, &order.spec);
+    let inputs: Vec<String> = order.inputs.iter().map(describe).collect();
+    if context.ui.is_json() {
+        let plan = Plan {
+            host: &order.host,
+            spec: &order.spec,
+            inputs,
+            log_path: paths.log,
+            outputs_path: paths.outputs,
+        };
+        context
+            .ui
+            .json_line(&super::view::document("farrun.plan/1", plan));
+        return Ok(());
+    }
+    let spec = &order.spec;
+    let mounts: Vec<String> = spec
+        .mounts
+        .iter()
+        .map(|mount| format!("{} -> {}", mount.source, mount.target))
+        .collect();
+    let fields = [
+        ("host", order.host.clone()),
+        ("operation", spec.operation.clone()),
+        ("image", spec.image.clone()),
+        ("command", spec.command.join(" ")),
+        ("gpus", spec.gpus.label()),
+        (
+            "environment",
+            spec.env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect::<Vec<_>>()
+                .join(" "),
+        ),
+        ("secrets", spec.secret_names.join(" ")),
+        ("mounts", mounts.join(", ")),
+        ("inputs", inputs.join(", ")),
+        ("log", paths.log.display().to_string()),
+        ("outputs", paths.outputs.display().to_string()),
+    ];
+    let given: Vec<_> = fields
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .collect();
+    context.ui.fields(&given);
+    context.ui.note("nothing was started");
+    Ok(())
+}
+
+fn describe(input: &OrderInput) -> String {
+    match &input.source {
+        OrderSource::Local(path) => format!("{} <- {}", input.path, path.display()),
+        OrderSource::Inline(bytes) => format!("{} <- {} generated bytes", input.path, bytes.len()),
+        OrderSource::Content { sha256, .. } => format!("{} <- content {sha256}", input.path),
+        OrderSource::Parent { output, .. } => format!("{} <- {}:{}", input.path, output.run_id, output.path),
+    }
+}
