@@ -2,9 +2,12 @@
 
 use super::client::Answer;
 use super::{AgentError, Client};
+use chrono::{DateTime, Utc};
+use farrun_protocol::gpu::GpuReport;
 use farrun_protocol::log::LogChunk;
 use farrun_protocol::message::{Collect, FetchLog, Garbage, HostFacts, InputState, Launch, ManifestReply};
 use farrun_protocol::record::RunFacts;
+use farrun_protocol::series::Sample;
 use farrun_protocol::spec::{Input, RunSpec};
 use farrun_protocol::{Progress, Reply, Request, RunId, Sha256};
 
@@ -107,6 +110,29 @@ impl Client {
     /// See [`AgentError`].
     pub async fn host(&self) -> Result<HostFacts, AgentError> {
         ask!(self, Request::Host, |_| {}, "`host`", Reply::Host(facts) => *facts)
+    }
+
+    /// What the host's GPUs are and do, as of at most `max_age` milliseconds ago where that can be had within a
+    /// second.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn gpus(&self, max_age: Option<u64>, detect: bool) -> Result<GpuReport, AgentError> {
+        let request = Request::Gpus { max_age, detect };
+        ask!(self, request, |_| {}, "`gpus`", Reply::Gpus(report) => *report)
+    }
+
+    /// Samples of a run's GPUs later than `after`, and whether there are more.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn series(
+        &self,
+        run_id: RunId,
+        after: Option<DateTime<Utc>>,
+    ) -> Result<(Vec<Sample>, bool), AgentError> {
+        let request = Request::Series { run_id, after };
+        ask!(self, request, |_| {}, "`series`", Reply::Series { samples, more } => (samples, more))
     }
 
     /// What could be removed, or removes it.

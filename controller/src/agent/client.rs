@@ -90,6 +90,8 @@ impl Answer {
             Reply::LogPrefix { .. } => "log_prefix",
             Reply::Manifest(_) => "manifest",
             Reply::Host(_) => "host",
+            Reply::Gpus(_) => "gpus",
+            Reply::Series { .. } => "series",
             Reply::Garbage { .. } => "garbage",
         };
         format!("`{name}`")
@@ -323,8 +325,9 @@ impl Client {
                 .map(Answer::Chunk)
                 .map_err(|_| malformed("a log chunk")),
             _ => match serde_json::from_slice::<Failure>(&frame.payload) {
-                Ok(Failure { code, detail }) => Err(AgentError::Failed(Failure {
+                Ok(Failure { code, detail, gpus }) => Err(AgentError::Failed(Failure {
                     code,
+                    gpus,
                     // As long as an agent of ours makes it, whoever answers.
                     detail: detail.map(|detail| detail.chars().take(MAX_DETAIL).collect()),
                 })),

@@ -8,6 +8,7 @@ use crate::model::{Host, Prompt, Run};
 use crate::recipe::{GpuNeed, Resolved, Source};
 use crate::run::order::LocalPaths;
 use crate::run::{Order, OrderInput, OrderSource, RunError};
+use farrun_protocol::lease::Placement;
 use farrun_protocol::spec::{Gpus, ParentOutput, RunSpec};
 use farrun_protocol::{RunId, spec};
 use serde::Serialize;
@@ -57,6 +58,7 @@ pub fn draft(controller: &Controller, subject: &Subject, image: String, args: &L
         outputs_target: "/farrun/outputs".to_owned(),
         required_outputs: Vec::new(),
         gpus: args.gpus.clone().unwrap_or_default(),
+        placement: Placement::default(),
         shm_size: args.shm,
         ipc_host: false,
         memory_limit: args.memory,
@@ -79,7 +81,8 @@ pub fn order(
     let gpus = args.gpus.clone().unwrap_or(match resolved.gpus {
         GpuNeed::None => Gpus::None,
         // Which of a host's GPUs are free is for the host to say; until it does, a run sees all of them.
-        GpuNeed::All | GpuNeed::Count(_) => Gpus::All,
+        GpuNeed::All => Gpus::All,
+        GpuNeed::Count(count) => Gpus::Count(count),
     });
     let recipe_cap = Some(resolved.log_cap).filter(|cap| *cap != spec::DEFAULT_LOG_CAP);
     let spec = RunSpec {

@@ -201,7 +201,7 @@ pub fn apply_facts(run: &mut Run, facts: &RunFacts, now: DateTime<Utc>) {
     match (&facts.settled, facts.phase) {
         (Some(settled), _) => apply_settled(run, settled),
         (None, Phase::Running) => advance(run, RunStatus::Running),
-        (None, Phase::Prepared | Phase::Settled) => advance(run, RunStatus::Queued),
+        (None, Phase::Prepared | Phase::Queued | Phase::Settled) => advance(run, RunStatus::Queued),
         // The engine did not answer: nothing is claimed, and what was confirmed before keeps its age.
         (None, Phase::Unclear) => {}
     }

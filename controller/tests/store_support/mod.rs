@@ -253,6 +253,7 @@ pub(crate) fn spec(run_id: &RunId, controller_id: &ControllerId) -> RunSpec {
         outputs_target: "/out".to_owned(),
         required_outputs: vec!["output.mp4".to_owned()],
         gpus: Gpus::All,
+        placement: Default::default(),
         shm_size: Some(1 << 34),
         ipc_host: true,
         memory_limit: None,

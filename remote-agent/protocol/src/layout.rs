@@ -6,9 +6,12 @@
 //! blobs/<sha256>                           inputs by content, 0444
 //! blobs/incoming/<sha256>.<controller_id>  an upload in progress
 //! runs/<run_id>/spec.json launch.lock start.intent stop.intent settled.json manifest.json outputs.pack adopted
-//!   secrets.json
+//!   secrets.json lease.json series.jsonl
 //! runs/<run_id>/inputs/ outputs/ diagnostics/
 //! runs/<run_id>/record/run.log run.tail generation started exit.json
+//! gpu/                                     cached sample, static facts, history
+//! queue/<run_id>.json                      a run that waits for a GPU
+//! watch.lock watch.json                    the resident observer
 //! ```
 
 use crate::id::{ControllerId, RunId, Sha256};
@@ -24,6 +27,13 @@ pub const AGENT: &str = "farrun-agent";
 pub const CONTAINER_AGENT: &str = "/.farrun/farrun-agent";
 /// Where a run's record lies inside a container.
 pub const CONTAINER_RECORD: &str = "/.farrun/record";
+
+/// Where the lock files of a run's GPUs lie inside a container, read-only.
+pub const CONTAINER_LOCKS: &str = "/.farrun/locks";
+
+/// Folders that can hold the GPU locks that all accounts of a host share, in this order; the first whose parent
+/// exists is the one. It is made with mode 1777, its files with mode 0666.
+pub const LOCK_FOLDERS: [&str; 3] = ["/run/lock/farrun", "/var/lock/farrun", "/tmp/farrun-locks"];
 
 /// Label that marks a container as ours; its value is the run id.
 pub const LABEL_RUN: &str = "farrun.run_id";

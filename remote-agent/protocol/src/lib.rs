@@ -32,13 +32,16 @@
 //! are shared between agent versions; see [`record`] for their rules.
 
 pub mod frame;
+pub mod gpu;
 pub mod id;
 pub mod layout;
+pub mod lease;
 pub mod log;
 pub mod manifest;
 pub mod message;
 pub mod preamble;
 pub mod record;
+pub mod series;
 pub mod spec;
 pub mod verdict;
 

@@ -1,7 +1,10 @@
 //! Requests, replies, progress and failures: the JSON half of the conversation.
 
+use crate::gpu::GpuReport;
 use crate::id::{ControllerId, Generation, HostId, RunId, Sha256};
+use crate::lease::GpuRefusal;
 use crate::record::RunFacts;
+use crate::series::Sample;
 use crate::spec::{Input, RunSpec};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -69,6 +72,23 @@ pub enum Request {
     },
     /// What the host is and holds. Answered by [`Reply::Host`].
     Host,
+    /// What its GPUs are and do. Answered by [`Reply::Gpus`] within a second, whatever `nvidia-smi` does.
+    Gpus {
+        /// Age in milliseconds up to which figures that are there will do; the agent's time to live when absent.
+        #[serde(default)]
+        max_age: Option<u64>,
+        /// Whether to find out anew what jobs compute with, instead of believing what was found within the hour.
+        #[serde(default)]
+        detect: bool,
+    },
+    /// What a run's GPUs did. Answered by [`Reply::Series`].
+    Series {
+        /// The run.
+        run_id: RunId,
+        /// Only samples later than this.
+        #[serde(default)]
+        after: Option<DateTime<Utc>>,
+    },
     /// What could be removed, or remove it. Answered by [`Reply::Garbage`].
     Collect(Collect),
 }
@@ -187,6 +207,15 @@ pub enum Reply {
     Manifest(ManifestReply),
     /// To [`Request::Host`].
     Host(Box<HostFacts>),
+    /// To [`Request::Gpus`].
+    Gpus(Box<GpuReport>),
+    /// To [`Request::Series`].
+    Series {
+        /// Oldest first, at most [`crate::series::MAX_SAMPLES`].
+        samples: Vec<Sample>,
+        /// Whether there are later ones.
+        more: bool,
+    },
     /// To [`Request::Collect`].
     Garbage {
         /// What went, or would go.
@@ -272,6 +301,23 @@ pub struct HostFacts {
     pub containers: Vec<OurContainer>,
     /// Agent versions on disk.
     pub agents: Vec<Sha256>,
+    /// The resident observer, when one lives.
+    #[serde(default)]
+    pub watch: Option<WatchFacts>,
+}
+
+/// The resident observer of an account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchFacts {
+    /// Its process.
+    pub pid: u32,
+    /// Version of the agent that it runs.
+    pub version: String,
+    /// Since when it lives.
+    pub since: DateTime<Utc>,
+    /// Whether it comes back by itself after the host restarts.
+    #[serde(default)]
+    pub resident: bool,
 }
 
 /// A container engine.
@@ -361,6 +407,19 @@ pub struct Failure {
     /// What an engine or the kernel said, or which path it is about; at most 4000 characters.
     #[serde(default)]
     pub detail: Option<String>,
+    /// With [`ErrorCode::NoFreeGpu`] and [`ErrorCode::NoSuchGpu`]: every GPU of the host, and why it was not given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuRefusal>,
+}
+
+impl From<ErrorCode> for Failure {
+    fn from(code: ErrorCode) -> Self {
+        Self {
+            code,
+            detail: None,
+            gpus: Vec::new(),
+        }
+    }
 }
 
 impl Failure {
@@ -369,6 +428,7 @@ impl Failure {
         Self {
             code,
             detail: Some(detail.to_string().chars().take(4000).collect()),
+            gpus: Vec::new(),
         }
     }
 }
@@ -409,6 +469,14 @@ pub enum ErrorCode {
     DockerRefused,
     /// A mount's source does not exist.
     MountMissing,
+    /// No GPU, or not enough of them, can be given now.
+    NoFreeGpu,
+    /// The order wants GPUs that the host does not have: more of them, larger ones, or others.
+    NoSuchGpu,
+    /// The host has no GPU that jobs can use; `detail` is the [`crate::gpu::TroubleKind`] and what was said.
+    NoGpu,
+    /// The folder of the GPU locks cannot be used; `detail` names it and says why.
+    LocksUnusable,
     /// The disk is full, or a quota.
     DiskFull,
     /// The file system refused.

@@ -8,8 +8,11 @@
 //! allocated, and overwritten in place: one line `FARRUN-EXIT 1 <sha256 of the JSON> <length>`, the JSON, and
 //! padding. A file whose checksum does not hold was never finished.
 
+use crate::gpu::Device;
 use crate::id::{ControllerId, Generation, PromptId, RunId, Sha256};
+use crate::lease::{Lease, QueuePlace};
 use crate::log::LogEnd;
+use crate::series::GpuSummary;
 use crate::verdict::Verdict;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -216,6 +219,18 @@ pub struct RunFacts {
     pub image_digest: Option<String>,
     /// Length of `run.log` now.
     pub log_length: u64,
+    /// The GPUs it was given.
+    #[serde(default)]
+    pub lease: Option<Lease>,
+    /// Where it stands in line, while it waits for a GPU.
+    #[serde(default)]
+    pub queue: Option<Box<QueuePlace>>,
+    /// What it did to its GPUs so far.
+    #[serde(default)]
+    pub gpu_summary: Option<GpuSummary>,
+    /// What its `DEVICE` says.
+    #[serde(default)]
+    pub device: Option<Device>,
     /// The record of its end.
     #[serde(default)]
     pub settled: Option<Box<Settled>>,
@@ -227,6 +242,8 @@ pub struct RunFacts {
 pub enum Phase {
     /// Its folder exists; nothing was started.
     Prepared,
+    /// It waits in line for a GPU.
+    Queued,
     /// Its container lives.
     Running,
     /// It has ended and `settled.json` says how.

@@ -4,6 +4,7 @@
 //! launch with another order for the same run id is noticed. It holds the names of secrets, never their values.
 
 use crate::id::{ControllerId, PromptId, RunId, Sha256};
+use crate::lease::Placement;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -80,6 +81,9 @@ pub struct RunSpec {
     /// GPUs the job gets.
     #[serde(default)]
     pub gpus: Gpus,
+    /// What else it wants of them.
+    #[serde(default, skip_serializing_if = "Placement::is_default")]
+    pub placement: Placement,
     /// Size of `/dev/shm` in bytes; the engine's default (64 MiB) when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shm_size: Option<u64>,
@@ -185,16 +189,19 @@ pub enum Gpus {
     None,
     /// Every GPU of the host.
     All,
-    /// Exactly these, by UUID (`GPU-…` or `MIG-…`) or index.
+    /// This many, whichever are free.
+    Count(u32),
+    /// Exactly these, by UUID (`GPU-…` or `MIG-…`), a UUID's beginning, index, or a part of the model's name.
     Devices(Vec<String>),
 }
 
 impl Gpus {
-    /// The value of the label [`crate::layout::LABEL_GPUS`].
+    /// The order in words; the label [`crate::layout::LABEL_GPUS`] names what was given.
     pub fn label(&self) -> String {
         match self {
             Self::None => "none".to_owned(),
             Self::All => "all".to_owned(),
+            Self::Count(count) => count.to_string(),
             Self::Devices(devices) => devices.join(","),
         }
     }

@@ -85,6 +85,8 @@ reasons! {
     EngineRefused = "engine_refused",
     /// The engine has no way to hand out GPUs.
     GpuUnavailable = "gpu_unavailable",
+    /// It waited for a GPU for as long as its order allowed.
+    WaitExpired = "wait_expired",
     /// The engine went down and took the container with it.
     EngineRestart = "engine_restart",
     /// The host was restarted under the run.

@@ -310,7 +310,7 @@ fn device_request(gpus: &Gpus) -> Option<DeviceRequest> {
     let capabilities = Some(vec![vec!["gpu".to_owned()]]);
     match gpus {
         Gpus::None => None,
-        Gpus::All => Some(DeviceRequest {
+        Gpus::All | Gpus::Count(_) => Some(DeviceRequest {
             count: Some(-1),
             capabilities,
             ..DeviceRequest::default()

@@ -92,10 +92,7 @@ impl Call {
 
 /// The failure of a wait that its caller ended.
 pub(crate) fn cancelled() -> Failure {
-    Failure {
-        code: ErrorCode::Cancelled,
-        detail: None,
-    }
+    ErrorCode::Cancelled.into()
 }
 
 /// Runs work that blocks on files away from the tasks that answer pings.

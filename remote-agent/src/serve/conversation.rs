@@ -159,6 +159,10 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
         Request::Adopt { run_id } => adopt::adopt(session, run_id).await,
         Request::Host => host::host(session).await,
         Request::Collect(collect) => collect::collect(session, collect).await,
+        Request::Gpus { .. } | Request::Series { .. } => Err(Failure::new(
+            ErrorCode::BadRequest,
+            "this agent does not watch GPUs",
+        )),
     };
     reply.map(Answer::Reply)
 }

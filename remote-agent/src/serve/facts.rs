@@ -142,6 +142,10 @@ pub(crate) fn stored(folder: &RunFolder) -> Result<Option<RunFacts>, RecordError
         log_length: settled
             .as_ref()
             .map_or_else(|| folder.log_length(), |settled| settled.log.length),
+        lease: None,
+        queue: None,
+        gpu_summary: None,
+        device: None,
         settled: settled.map(Box::new),
     }))
 }

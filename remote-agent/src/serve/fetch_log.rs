@@ -50,7 +50,7 @@ pub(crate) async fn fetch_log(
 
 /// Proves that the caller's bytes are those of this log.
 fn check(reader: &LogReader, fetch: &FetchLog) -> Result<(), Failure> {
-    let refused = |code| Err(Failure { code, detail: None });
+    let refused = |code| Err(Failure::from(code));
     if fetch
         .generation
         .as_ref()

@@ -42,6 +42,7 @@ pub(crate) async fn host(session: &Session) -> Result<Reply, Failure> {
         memory_available: kilobytes(&memory, "MemAvailable:"),
         containers,
         agents: agents(session),
+        watch: None,
     })))
 }
 

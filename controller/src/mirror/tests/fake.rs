@@ -72,7 +72,7 @@ impl Fake {
     }
 
     fn answer(&self, fetch: &FetchLog, fault: Fault) -> Result<Option<LogChunk>, SourceError> {
-        let refuse = |code| Err(SourceError::Refused(Failure { code, detail: None }));
+        let refuse = |code| Err(SourceError::Refused(Failure::from(code)));
         let log = self.log.lock().unwrap();
         if fetch
             .generation
