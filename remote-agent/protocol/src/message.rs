@@ -33,6 +33,9 @@ pub enum Request {
     Runs {
         /// Which; empty for all of them.
         run_ids: Vec<RunId>,
+        /// Wanted page by page, by ascending id; only for all of them. Agents that do not know it send all at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        page: Option<RunsPage>,
     },
     /// The order of a run. Answered by [`Reply::Spec`].
     Spec {
@@ -86,6 +89,14 @@ pub struct Hello {
     /// `DOCKER_HOST` for this host (`unix://…`, `tcp://…`), when its settings name one.
     #[serde(default)]
     pub docker_host: Option<String>,
+}
+
+/// Which part of all runs is wanted: as many as fit a frame.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunsPage {
+    /// Those behind this one; none for the first page.
+    #[serde(default)]
+    pub after: Option<RunId>,
 }
 
 /// Starts a run.
@@ -178,6 +189,9 @@ pub enum Reply {
     },
     /// An order.
     Spec(Box<RunSpec>),
+        /// Where the next page begins ([`RunsPage::after`]); none behind the last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<RunId>,
     /// To [`Request::HashLog`].
     LogPrefix {
         /// Hash of the prefix; none when the log is shorter than asked.
