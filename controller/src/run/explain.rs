@@ -58,7 +58,11 @@ fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
                 .signal
                 .map(|signal| format!(" with {}", signal_name(Some(signal))))
                 .unwrap_or_default();
-            format!("somebody else killed or stopped the container{signal}")
+            let after = verdict
+                .exit_code
+                .map(|code| format!("; the job then exited with code {code}"))
+                .unwrap_or_default();
+            format!("somebody else killed or stopped the container{signal}{after}")
         }
         Reason::CommandNotFound => format!("the image has no program `{detail}`"),
         Reason::CommandNotExecutable => format!("the program cannot be executed{said}"),

@@ -194,6 +194,22 @@ async fn a_kill_from_outside_is_named(world: &World) {
     assert_eq!(settled.verdict.reason, Reason::KilledByOther);
     assert_eq!(settled.exit, None);
 
+    // One that tidies up and exits with 0 because somebody else asked it to end has not done its work.
+    let spec = order("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done");
+    talk.peer.launch(&spec).await.unwrap();
+    wait_for_text(&mut talk.peer, &spec.run_id, "up").await;
+    world
+        .engine
+        .docker(&["stop", &format!("farrun-{}", spec.run_id)])
+        .unwrap();
+    let (_, stopped) = self::settled(&mut talk.peer, &spec.run_id).await;
+    let verdict = &stopped.verdict;
+    assert_eq!(
+        (verdict.result, verdict.reason, verdict.exit_code),
+        (RunResult::Failed, Reason::KilledByOther, Some(0))
+    );
+    assert_eq!(stopped.exit.and_then(|exit| exit.asked_to_end()), Some(15));
+
     let spec = order("echo up; sleep 1000");
     talk.peer.launch(&spec).await.unwrap();
     wait_for_text(&mut talk.peer, &spec.run_id, "up").await;
