@@ -380,6 +380,19 @@ async fn the_engine_may_capture(world: &World) {
     );
 }
 
+    // Followed from first to last while it prints, over a stream that stays open and by a second reader.
+    let mut spec = order("i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; sleep 0.01; done");
+    spec.capture = Capture::Docker;
+    talk.peer.launch(&spec).await.unwrap();
+    let mut beside = world.talk().await;
+    let (first, second) = tokio::join!(
+        talk.peer.whole_log(&spec.run_id),
+        beside.peer.whole_log(&spec.run_id)
+    );
+    let printed: String = (1..=300).map(|line| format!("line {line}\n")).collect();
+    assert_eq!(String::from_utf8_lossy(&first), printed);
+    assert!(first == second);
+
 async fn a_run_belongs_to_its_controller(world: &World) {
     let (mut mine, mut theirs) = (world.talk().await, world.talk_as("co_theirs00").await);
     let spec = order("echo up; sleep 1000");
