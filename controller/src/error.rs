@@ -347,7 +347,7 @@ impl From<RunError> for CommandError {
                 plain(Exit::RunFailed).hint(format!("see `farrun gc --host {host} --dry-run`"))
             }
             RunError::Local { .. } => plain(Exit::Internal),
-            RunError::Hostile { .. } => plain(Exit::Unreachable),
+            RunError::Hostile { .. } | RunError::AnswerNeeded { .. } => plain(Exit::Unreachable),
             RunError::Interrupted { .. } => plain(Exit::Detached),
             RunError::Link(_) | RunError::Store(_) | RunError::Mirror(_) => match error {
                 RunError::Link(error) => error.into(),
