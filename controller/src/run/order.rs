@@ -73,7 +73,15 @@ pub async fn place(controller: &Controller, order: Order) -> Result<Placed, RunE
     spec.check()?;
     let run = row(controller, &host, spec, parent_run, key)?;
     write_sources(&controller.config, &run.id, &sources)?;
-    match controller.store.create_run(&run).await {
+    let mut created = controller.store.create_run(&run).await;
+    if let Ok(Created::Existing(earlier)) = &created
+        && gives_key_up(earlier)
+    {
+        let free = |row: &mut Run| row.key = row.key.take().filter(|_| !gives_key_up(row));
+        controller.store.change_run(&earlier.id, free).await?;
+        created = controller.store.create_run(&run).await;
+    }
+    match created {
         Ok(Created::New) => Ok(Placed::New(run)),
         Ok(Created::Existing(earlier)) => {
             forget(&controller.config, &run.id);
@@ -166,6 +174,12 @@ impl LocalPaths {
             outputs: folder.join("runs").join(id.as_str()),
         }
     }
+}
+
+/// Whether an order lets go of its key: one that was cancelled before its host had acknowledged it has done nothing
+/// that a repeated order could do twice.
+fn gives_key_up(run: &Run) -> bool {
+    run.status == RunStatus::Cancelled && run.launched_at.is_none()
 }
 
 /// Cancels an order that the host was not asked to start. One that it may know is left as it is.
