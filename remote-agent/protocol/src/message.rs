@@ -165,6 +165,9 @@ pub struct Collect {
     /// Inputs that no run's order names.
     #[serde(default)]
     pub blobs: bool,
+    /// With `dry_run`: runs that are taken for gone when inputs are looked for.
+    #[serde(default)]
+    pub as_if_gone: Vec<RunId>,
 }
 
 /// What an agent answers.
@@ -186,12 +189,12 @@ pub enum Reply {
     Runs {
         /// Their facts; runs the host does not know are absent.
         runs: Vec<RunFacts>,
-    },
-    /// An order.
-    Spec(Box<RunSpec>),
         /// Where the next page begins ([`RunsPage::after`]); none behind the last.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<RunId>,
+    },
+    /// An order.
+    Spec(Box<RunSpec>),
     /// To [`Request::HashLog`].
     LogPrefix {
         /// Hash of the prefix; none when the log is shorter than asked.
@@ -333,6 +336,9 @@ pub struct Garbage {
     pub name: String,
     /// Bytes on disk.
     pub bytes: u64,
+    /// Files in its outputs folder; none for what is no run.
+    #[serde(default)]
+    pub outputs: Option<u64>,
     /// Why it stays although it was named, when it does.
     #[serde(default)]
     pub kept: Option<String>,

@@ -247,6 +247,7 @@ async fn files_of_another_user_are_opened_and_removed(world: &World) {
             run_ids: vec![spec.run_id.clone()],
             agents: true,
             blobs: true,
+            as_if_gone: Vec::new(),
         })
     };
     let folder = PathBuf::from(&reply.outputs).parent().unwrap().to_owned();
@@ -378,7 +379,6 @@ async fn the_engine_may_capture(world: &World) {
         (settled.verdict.reason, settled.verdict.exit_code),
         (Reason::ExitCode, Some(3))
     );
-}
 
     // Followed from first to last while it prints, over a stream that stays open and by a second reader.
     let mut spec = order("i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; sleep 0.01; done");
@@ -392,6 +392,7 @@ async fn the_engine_may_capture(world: &World) {
     let printed: String = (1..=300).map(|line| format!("line {line}\n")).collect();
     assert_eq!(String::from_utf8_lossy(&first), printed);
     assert!(first == second);
+}
 
 async fn a_run_belongs_to_its_controller(world: &World) {
     let (mut mine, mut theirs) = (world.talk().await, world.talk_as("co_theirs00").await);
@@ -560,6 +561,7 @@ async fn inputs_reach_a_job_of_any_user(world: &World) {
             run_ids: vec![spec.run_id.clone()],
             agents: false,
             blobs: true,
+            as_if_gone: Vec::new(),
         }))
         .await
         .unwrap()
