@@ -14,6 +14,7 @@ use crate::ui::escape;
 use farrun_protocol::RunId;
 use farrun_protocol::message::Secret;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Places an order, launches it and, unless detached, follows it to its end. Answers with the run, and none for a
 /// dry run.
@@ -39,11 +40,11 @@ pub async fn carry_out(
             if run.status.is_final() {
                 return Ok(Some(Ended { run, collected: None }));
             }
-            start_and_follow(context, controller, run, secrets, args.detach)
+            start_and_follow(context, controller, run, secrets, args.detach, args.patience)
                 .await
                 .map(Some)
         }
-        Placed::New(run) => start_and_follow(context, controller, run, secrets, args.detach)
+        Placed::New(run) => start_and_follow(context, controller, run, secrets, args.detach, args.patience)
             .await
             .map(Some),
     }
@@ -59,6 +60,7 @@ pub async fn start_and_follow(
     run: Run,
     secrets: BTreeMap<String, Secret>,
     detach: bool,
+    patience: Option<u64>,
 ) -> Result<Ended, CommandError> {
     let id = run.id.clone();
     let (run, link) = match launch::launch(controller, &id, secrets).await {
@@ -79,10 +81,21 @@ pub async fn start_and_follow(
         from: mirror::From::Start,
         show: !context.ui.is_json(),
         pull: true,
+        patience: self::patience(context, patience),
     };
     let ended = follow(controller, run, link, following).await;
     context.ui.log_end();
     ended.map_err(|error| left(&id, error))
+}
+
+/// How long a host may stay away while a run on it is followed: the `given` seconds; else as long as somebody sees the
+/// wait on a terminal, for silence says nothing about the run; else a while, so that a script comes to an end.
+pub fn patience(context: &Context, given: Option<u64>) -> Duration {
+    match given {
+        Some(seconds) => Duration::from_secs(seconds),
+        None if context.ui.draws_bars() => Duration::MAX,
+        None => follow::PATIENCE,
+    }
 }
 
 /// Leaves a run alone; its id is what a script wants of it.

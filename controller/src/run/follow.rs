@@ -11,7 +11,7 @@ use farrun_protocol::{ErrorCode, RunId};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a host may stay away before the command gives up on it; the run is not affected.
+/// How long a host may stay away before a command that nobody watches gives up on it; the run is not affected.
 pub const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// How often a host is asked about a run whose log says nothing about its end.
 const LOOK_APART: Duration = Duration::from_secs(1);
@@ -25,6 +25,8 @@ pub struct Following {
     pub show: bool,
     /// Whether outputs are brought home at the end.
     pub pull: bool,
+    /// How long the host may stay away before it is given up; [`Duration::MAX`] for as long as it takes.
+    pub patience: Duration,
 }
 
 /// How following ended.
@@ -39,7 +41,7 @@ pub struct Ended {
 /// Follows `run` to its end, over `link` first when there is one.
 ///
 /// # Errors
-/// The user interrupted (the run goes on), the host stayed away longer than [`PATIENCE`], the local disk or the
+/// The user interrupted (the run goes on), the host stayed away longer than the patience, the local disk or the
 /// database failed. Nothing that happens here affects the run.
 #[tracing::instrument(skip_all, fields(run = %run.id, host = %run.host))]
 pub async fn follow(
@@ -56,7 +58,7 @@ pub async fn follow(
         }
         return Ok(Ended { run, collected: None });
     }
-    let mut reach = Reach::new(controller, &run, link, PATIENCE);
+    let mut reach = Reach::new(controller, &run, link, following.patience);
     let work = async {
         if run.launched_at.is_some() && run.log_path.is_some() {
             mirror_log(&mut reach, following).await?;
