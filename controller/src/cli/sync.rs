@@ -96,13 +96,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         context.ui.note(format!("{} {}", run.id, run.status));
     }
     for collected in brought {
-        launching::finish(
-            context,
-            &Ended {
-                run: collected.run.clone(),
-                collected: Some(collected),
-            },
-        );
+        let run = collected.run.clone();
+        launching::finish(context, &Ended::of(&controller, run, Some(collected)).await?);
     }
     Ok(exit)
 }

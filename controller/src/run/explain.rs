@@ -25,6 +25,13 @@ pub fn without_record(reason: Reason, detail: Option<&str>, spec: &RunSpec) -> S
     one_line(&sentence(&verdict, spec))
 }
 
+/// The line for a log that its host could not store whole; `missing` bytes of it are nowhere.
+pub fn log_error(error: &str, missing: u64) -> String {
+    one_line(&format!(
+        "the host could not store all that the job printed: {missing} bytes are missing ({error})"
+    ))
+}
+
 fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
     let detail = verdict.detail.as_deref().unwrap_or_default();
     let said = if detail.is_empty() {

@@ -36,6 +36,30 @@ pub struct Ended {
     pub run: Run,
     /// Its outputs, when they were brought home.
     pub collected: Option<Collected>,
+    /// Why its log is not all that the job wrote, when the host could not store all of it.
+    pub log_error: Option<String>,
+    /// Whether it was left alone once the host had acknowledged it, rather than followed.
+    pub detached: bool,
+}
+
+impl Ended {
+    /// A run as it is now.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn of(
+        controller: &Controller,
+        run: Run,
+        collected: Option<Collected>,
+    ) -> Result<Self, RunError> {
+        let log_error = reconcile::log_error(controller, &run.id).await?;
+        Ok(Self {
+            run,
+            collected,
+            log_error,
+            detached: false,
+        })
+    }
 }
 
 /// Follows `run` to its end, over `link` first when there is one.
@@ -56,7 +80,7 @@ pub async fn follow(
         if following.show {
             tell_local(controller, &run, following.from)?;
         }
-        return Ok(Ended { run, collected: None });
+        return Ended::of(controller, run, None).await;
     }
     let mut reach = Reach::new(controller, &run, link, following.patience);
     let work = async {
@@ -70,10 +94,8 @@ pub async fn follow(
         } else {
             None
         };
-        Ok(Ended {
-            run: collected.as_ref().map_or(run, |collected| collected.run.clone()),
-            collected,
-        })
+        let run = collected.as_ref().map_or(run, |collected| collected.run.clone());
+        Ended::of(controller, run, collected).await
     };
     let ended = tokio::select! {
         ended = work => ended,
