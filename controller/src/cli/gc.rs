@@ -30,6 +30,7 @@ them with `farrun pull`, or give them up: name the run, or say --discard-unpulle
 The list is shown and nothing is removed before you agree, at the terminal or by --yes.")]
 pub struct Args {
     /// Only these runs, also with outputs that are not here
+    #[arg(value_name = "RUN")]
     runs: Vec<String>,
     /// The host; without it that of the named runs, the configured one, or the only one
     #[arg(long)]

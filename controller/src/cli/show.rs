@@ -7,7 +7,7 @@ use super::{Context, find};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::{OutputRecord, Run, RunEvent, RunStatus};
-use crate::run::reconcile;
+use crate::run::{log_error, reconcile};
 use crate::ui::{Table, format};
 
 /// Arguments of `farrun show`.
@@ -42,7 +42,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     }
     let outputs = controller.store.outputs(&run.id).await?;
     let events = controller.store.events(&run.id).await?;
-    let log_error = reconcile::log_error(&controller, &run.id).await?;
+    let log_error = log_error::of(&controller, &run.id).await?;
     if context.ui.is_json() {
         let detail = RunDetail {
             run: RunView {

@@ -2,7 +2,7 @@
 
 use super::collect::{Collected, collect};
 use super::reach::{Reach, may_pass};
-use super::{RunError, reconcile, stop};
+use super::{RunError, log_error, reconcile, stop};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
 use crate::mirror::{self, Followed, Mirror, MirrorError, Options, SourceError};
@@ -52,7 +52,7 @@ impl Ended {
         run: Run,
         collected: Option<Collected>,
     ) -> Result<Self, RunError> {
-        let log_error = reconcile::log_error(controller, &run.id).await?;
+        let log_error = log_error::of(controller, &run.id).await?;
         Ok(Self {
             run,
             collected,

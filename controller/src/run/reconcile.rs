@@ -1,7 +1,7 @@
 //! Brings the database in line with what hosts say.
 
 use super::owner::Owner;
-use super::{RunError, explain};
+use super::{RunError, explain, log_error};
 use crate::agent::AgentError;
 use crate::controller::Controller;
 use crate::host::Link;
@@ -174,33 +174,8 @@ pub async fn apply(
     if run.status.is_settled() {
         super::order::forget(&controller.config, &run.id);
     }
-    note_log_error(controller, id, facts).await?;
+    log_error::note(controller, id, facts).await?;
     Ok(run)
-}
-
-/// Kind of the event that says that a host could not store a run's whole log.
-const LOG_ERROR: &str = "log_error";
-
-async fn note_log_error(controller: &Controller, id: &RunId, facts: &RunFacts) -> Result<(), RunError> {
-    let exit = facts.settled.as_ref().and_then(|settled| settled.exit.as_ref());
-    let Some((error, exit)) = exit.and_then(|exit| Some((exit.log_error.as_ref()?, exit))) else {
-        return Ok(());
-    };
-    if log_error(controller, id).await?.is_none() {
-        let detail = explain::log_error(error, exit.dropped);
-        controller.store.add_event(id, LOG_ERROR, &detail).await?;
-    }
-    Ok(())
-}
-
-/// Why the log of a run is not all that its job wrote, when its host could not store all of it.
-///
-/// # Errors
-/// The database.
-pub async fn log_error(controller: &Controller, id: &RunId) -> Result<Option<String>, RunError> {
-    let events = controller.store.events(id).await?;
-    let told = events.into_iter().find(|event| event.kind == LOG_ERROR);
-    Ok(told.map(|event| event.detail))
 }
 
 /// The host did not name a run it had acknowledged. A record that cannot be read at the moment is left out as well,
