@@ -1,6 +1,7 @@
 //! Configuration: file, then environment, then flags; and the folders that follow from it (XDG Base Directory).
 
 use serde::{Deserialize, Serialize};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Longest outputs folder in bytes; with it every `log_path` fits its 500 characters.
@@ -78,6 +79,12 @@ pub enum ConfigError {
         /// Where and why.
         #[source]
         source: Box<toml::de::Error>,
+    },
+    /// The file holds a password and others may read it.
+    #[error("`{}` holds the database's password and is open to other users", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
     },
     /// A value is not acceptable.
     #[error("{name} is `{value}`, which is not {expected}")]
@@ -204,10 +211,27 @@ fn read(path: &Path, must_exist: bool) -> Result<Settings, ConfigError> {
             });
         }
     };
-    toml::from_str(&text).map_err(|source| ConfigError::Parse {
+    let settings: Settings = toml::from_str(&text).map_err(|source| ConfigError::Parse {
         path: path.to_owned(),
         source: Box::new(source),
-    })
+    })?;
+    let open = std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o077 != 0);
+    if open && settings.database.as_deref().is_some_and(has_password) {
+        return Err(ConfigError::Exposed {
+            path: path.to_owned(),
+        });
+    }
+    Ok(settings)
+}
+
+/// Whether a database URL holds a password: `postgres://user:password@…` or `…?password=…`.
+fn has_password(database: &str) -> bool {
+    let Some((_, rest)) = database.split_once("://") else {
+        return false;
+    };
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let account = place.rsplit_once('@').map_or("", |(account, _)| account);
+    account.contains(':') || query.split('&').any(|pair| pair.starts_with("password="))
 }
 
 #[cfg(test)]
@@ -260,6 +284,27 @@ mod tests {
             load(None, &[("HOME", "/h"), ("FARRUN_OUTPUTS", &long)]),
             Err(ConfigError::OutputsTooLong { .. })
         ));
+    }
+
+    #[test]
+    fn a_file_with_a_password_is_not_open_to_others() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        let home = |name: &str| (name == "HOME").then(|| "/h".to_owned());
+        for (url, mode, fits) in [
+            ("postgres://ada:secret@db/farrun", 0o600, true),
+            ("postgres://ada:secret@db/farrun", 0o640, false),
+            ("postgres://db/farrun?user=ada&password=secret", 0o604, false),
+            ("postgres://ada@db:5432/farrun", 0o644, true),
+            ("/srv/a:b@c.db", 0o644, true),
+        ] {
+            std::fs::write(&path, format!("database = '{url}'\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let loaded = Config::load(Some(&path), &home);
+            assert_eq!(loaded.is_ok(), fits, "{url} {mode:o}");
+            assert!(fits || matches!(loaded, Err(ConfigError::Exposed { .. })));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::ssh::Ask;
 use crate::store::{Location, Store, StoreError};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// This side of every conversation.
@@ -148,6 +149,17 @@ pub enum Event<'a> {
         host: &'a str,
         /// Why.
         cause: &'a str,
+    },
+    /// The host is still out of reach and will be tried again.
+    StillAway {
+        /// Name of the host.
+        host: &'a str,
+        /// For how long.
+        away: Duration,
+        /// Whether it had acknowledged the run, so that the run goes on there without us.
+        acknowledged: bool,
+        /// Whether it is worth a line of its own where nothing moves on the screen.
+        due: bool,
     },
     /// The link is back.
     LinkBack {

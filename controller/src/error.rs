@@ -110,6 +110,7 @@ impl From<ConfigError> for CommandError {
             ConfigError::OutputsTooLong { .. } => {
                 command.hint("set `outputs` in the configuration to a shorter path")
             }
+            ConfigError::Exposed { path } => command.hint(format!("`chmod 600 {}`", path.display())),
             _ => command,
         }
     }
@@ -347,7 +348,7 @@ impl From<RunError> for CommandError {
                 plain(Exit::RunFailed).hint(format!("see `farrun gc --host {host} --dry-run`"))
             }
             RunError::Local { .. } => plain(Exit::Internal),
-            RunError::Hostile { .. } => plain(Exit::Unreachable),
+            RunError::Hostile { .. } | RunError::AnswerNeeded { .. } => plain(Exit::Unreachable),
             RunError::Interrupted { .. } => plain(Exit::Detached),
             RunError::Link(_) | RunError::Store(_) | RunError::Mirror(_) => match error {
                 RunError::Link(error) => error.into(),

@@ -6,11 +6,15 @@ use farrun::config::Config;
 use farrun::error::{CommandError, Exit};
 use farrun::telemetry;
 use farrun::ui::{Ui, UiOptions};
+use rustix::process::DumpableBehavior;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
+    // Passphrases and secrets pass through this memory, and core files are kept and sent around. Where the kernel
+    // refuses, nothing is lost but that.
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -273,6 +273,14 @@ async fn an_encrypted_key_is_opened_with_a_passphrase() {
         matches!(&error, SshError::AuthFailed { tried, .. } if tried[0].contains("encrypted")),
         "{error}"
     );
+    let unasked = Arc::new(farrun::ssh::Unasked::default());
+    let asking = nobody().asking(unasked.clone());
+    assert!(Session::connect(&endpoint, &asking).await.is_err());
+    let wanted = unasked.wanted().unwrap_or_default();
+    assert!(
+        wanted.contains("locked") && wanted.contains("ssh-add"),
+        "{wanted}"
+    );
     let person = Person {
         passphrases: Mutex::new(vec!["sesame", "wrong"]),
         ..Person::default()

@@ -140,10 +140,9 @@ impl Lab {
     /// When the launch fails.
     pub fn detached(&self, options: &[&str], script: &str) -> String {
         let options: Vec<&str> = options.iter().copied().chain(["--detach", "--json"]).collect();
+        // Whatever became of a job that was started, the order was carried out.
         let outcome = self.shell(&options, script);
-        // A job that has failed before the acknowledgement came back is already told by the exit code.
-        assert!([0, 1].contains(&outcome.code), "{outcome}");
-        id_in(&outcome.json())
+        id_in(&outcome.ok().json())
     }
 
     /// What `farrun show RUN --json` says.

@@ -5,11 +5,16 @@ use super::{AgentError, Client};
 use chrono::{DateTime, Utc};
 use farrun_protocol::gpu::GpuReport;
 use farrun_protocol::log::LogChunk;
-use farrun_protocol::message::{Collect, FetchLog, Garbage, HostFacts, InputState, Launch, ManifestReply};
+use farrun_protocol::message::{
+    Collect, FetchLog, Garbage, HostFacts, InputState, Launch, ManifestReply, RunsPage,
+};
 use farrun_protocol::record::RunFacts;
 use farrun_protocol::series::Sample;
 use farrun_protocol::spec::{Input, RunSpec};
 use farrun_protocol::{Progress, Reply, Request, RunId, Sha256};
+
+/// Runs that are asked for by name at once: the answer must fit a frame, with the longest record of each.
+const MOST_RUNS: usize = 100;
 
 /// Asks and takes the one answer that fits.
 macro_rules! ask {
@@ -60,12 +65,48 @@ impl Client {
         ask!(self, Request::Launch(Box::new(launch)), progress, "`run`", Reply::Run(facts) => *facts)
     }
 
-    /// The facts of these runs, or of all when none is named.
+    /// The facts of these runs. None named, none asked for; [`Self::runs_page`] is for all of a host.
     ///
     /// # Errors
     /// See [`AgentError`].
     pub async fn runs(&self, run_ids: Vec<RunId>) -> Result<Vec<RunFacts>, AgentError> {
-        ask!(self, Request::Runs { run_ids }, |_| {}, "`runs`", Reply::Runs { runs } => runs)
+        let mut facts = Vec::new();
+        for run_ids in run_ids.chunks(MOST_RUNS) {
+            let request = Request::Runs {
+                run_ids: run_ids.to_vec(),
+                page: None,
+            };
+            let some: Result<_, AgentError> =
+                ask!(self, request, |_| {}, "`runs`", Reply::Runs { runs, .. } => runs);
+            facts.extend(some?);
+        }
+        Ok(facts)
+    }
+
+    /// The facts of all runs of the host behind `after`, as many as fit one answer, and where the next page begins.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn runs_page(
+        &self,
+        after: Option<RunId>,
+    ) -> Result<(Vec<RunFacts>, Option<RunId>), AgentError> {
+        let request = Request::Runs {
+            run_ids: Vec::new(),
+            page: Some(RunsPage { after: after.clone() }),
+        };
+        let page: Result<_, AgentError> =
+            ask!(self, request, |_| {}, "`runs`", Reply::Runs { runs, next } => (runs, next));
+        let (runs, next) = page?;
+        match next {
+            // Otherwise a host could keep us asking for ever.
+            Some(next) if after.is_some_and(|after| next <= after) => Err(AgentError::Unexpected {
+                host: self.host_name().to_owned(),
+                expected: "a page behind the last",
+                got: format!("one that ends at `{next}`"),
+            }),
+            next => Ok((runs, next)),
+        }
     }
 
     /// The order of a run.

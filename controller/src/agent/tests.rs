@@ -3,6 +3,7 @@ use bytes::Bytes;
 use farrun_protocol::frame::{Frame, FrameReader, Kind, write_frame};
 use farrun_protocol::log::LogChunk;
 use farrun_protocol::message::{FetchLog, Hello, HelloReply};
+use farrun_protocol::spec::Input;
 use farrun_protocol::{
     ControllerId, ErrorCode, Failure, Generation, HostId, PROTOCOL, Progress, Reply, Request, RunId, Sha256,
     preamble,
@@ -169,7 +170,7 @@ async fn an_answer_that_does_not_fit_is_an_error_and_the_conversation_goes_on() 
             let id = script.next().await.id;
             script.say(kind, id, Bytes::copy_from_slice(payload)).await;
         };
-        let (answer, ()) = in_time(async { tokio::join!(client.runs(vec![]), agent) }).await;
+        let (answer, ()) = in_time(async { tokio::join!(client.runs_page(None), agent) }).await;
         let error = answer.unwrap_err();
         assert!(matches!(error, AgentError::Unexpected { .. }), "{error}");
         assert!(!error.is_over());
@@ -235,12 +236,12 @@ async fn pings_are_answered_and_sent() {
 #[tokio::test]
 async fn silence_ends_the_conversation_for_everyone_who_waits() {
     let (client, _script) = opened(QUICK).await;
-    let (call, closed) = in_time(async { tokio::join!(client.runs(vec![]), client.closed()) }).await;
+    let (call, closed) = in_time(async { tokio::join!(client.runs_page(None), client.closed()) }).await;
     assert!(matches!(call, Err(AgentError::Silent { .. })));
     assert!(matches!(closed, AgentError::Silent { .. }));
     // And for whoever comes later, at once.
     assert!(matches!(
-        in_time(client.runs(vec![])).await,
+        in_time(client.runs_page(None)).await,
         Err(AgentError::Silent { .. })
     ));
 }
@@ -307,7 +308,7 @@ async fn the_last_handle_ends_the_conversation() {
 async fn a_malformed_frame_ends_the_conversation() {
     let (client, mut script) = opened(PATIENT).await;
     script.stream.write_all(&[0x7f, 0, 0, 0, 1]).await.unwrap();
-    let error = in_time(client.runs(vec![])).await.unwrap_err();
+    let error = in_time(client.runs_page(None)).await.unwrap_err();
     assert!(matches!(error, AgentError::Frame(_)), "{error}");
     assert!(error.is_over());
 }
@@ -315,8 +316,15 @@ async fn a_malformed_frame_ends_the_conversation() {
 #[tokio::test]
 async fn a_request_that_fits_no_frame_is_refused_here() {
     let (client, _script) = opened(PATIENT).await;
-    let run_ids = vec![run_id(); 100_000];
-    let error = in_time(client.runs(run_ids)).await.unwrap_err();
+    let input = Input {
+        path: "x".repeat(100),
+        sha256: Sha256::of(b""),
+        size: 0,
+        parent: None,
+    };
+    let error = in_time(client.check_inputs(vec![input; 100_000]))
+        .await
+        .unwrap_err();
     assert!(matches!(error, AgentError::Frame(_)) && !error.is_over());
 }
 
@@ -430,4 +438,37 @@ async fn a_mirror_is_filled_through_a_conversation() {
     let (followed, ()) = in_time(async { tokio::join!(mirror, serve_log(script, &log)) }).await;
     assert!(followed.complete);
     assert!(std::fs::read(&path).unwrap() == log);
+}
+
+#[tokio::test]
+async fn many_runs_are_asked_for_in_parts_and_pages_never_go_back() {
+    let (client, mut script) = opened(PATIENT).await;
+    let mut asked = Vec::new();
+    let agent = async {
+        for _ in 0..3 {
+            let frame = script.next().await;
+            let Ok(Request::Runs { run_ids, page: None }) = serde_json::from_slice(&frame.payload) else {
+                panic!("{frame:?}")
+            };
+            asked.extend(run_ids);
+            script
+                .say(Kind::Reply, frame.id, r#"{"answer":"runs","runs":[]}"#)
+                .await;
+        }
+        // A host that sends the caller in a circle.
+        for _ in 0..2 {
+            let id = script.next().await.id;
+            let circle = r#"{"answer":"runs","runs":[],"next":"rs_abcdefgh"}"#;
+            script.say(Kind::Reply, id, circle).await;
+        }
+    };
+    let run_ids: Vec<RunId> = (0..250).map(|_| RunId::random()).collect();
+    let calls = async {
+        client.runs(run_ids.clone()).await.unwrap();
+        let (_, next) = client.runs_page(None).await.unwrap();
+        client.runs_page(next).await.unwrap_err()
+    };
+    let (error, ()) = in_time(async { tokio::join!(calls, agent) }).await;
+    assert!(matches!(error, AgentError::Unexpected { .. }), "{error}");
+    assert_eq!(asked, run_ids);
 }

@@ -1,5 +1,6 @@
 //! `farrun attach`
 
+use super::launch_args::parse_seconds;
 use super::{Context, find, launching, secrets};
 use crate::error::{CommandError, Exit};
 use crate::mirror;
@@ -19,6 +20,10 @@ pub struct Args {
     /// Begin the log with its last lines
     #[arg(long, value_name = "LINES")]
     tail: Option<u64>,
+    /// Give up on a host that stays out of reach for this time (`2h`); the run goes on. Without it: never on a
+    /// terminal, else after 15 minutes
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    patience: Option<u64>,
     /// A secret that an interrupted order needs again
     #[arg(long, value_name = "NAME[=SOURCE]")]
     secret: Vec<String>,
@@ -33,7 +38,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let run = find::run(&controller, &args.run).await?;
     if run.launched_at.is_none() && !run.status.is_settled() {
         let secrets = secrets::read(context, &args.secret)?;
-        let ended = launching::start_and_follow(context, &controller, run, secrets, false).await?;
+        let ended =
+            launching::start_and_follow(context, &controller, run, secrets, false, args.patience).await?;
         return Ok(launching::finish(context, &ended));
     }
     let id = run.id.clone();
@@ -42,6 +48,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         from,
         show: !context.ui.is_json(),
         pull: true,
+        patience: launching::patience(context, args.patience),
     };
     let ended = follow(&controller, run, None, following).await;
     context.ui.log_end();

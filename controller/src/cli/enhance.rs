@@ -10,7 +10,7 @@ use crate::error::{CommandError, Exit};
 use crate::model::{Prompt, RunStatus};
 use crate::recipe::Recipe;
 use crate::run::follow::Ended;
-use farrun_protocol::{PromptId, RunId};
+use farrun_protocol::PromptId;
 use std::path::Path;
 
 /// Arguments of `farrun enhance`.
@@ -56,14 +56,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         &format!("{}_enhanced", prompt.name),
     )
     .await?;
-    let subject = Subject {
-        run_id: RunId::random(),
-        operation: OPERATION.to_owned(),
-        name: prompt.name.clone(),
-        prompt: Some(prompt.clone()),
-        parent: None,
-        recipe: Some(args.recipe.reference(context)),
-    };
+    let subject = Subject::of_prompt(OPERATION, prompt.clone(), args.recipe.reference(context));
     let resolved = recipe::resolve(
         &recipe,
         &subject,

@@ -3,8 +3,9 @@
 use super::launch_args::parse_seconds;
 use super::view::document;
 use super::{Context, find};
+use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
-use crate::model::{Run, RunStatus};
+use crate::model::{Host, Run, RunStatus};
 use crate::run::{garbage, reconcile};
 use crate::store::RunFilter;
 use crate::ui::{Table, format};
@@ -17,21 +18,35 @@ use farrun_protocol::message::Garbage;
 Examples:
   farrun gc --host gpu1 --dry-run
   farrun gc --host gpu1 --older-than 7d --keep-failed
+  farrun gc rs_k3v9 --yes                       this one, whatever it left there
 
-What goes: containers and folders of completed runs whose outputs are here, and of
-runs that failed or were cancelled, with what they left (bring it with `farrun pull`
-first, or keep it with `--keep-failed`); then inputs and agents that nothing needs.
-The log of a run is brought here before it goes. Logs and outputs here stay.")]
+What goes: containers and folders of runs that have ended and whose outputs are here
+or that left none; then inputs and agents that nothing needs. The log of a run is
+brought here before it goes. Logs and outputs here stay.
+
+A run that failed or was cancelled and left outputs that are not here stays. Bring
+them with `farrun pull`, or give them up: name the run, or say --discard-unpulled.
+
+The list is shown and nothing is removed before you agree, at the terminal or by --yes.")]
 pub struct Args {
-    /// The host; without it the configured one, or the only one
+    /// Only these runs, also with outputs that are not here
+    #[arg(value_name = "RUN")]
+    runs: Vec<String>,
+    /// The host; without it that of the named runs, the configured one, or the only one
     #[arg(long)]
     host: Option<String>,
     /// Only say what would go
     #[arg(long)]
     dry_run: bool,
+    /// Remove without asking
+    #[arg(long, short, conflicts_with = "dry_run")]
+    yes: bool,
     /// Keep what failed runs left
     #[arg(long)]
     keep_failed: bool,
+    /// Also runs with outputs that are not here; those outputs are lost
+    #[arg(long)]
+    discard_unpulled: bool,
     /// Only runs that ended longer ago than this (`7d`)
     #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     older_than: Option<u64>,
@@ -40,29 +55,79 @@ pub struct Args {
 /// Lists or removes what a host no longer needs.
 ///
 /// # Errors
-/// The host is out of reach, or the database.
+/// A named run is active or elsewhere, nobody agreed, the host is out of reach, or the database.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
-    let host = find::host_for_run(&controller, args.host.as_deref()).await?;
-    reconcile::all(&controller, Some(&host.name), reconcile::BRIEF).await?;
+    let (host, runs) = candidates(&controller, &args).await?;
+    let discard = args.discard_unpulled || !args.runs.is_empty();
+    let mut plan = garbage::plan(&controller, &host, runs, discard).await?;
+    // What went in an earlier round is no news.
+    plan.items
+        .retain(|item| !(item.kind == "run" && item.kept.as_deref() == Some("unknown")));
+    if args.dry_run || plan.is_empty() {
+        print(context, &plan.items, args.dry_run);
+        return Ok(Exit::Completed);
+    }
+    if !args.yes {
+        print(context, &plan.items, true);
+        let question = format!("remove this from `{}`?", host.name);
+        // A document is one: a plan and what came of it would be two.
+        let answer = if context.ui.is_json() {
+            None
+        } else {
+            context.ui.ask(&question)
+        };
+        match answer {
+            Some(true) => {}
+            Some(false) => {
+                context.ui.note("nothing was removed");
+                return Ok(Exit::Refused);
+            }
+            None => {
+                return Err(
+                    CommandError::usage("nothing was removed: nobody was there to agree")
+                        .hint("say `--yes` to remove what is listed, or `--dry-run` to only list it"),
+                );
+            }
+        }
+    }
+    let items = garbage::remove(&controller, &host, plan).await?;
+    print(context, &items, false);
+    Ok(Exit::Completed)
+}
+
+/// The host, and those of its runs that may go.
+async fn candidates(controller: &Controller, args: &Args) -> Result<(Host, Vec<Run>), CommandError> {
+    let mut named = Vec::new();
+    for reference in &args.runs {
+        named.push(find::run(controller, reference).await?);
+    }
+    let of_the_first = named.first().map(|run| run.host.as_str());
+    let host = find::host_for_run(controller, args.host.as_deref().or(of_the_first)).await?;
+    if let Some(elsewhere) = named.iter().find(|run| run.host != host.name) {
+        let (id, other) = (&elsewhere.id, &elsewhere.host);
+        return Err(CommandError::usage(format!(
+            "{id} ran on `{other}`, not on `{}`",
+            host.name
+        )));
+    }
+    reconcile::all(controller, Some(&host.name), reconcile::BRIEF).await?;
     let filter = RunFilter {
         host: Some(host.name.clone()),
         ..RunFilter::default()
     };
     let mut runs = controller.store.runs(&filter).await?;
-    runs.retain(|run| may_go(run, &args));
-    let mut items = garbage::collect(&controller, &host, runs, args.dry_run).await?;
-    // What went in an earlier round is no news.
-    items.retain(|item| !(item.kind == "run" && item.kept.as_deref() == Some("unknown")));
-    if context.ui.is_json() {
-        context.ui.json(&document(
-            "farrun.garbage/1",
-            serde_json::json!({ "dry_run": args.dry_run, "items": items }),
-        ));
-    } else {
-        print(context, &items, args.dry_run);
+    if !named.is_empty() {
+        runs.retain(|run| named.iter().any(|named| named.id == run.id));
+        if let Some(active) = runs.iter().find(|run| !run.status.is_final()) {
+            let (id, status) = (&active.id, active.status);
+            return Err(CommandError::refused(format!("{id} is {status}")).hint(format!(
+                "bring it to its end with `farrun attach {id}` or `farrun stop {id}`"
+            )));
+        }
     }
-    Ok(Exit::Completed)
+    runs.retain(|run| may_go(run, args));
+    Ok((host, runs))
 }
 
 fn may_go(run: &Run, args: &Args) -> bool {
@@ -80,6 +145,13 @@ fn may_go(run: &Run, args: &Args) -> bool {
 }
 
 fn print(context: &Context, items: &[Garbage], dry_run: bool) {
+    if context.ui.is_json() {
+        context.ui.json(&document(
+            "farrun.garbage/1",
+            serde_json::json!({ "dry_run": dry_run, "items": items }),
+        ));
+        return;
+    }
     if items.is_empty() {
         context.ui.note("nothing to remove");
         return;
@@ -98,4 +170,12 @@ fn print(context: &Context, items: &[Garbage], dry_run: bool) {
     let bytes = freed.fold(0u64, |sum, item| sum.saturating_add(item.bytes));
     let verb = if dry_run { "would be freed" } else { "freed" };
     context.ui.note(format!("{} {verb}", format::bytes(bytes)));
+    if items
+        .iter()
+        .any(|item| item.kept.as_deref() == Some(garbage::UNPULLED))
+    {
+        context
+            .ui
+            .hint("bring unpulled outputs with `farrun pull RUN`, or give them up with `--discard-unpulled`");
+    }
 }

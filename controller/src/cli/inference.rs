@@ -5,7 +5,6 @@ use super::ordering::{self, Subject};
 use super::recipe::{self, RecipeArgs};
 use super::{Context, find, launching};
 use crate::error::{CommandError, Exit};
-use farrun_protocol::RunId;
 
 /// Arguments of `farrun inference`.
 #[derive(Debug, clap::Args)]
@@ -47,14 +46,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let mut orders = Vec::new();
     for reference in &args.prompts {
         let prompt = find::prompt(&controller, reference).await?;
-        let subject = Subject {
-            run_id: RunId::random(),
-            operation: OPERATION.to_owned(),
-            name: prompt.name.clone(),
-            prompt: Some(prompt),
-            parent: None,
-            recipe: Some(args.recipe.reference(context)),
-        };
+        let subject = Subject::of_prompt(OPERATION, prompt, args.recipe.reference(context));
         let resolved = recipe::resolve(
             &recipe,
             &subject,

@@ -40,6 +40,10 @@ pub struct LaunchArgs {
     /// Return as soon as the host has acknowledged the order
     #[arg(long, short, help_heading = "How")]
     pub detach: bool,
+    /// Give up on a host that stays out of reach for this time while the run is followed (`2h`); the run goes on.
+    /// Without it: never on a terminal, else after 15 minutes
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds, help_heading = "How")]
+    pub patience: Option<u64>,
     /// Show the plan and start nothing
     #[arg(long, help_heading = "How")]
     pub dry_run: bool,

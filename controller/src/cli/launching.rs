@@ -7,13 +7,14 @@ use crate::error::{CommandError, Exit};
 use crate::mirror;
 use crate::model::{Run, RunStatus};
 use crate::run::collect::Collected;
-use crate::run::follow::{Ended, Following, follow};
+use crate::run::follow::{self, Ended, Following, follow};
 use crate::run::order::{Placed, place};
 use crate::run::{Order, RunError, launch};
 use crate::ui::escape;
 use farrun_protocol::RunId;
 use farrun_protocol::message::Secret;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Places an order, launches it and, unless detached, follows it to its end. Answers with the run, and none for a
 /// dry run.
@@ -33,17 +34,17 @@ pub async fn carry_out(
     match place(controller, order).await? {
         Placed::Existing(run) => {
             context.ui.note(format!("the key found {}", run.id));
-            if args.detach {
+            if args.detach && (run.launched_at.is_some() || run.status.is_settled()) {
                 return Ok(Some(detached(context, run)));
             }
             if run.status.is_final() {
-                return Ok(Some(Ended { run, collected: None }));
+                return Ok(Some(Ended::of(controller, run, None).await?));
             }
-            start_and_follow(context, controller, run, secrets, args.detach)
+            start_and_follow(context, controller, run, secrets, args.detach, args.patience)
                 .await
                 .map(Some)
         }
-        Placed::New(run) => start_and_follow(context, controller, run, secrets, args.detach)
+        Placed::New(run) => start_and_follow(context, controller, run, secrets, args.detach, args.patience)
             .await
             .map(Some),
     }
@@ -59,6 +60,7 @@ pub async fn start_and_follow(
     run: Run,
     secrets: BTreeMap<String, Secret>,
     detach: bool,
+    patience: Option<u64>,
 ) -> Result<Ended, CommandError> {
     let id = run.id.clone();
     let (run, link) = match launch::launch(controller, &id, secrets).await {
@@ -79,10 +81,21 @@ pub async fn start_and_follow(
         from: mirror::From::Start,
         show: !context.ui.is_json(),
         pull: true,
+        patience: self::patience(context, patience),
     };
     let ended = follow(controller, run, link, following).await;
     context.ui.log_end();
     ended.map_err(|error| left(&id, error))
+}
+
+/// How long a host may stay away while a run on it is followed: the `given` seconds; else as long as somebody sees the
+/// wait on a terminal, for silence says nothing about the run; else a while, so that a script comes to an end.
+pub fn patience(context: &Context, given: Option<u64>) -> Duration {
+    match given {
+        Some(seconds) => Duration::from_secs(seconds),
+        None if context.ui.draws_bars() => Duration::MAX,
+        None => follow::PATIENCE,
+    }
 }
 
 /// Leaves a run alone; its id is what a script wants of it.
@@ -90,7 +103,12 @@ fn detached(context: &Context, run: Run) -> Ended {
     if !context.ui.is_json() {
         context.ui.line(run.id.as_str());
     }
-    Ended { run, collected: None }
+    Ended {
+        run,
+        collected: None,
+        log_error: None,
+        detached: true,
+    }
 }
 
 /// Adds to an error before the acknowledgement what became of the order.
@@ -150,29 +168,58 @@ pub fn left(id: &RunId, error: RunError) -> CommandError {
     }
 }
 
+/// The exit code of a command about a run. Of one that was left alone it says whether its job was started: what
+/// became of the job since depends on when one looks.
+fn exit_of(ended: &Ended) -> Exit {
+    if is_left_started(ended) {
+        return Exit::Completed;
+    }
+    outcome::exit_of(&ended.run)
+}
+
+fn is_left_started(ended: &Ended) -> bool {
+    ended.detached && ended.run.started_at.is_some()
+}
+
 /// Prints how a run ended and says with which exit code.
 pub fn finish(context: &Context, ended: &Ended) -> Exit {
+    if is_left_started(ended) && ended.run.status.is_settled() && !context.ui.is_json() {
+        let (id, status) = (&ended.run.id, ended.run.status);
+        context
+            .ui
+            .note(format!("{id} was started and has ended already ({status})"));
+        context
+            .ui
+            .hint(format!("see `farrun attach {id}` and `farrun show {id}`"));
+        return exit_of(ended);
+    }
     let brought = ended
         .collected
         .as_ref()
         .map(|collected| brought(context, collected));
-    let exit = outcome::print(context, &ended.run, brought.as_deref());
+    outcome::print_with(
+        context,
+        &ended.run,
+        brought.as_deref(),
+        ended.log_error.as_deref(),
+    );
     if !context.ui.is_json() && !ended.run.status.is_settled() {
         context
             .ui
             .hint(format!("follow it with `farrun attach {}`", ended.run.id));
     }
-    exit
+    exit_of(ended)
 }
 
 /// As [`finish`], for one of several runs: with `--json` a document per line.
 pub fn finish_one_of(context: &Context, ended: &Ended, count: usize) -> Exit {
     if context.ui.is_json() && count > 1 {
-        context.ui.json_line(&super::view::document(
-            "farrun.run/1",
-            super::view::RunView::from(&ended.run),
-        ));
-        return outcome::exit_of(&ended.run);
+        let view = super::view::RunView {
+            log_error: ended.log_error.as_deref(),
+            ..super::view::RunView::from(&ended.run)
+        };
+        context.ui.json_line(&super::view::document("farrun.run/1", view));
+        return exit_of(ended);
     }
     finish(context, ended)
 }

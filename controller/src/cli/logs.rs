@@ -68,6 +68,7 @@ async fn print(args: Args, context: &Context) -> Result<Exit, CommandError> {
             from,
             show,
             pull: false,
+            patience: launching::patience(context, None),
         };
         let ended = follow::follow(&controller, run, None, following).await;
         context.ui.log_end();

@@ -32,6 +32,20 @@ pub struct Subject {
     pub recipe: Option<String>,
 }
 
+impl Subject {
+    /// A new run of a prompt.
+    pub fn of_prompt(operation: &str, prompt: Prompt, recipe: String) -> Self {
+        Self {
+            run_id: RunId::random(),
+            operation: operation.to_owned(),
+            name: prompt.name.clone(),
+            prompt: Some(prompt),
+            parent: None,
+            recipe: Some(recipe),
+        }
+    }
+}
+
 /// A spec with what the flags say and nothing else.
 pub fn draft(controller: &Controller, subject: &Subject, image: String, args: &LaunchArgs) -> RunSpec {
     RunSpec {

@@ -64,9 +64,18 @@ pub fn state(run: &Run) -> String {
 
 /// Prints the end of a command about one run: the JSON document, or a few lines on stderr.
 pub fn print(context: &Context, run: &Run, brought: Option<&str>) -> Exit {
+    print_with(context, run, brought, None)
+}
+
+/// As [`print`]; `log_error` says why the log is not all that the job wrote.
+pub fn print_with(context: &Context, run: &Run, brought: Option<&str>, log_error: Option<&str>) -> Exit {
     let ui = &context.ui;
     if ui.is_json() {
-        ui.json_line(&document("farrun.run/1", RunView::from(run)));
+        let view = RunView {
+            log_error,
+            ..RunView::from(run)
+        };
+        ui.json_line(&document("farrun.run/1", view));
         return exit_of(run);
     }
     let id = &run.id;
@@ -98,6 +107,9 @@ pub fn print(context: &Context, run: &Run, brought: Option<&str>) -> Exit {
     }
     if let Some(log) = run.log_path.as_ref().filter(|_| run.started_at.is_some()) {
         ui.note(format!("log: {log}"));
+    }
+    if let Some(error) = log_error {
+        ui.warning(format!("the log is not whole: {}", escape::line(error)));
     }
     exit_of(run)
 }

@@ -2,7 +2,9 @@
 
 use crate::controller::{Event, Observer};
 use crate::ui::{Progress, Ui, format};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Shows events in the terminal.
@@ -10,6 +12,8 @@ pub struct TerminalObserver {
     ui: Ui,
     bar: Mutex<Option<Progress>>,
     interrupt: CancellationToken,
+    /// Whether the wait for a host that is out of reach is shown.
+    away: AtomicBool,
 }
 
 impl TerminalObserver {
@@ -19,6 +23,7 @@ impl TerminalObserver {
             ui,
             bar: Mutex::new(None),
             interrupt,
+            away: AtomicBool::new(false),
         }
     }
 
@@ -54,6 +59,8 @@ impl TerminalObserver {
 impl Observer for TerminalObserver {
     fn observe(&self, event: &Event<'_>) {
         match event {
+            // The wait is on the screen already.
+            Event::Connecting { .. } if self.away.load(Ordering::Relaxed) => {}
             Event::Connecting { host } => self.brief(&format!("connecting to `{host}`")),
             Event::Deploying { host } => self.step(&format!("putting the agent on `{host}`"), None),
             Event::HashingInputs { files: 0 } => {}
@@ -84,7 +91,22 @@ impl Observer for TerminalObserver {
                     "the link to `{host}` broke ({cause}); reconnecting, the run is not affected"
                 ));
             }
+            Event::StillAway {
+                host,
+                away,
+                acknowledged,
+                due,
+            } => {
+                let text = away_text(host, *away, *acknowledged);
+                if self.ui.draws_bars() {
+                    self.step(&text, None);
+                    self.away.store(true, Ordering::Relaxed);
+                } else if *due {
+                    self.ui.warning(text);
+                }
+            }
             Event::LinkBack { host } => {
+                self.away.store(false, Ordering::Relaxed);
                 self.done();
                 self.ui.note(format!("the link to `{host}` is back"));
             }
@@ -94,6 +116,20 @@ impl Observer for TerminalObserver {
     }
 }
 
+/// What a wait for a host looks like.
+fn away_text(host: &str, away: Duration, acknowledged: bool) -> String {
+    let away = match away.as_secs() {
+        0..60 => String::new(),
+        seconds => format!(" for {} min", seconds / 60),
+    };
+    let leave = if acknowledged {
+        "Ctrl-C detaches, the run goes on"
+    } else {
+        "Ctrl-C cancels the order"
+    };
+    format!("`{host}` is out of reach{away}, trying again; {leave}")
+}
+
 /// `3 files, 1.2 GiB`.
 pub fn count_and_size(files: usize, bytes: u64) -> String {
     format!(
@@ -101,4 +137,21 @@ pub fn count_and_size(files: usize, bytes: u64) -> String {
         if files == 1 { "" } else { "s" },
         format::bytes(bytes)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_says_how_long_it_lasts_and_how_to_leave() {
+        assert_eq!(
+            away_text("gpu1", Duration::from_secs(200), true),
+            "`gpu1` is out of reach for 3 min, trying again; Ctrl-C detaches, the run goes on"
+        );
+        assert_eq!(
+            away_text("gpu1", Duration::from_secs(5), false),
+            "`gpu1` is out of reach, trying again; Ctrl-C cancels the order"
+        );
+    }
 }

@@ -7,7 +7,7 @@ use super::{Context, find};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::{OutputRecord, Run, RunEvent, RunStatus};
-use crate::run::reconcile;
+use crate::run::{log_error, reconcile};
 use crate::ui::{Table, format};
 
 /// Arguments of `farrun show`.
@@ -42,9 +42,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     }
     let outputs = controller.store.outputs(&run.id).await?;
     let events = controller.store.events(&run.id).await?;
+    let log_error = log_error::of(&controller, &run.id).await?;
     if context.ui.is_json() {
         let detail = RunDetail {
-            run: RunView::from(&run),
+            run: RunView {
+                log_error: log_error.as_deref(),
+                ..RunView::from(&run)
+            },
             spec: &run.spec,
             outputs: &outputs,
             events: &events,
@@ -52,7 +56,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         context.ui.json(&document("farrun.run_detail/1", detail));
         return Ok(Exit::Completed);
     }
-    context.ui.fields(&fields(&controller, &run));
+    let mut fields = fields(&controller, &run);
+    fields.extend(log_error.map(|error| ("log error", error)));
+    context.ui.fields(&fields);
     print_outputs(context, &outputs);
     print_events(context, &events);
     Ok(Exit::Completed)

@@ -105,7 +105,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
 async fn ask(controller: &Controller, host: &Host) -> Result<Answer, String> {
     let asked = async {
         let link = controller
-            .contact(host)
+            .contact_unasked(host)
             .await
             .map_err(|error| error.to_string())?;
         let open = controller

@@ -36,7 +36,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     if let Some(name) = &args.host {
         find::host(&controller, name).await?;
     }
-    let reconciled = reconcile::all(&controller, args.host.as_deref(), PATIENCE).await?;
+    let reconciled = reconcile::all_asking(&controller, args.host.as_deref(), PATIENCE).await?;
     let mut exit = Exit::Completed;
     for (host, cause) in &reconciled.silent {
         context.ui.warning(format!("`{host}` did not answer ({cause})"));
@@ -96,13 +96,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         context.ui.note(format!("{} {}", run.id, run.status));
     }
     for collected in brought {
-        launching::finish(
-            context,
-            &Ended {
-                run: collected.run.clone(),
-                collected: Some(collected),
-            },
-        );
+        let run = collected.run.clone();
+        launching::finish(context, &Ended::of(&controller, run, Some(collected)).await?);
     }
     Ok(exit)
 }

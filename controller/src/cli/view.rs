@@ -69,6 +69,9 @@ pub struct RunView<'a> {
     pub log_length: Option<u64>,
     /// Hash of the whole log.
     pub log_sha256: Option<&'a str>,
+    /// Why the log is not all that the job wrote; only in documents about one run, and only when it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_error: Option<&'a str>,
     /// Folder of its outputs here.
     pub outputs_path: Option<&'a str>,
     /// When it was ordered.
@@ -108,6 +111,7 @@ impl<'a> From<&'a Run> for RunView<'a> {
             log_complete: run.log_complete,
             log_length: run.log_length,
             log_sha256: run.log_sha256.as_ref().map(AsRef::as_ref),
+            log_error: None,
             outputs_path: run.outputs_path.as_deref(),
             created_at: run.created_at,
             launched_at: run.launched_at,

@@ -1,5 +1,6 @@
 //! `farrun wait`
 
+use super::launch_args::parse_seconds;
 use super::{Context, find, launching};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
@@ -20,6 +21,10 @@ pub struct Args {
     /// The runs
     #[arg(required = true)]
     runs: Vec<String>,
+    /// Give up on a host that stays out of reach for this time (`2h`); the run goes on. Without it: never on a
+    /// terminal, else after 15 minutes
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    patience: Option<u64>,
     /// Leave the outputs on the host
     #[arg(long)]
     no_pull: bool,
@@ -40,6 +45,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
             from: mirror::From::Start,
             show: false,
             pull: !args.no_pull,
+            patience: launching::patience(context, args.patience),
         };
         let ended = follow(&controller, run, None, following)
             .await

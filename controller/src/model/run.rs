@@ -174,7 +174,7 @@ pub struct Run {
 pub struct RunEvent {
     /// When, by our clock.
     pub at: DateTime<Utc>,
-    /// `status`, `interrupted`, `adopted`, `pulled`, `mirror`, `stop` or another stable word.
+    /// `status`, `interrupted`, `adopted`, `pulled`, `mirror`, `stop`, `log_error` or another stable word.
     pub kind: String,
     /// What, for people.
     pub detail: String,

@@ -17,13 +17,36 @@ use farrun_protocol::spec::RunSpec;
 /// The host is out of reach, does not know the run, or the database.
 pub async fn adopt(controller: &Controller, host: &Host, run: Option<&RunId>) -> Result<Vec<Run>, RunError> {
     let link = controller.contact(host).await?;
-    let facts = link.client.runs(run.cloned().into_iter().collect()).await?;
-    if let Some(run) = run
-        && facts.is_empty()
-    {
-        return Err(RunError::NoRun(run.clone()));
-    }
     let mut adopted = Vec::new();
+    if let Some(run) = run {
+        let facts = link.client.runs(vec![run.clone()]).await?;
+        if facts.is_empty() {
+            return Err(RunError::NoRun(run.clone()));
+        }
+        adopt_these(controller, &link, host, Some(run), facts, &mut adopted).await?;
+    } else {
+        let mut after = None;
+        loop {
+            let (facts, next) = link.client.runs_page(after).await?;
+            adopt_these(controller, &link, host, None, facts, &mut adopted).await?;
+            if next.is_none() {
+                break;
+            }
+            after = next;
+        }
+    }
+    link.session.close().await;
+    Ok(adopted)
+}
+
+async fn adopt_these(
+    controller: &Controller,
+    link: &Link,
+    host: &Host,
+    run: Option<&RunId>,
+    facts: Vec<RunFacts>,
+    adopted: &mut Vec<Run>,
+) -> Result<(), RunError> {
     for facts in facts {
         if run.is_some_and(|run| run != &facts.run_id) {
             let what = format!("facts of `{}`, which was not asked for", facts.run_id);
@@ -42,10 +65,9 @@ pub async fn adopt(controller: &Controller, host: &Host, run: Option<&RunId>) ->
             controller.tell(&Event::Warning(&warning));
             continue;
         }
-        adopted.push(adopt_one(controller, &link, host, facts).await?);
+        adopted.push(adopt_one(controller, link, host, facts).await?);
     }
-    link.session.close().await;
-    Ok(adopted)
+    Ok(())
 }
 
 #[tracing::instrument(skip_all, fields(run = %facts.run_id, host = %host.name))]

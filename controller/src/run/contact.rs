@@ -6,9 +6,11 @@ use crate::controller::{Controller, Event};
 use crate::host::{Dialer, Link, agents};
 use crate::model::{Host, RunStatus};
 use crate::ssh::config::ConfigFiles;
+use crate::ssh::{Ask, Unasked};
 use crate::store::RunFilter;
 use chrono::Utc;
 use farrun_protocol::RunId;
+use std::sync::Arc;
 
 impl Controller {
     /// Makes links in the name of this controller.
@@ -33,16 +35,34 @@ impl Controller {
         self.store.host(host).await?.ok_or_else(gone)
     }
 
+    /// As [`Self::contact`], without a question to the user: for what happens in passing, where a question would be
+    /// a surprise and its answer would come too late.
+    ///
+    /// # Errors
+    /// As [`Self::contact`]; [`RunError::AnswerNeeded`] when the host cannot be reached without one.
+    pub async fn contact_unasked(&self, host: &Host) -> Result<Link, RunError> {
+        let unasked = Arc::new(Unasked::default());
+        let link = self.contact_with(host, unasked.clone()).await;
+        link.map_err(|error| match unasked.wanted() {
+            Some(what) => RunError::AnswerNeeded { what },
+            None => error,
+        })
+    }
+
     /// Dials a host and writes down who answered.
     ///
     /// # Errors
     /// The host is out of reach, or another machine answers while runs of the one we know are unsettled: settling
     /// them by the word of another machine would invent outcomes.
-    #[tracing::instrument(skip_all, fields(host = %host.name))]
     pub async fn contact(&self, host: &Host) -> Result<Link, RunError> {
+        self.contact_with(host, self.ask.clone()).await
+    }
+
+    #[tracing::instrument(skip_all, fields(host = %host.name))]
+    async fn contact_with(&self, host: &Host, ask: Arc<dyn Ask>) -> Result<Link, RunError> {
         self.tell(&Event::Connecting { host: &host.name });
         let deploying = || self.tell(&Event::Deploying { host: &host.name });
-        let dialer = self.dialer();
+        let dialer = Dialer { ask, ..self.dialer() };
         let link = tokio::select! {
             link = dialer.dial(host, &deploying) => link?,
             () = self.interrupt.cancelled() => return Err(RunError::Interrupted { detached: None }),

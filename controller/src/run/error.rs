@@ -15,6 +15,12 @@ pub enum RunError {
     /// The host could not be reached or talked to.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The host cannot be reached without an answer of the user, and this was no time to ask.
+    #[error("{what}")]
+    AnswerNeeded {
+        /// What is needed, and how to do without.
+        what: String,
+    },
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -25,6 +25,13 @@ pub fn without_record(reason: Reason, detail: Option<&str>, spec: &RunSpec) -> S
     one_line(&sentence(&verdict, spec))
 }
 
+/// The line for a log that its host could not store whole; `missing` bytes of it are nowhere.
+pub fn log_error(error: &str, missing: u64) -> String {
+    one_line(&format!(
+        "the host could not store all that the job printed: {missing} bytes are missing ({error})"
+    ))
+}
+
 fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
     let detail = verdict.detail.as_deref().unwrap_or_default();
     let said = if detail.is_empty() {
@@ -58,7 +65,11 @@ fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
                 .signal
                 .map(|signal| format!(" with {}", signal_name(Some(signal))))
                 .unwrap_or_default();
-            format!("somebody else killed or stopped the container{signal}")
+            let after = verdict
+                .exit_code
+                .map(|code| format!("; the job then exited with code {code}"))
+                .unwrap_or_default();
+            format!("somebody else killed or stopped the container{signal}{after}")
         }
         Reason::CommandNotFound => format!("the image has no program `{detail}`"),
         Reason::CommandNotExecutable => format!("the program cannot be executed{said}"),

@@ -2,7 +2,7 @@
 
 use super::collect::{Collected, collect};
 use super::reach::{Reach, may_pass};
-use super::{RunError, reconcile, stop};
+use super::{RunError, log_error, reconcile, stop};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
 use crate::mirror::{self, Followed, Mirror, MirrorError, Options, SourceError};
@@ -11,7 +11,7 @@ use farrun_protocol::{ErrorCode, RunId};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a host may stay away before the command gives up on it; the run is not affected.
+/// How long a host may stay away before a command that nobody watches gives up on it; the run is not affected.
 pub const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// How often a host is asked about a run whose log says nothing about its end.
 const LOOK_APART: Duration = Duration::from_secs(1);
@@ -25,6 +25,8 @@ pub struct Following {
     pub show: bool,
     /// Whether outputs are brought home at the end.
     pub pull: bool,
+    /// How long the host may stay away before it is given up; [`Duration::MAX`] for as long as it takes.
+    pub patience: Duration,
 }
 
 /// How following ended.
@@ -34,12 +36,36 @@ pub struct Ended {
     pub run: Run,
     /// Its outputs, when they were brought home.
     pub collected: Option<Collected>,
+    /// Why its log is not all that the job wrote, when the host could not store all of it.
+    pub log_error: Option<String>,
+    /// Whether it was left alone once the host had acknowledged it, rather than followed.
+    pub detached: bool,
+}
+
+impl Ended {
+    /// A run as it is now.
+    ///
+    /// # Errors
+    /// The database.
+    pub async fn of(
+        controller: &Controller,
+        run: Run,
+        collected: Option<Collected>,
+    ) -> Result<Self, RunError> {
+        let log_error = log_error::of(controller, &run.id).await?;
+        Ok(Self {
+            run,
+            collected,
+            log_error,
+            detached: false,
+        })
+    }
 }
 
 /// Follows `run` to its end, over `link` first when there is one.
 ///
 /// # Errors
-/// The user interrupted (the run goes on), the host stayed away longer than [`PATIENCE`], the local disk or the
+/// The user interrupted (the run goes on), the host stayed away longer than the patience, the local disk or the
 /// database failed. Nothing that happens here affects the run.
 #[tracing::instrument(skip_all, fields(run = %run.id, host = %run.host))]
 pub async fn follow(
@@ -54,9 +80,9 @@ pub async fn follow(
         if following.show {
             tell_local(controller, &run, following.from)?;
         }
-        return Ok(Ended { run, collected: None });
+        return Ended::of(controller, run, None).await;
     }
-    let mut reach = Reach::new(controller, &run, link, PATIENCE);
+    let mut reach = Reach::new(controller, &run, link, following.patience);
     let work = async {
         if run.launched_at.is_some() && run.log_path.is_some() {
             mirror_log(&mut reach, following).await?;
@@ -68,10 +94,8 @@ pub async fn follow(
         } else {
             None
         };
-        Ok(Ended {
-            run: collected.as_ref().map_or(run, |collected| collected.run.clone()),
-            collected,
-        })
+        let run = collected.as_ref().map_or(run, |collected| collected.run.clone());
+        Ended::of(controller, run, collected).await
     };
     let ended = tokio::select! {
         ended = work => ended,

@@ -3,52 +3,130 @@
 use super::{RunError, follow};
 use crate::controller::Controller;
 use crate::host::Link;
-use crate::model::{Host, Run};
+use crate::model::{Host, Run, RunStatus};
+use farrun_protocol::RunId;
 use farrun_protocol::message::{Collect, Garbage};
+use std::collections::BTreeMap;
 
 /// Runs that one request names: a request and its answer must fit a frame.
 const MOST_RUNS: usize = 500;
+/// Runs that are taken for gone when inputs are looked for; of more, some inputs are listed only the next time.
+const MOST_GONE: usize = 40_000;
+/// Why a run stays that has outputs which are not here.
+pub const UNPULLED: &str = "unpulled";
 
-/// Lists what would go from a host, or removes it.
-///
-/// `runs` are final runs; the host refuses any that is still active. What is missing here of a run's log is fetched
-/// before the run goes, and a run whose log cannot be had whole stays.
+/// What would go from a host.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Everything that was looked at; what stays says why.
+    pub items: Vec<Garbage>,
+    /// The runs among it that would go.
+    pub runs: Vec<Run>,
+}
+
+impl Plan {
+    /// Whether anything would go.
+    pub fn is_empty(&self) -> bool {
+        self.items.iter().all(|item| item.kept.is_some())
+    }
+}
+
+/// Lists what would go from a host. `runs` are final runs; those with outputs that are not here stay, unless
+/// `discard` says that they may be lost.
 ///
 /// # Errors
-/// The host is out of reach, the local disk is full, or the database.
-pub async fn collect(
+/// The host is out of reach, or the database.
+pub async fn plan(
     controller: &Controller,
     host: &Host,
     runs: Vec<Run>,
-    dry_run: bool,
-) -> Result<Vec<Garbage>, RunError> {
+    discard: bool,
+) -> Result<Plan, RunError> {
+    let link = controller.contact(host).await?;
+    let mut plan = Plan::default();
+    let mut by_id: BTreeMap<String, Run> = runs.into_iter().map(|run| (run.id.to_string(), run)).collect();
+    let run_ids: Vec<RunId> = by_id.values().map(|run| run.id.clone()).collect();
+    for run_ids in run_ids.chunks(MOST_RUNS) {
+        for mut item in link.client.collect(of_runs(run_ids, true)).await? {
+            let Some(run) = by_id.remove(&item.name) else {
+                continue;
+            };
+            if item.kept.is_none() && !discard && has_more(controller, &run, item.outputs).await? {
+                item.kept = Some(UNPULLED.to_owned());
+            }
+            if item.kept.is_none() {
+                plan.runs.push(run);
+            }
+            plan.items.push(item);
+        }
+    }
+    let order = Collect {
+        agents: true,
+        blobs: true,
+        as_if_gone: plan
+            .runs
+            .iter()
+            .take(MOST_GONE)
+            .map(|run| run.id.clone())
+            .collect(),
+        ..of_runs(&[], true)
+    };
+    plan.items.extend(link.client.collect(order).await?);
+    link.session.close().await;
+    Ok(plan)
+}
+
+/// Removes what was planned. What is missing here of a run's log is fetched before the run goes, and a run whose log
+/// cannot be had whole stays.
+///
+/// # Errors
+/// The host is out of reach, the local disk is full, or the database.
+pub async fn remove(controller: &Controller, host: &Host, plan: Plan) -> Result<Vec<Garbage>, RunError> {
     let link = controller.contact(host).await?;
     let mut run_ids = Vec::new();
-    for run in runs {
-        if dry_run || run.log_complete || has_log(controller, &link, &run).await? {
+    for run in plan.runs {
+        if run.log_complete || has_log(controller, &link, &run).await? {
             run_ids.push(run.id);
         }
     }
-    let mut items = Vec::new();
-    let (ids, rest) = run_ids.split_at(run_ids.len().saturating_sub(run_ids.len() % MOST_RUNS));
-    for run_ids in ids.chunks(MOST_RUNS) {
-        let order = Collect {
-            dry_run,
-            run_ids: run_ids.to_vec(),
-            agents: false,
-            blobs: false,
-        };
-        items.extend(link.client.collect(order).await?);
+    // What stays was said before, and is not asked about again.
+    let mut items: Vec<Garbage> = plan
+        .items
+        .into_iter()
+        .filter(|item| item.kind == "run" && item.kept.is_some())
+        .collect();
+    for run_ids in run_ids.chunks(MOST_RUNS) {
+        items.extend(link.client.collect(of_runs(run_ids, false)).await?);
     }
     let order = Collect {
-        dry_run,
-        run_ids: rest.to_vec(),
         agents: true,
         blobs: true,
+        ..of_runs(&[], false)
     };
     items.extend(link.client.collect(order).await?);
     link.session.close().await;
     Ok(items)
+}
+
+fn of_runs(run_ids: &[RunId], dry_run: bool) -> Collect {
+    Collect {
+        dry_run,
+        run_ids: run_ids.to_vec(),
+        agents: false,
+        blobs: false,
+        as_if_gone: Vec::new(),
+    }
+}
+
+/// Whether the host has outputs of a run that are not here. A completed run has all of them here; of others the files
+/// are counted, and what cannot be counted may be there.
+async fn has_more(controller: &Controller, run: &Run, files: Option<u64>) -> Result<bool, RunError> {
+    if run.status == RunStatus::Completed || files == Some(0) {
+        return Ok(false);
+    }
+    let outputs = controller.store.outputs(&run.id).await?;
+    let pulled = outputs.iter().filter(|output| output.pulled_at.is_some()).count();
+    Ok(files.is_none_or(|files| files > pulled as u64))
 }
 
 /// Brings the rest of a run's log here. A host that has removed the run already has nothing to lose.

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod follow;
 pub mod garbage;
 pub mod launch;
+pub mod log_error;
 pub mod order;
 pub mod owner;
 mod reach;

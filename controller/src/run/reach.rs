@@ -24,7 +24,12 @@ pub(super) struct Reach<'a> {
     /// When the last link was made.
     made: Option<Instant>,
     pause: Duration,
+    /// How long it has to be away before that is told again where nothing else shows it.
+    tell_after: Duration,
 }
+
+/// [`Reach::tell_after`] at first; each next time is twice as late.
+const FIRST_TOLD: Duration = Duration::from_secs(60);
 
 impl<'a> Reach<'a> {
     /// Reaches the host of `run`, over `link` first when there is one. Once it was there it may stay away for `patience`.
@@ -42,6 +47,7 @@ impl<'a> Reach<'a> {
             since: None,
             made: None,
             pause: FIRST_PAUSE,
+            tell_after: FIRST_TOLD,
         }
     }
 
@@ -54,6 +60,7 @@ impl<'a> Reach<'a> {
             let host = self.controller.host_of(&self.run.id, &self.run.host).await?;
             match self.controller.contact(&host).await {
                 Ok(link) => {
+                    self.tell_after = FIRST_TOLD;
                     if self.since.take().is_some() {
                         self.controller.tell(&Event::LinkBack { host: &host.name });
                     }
@@ -95,7 +102,25 @@ impl<'a> Reach<'a> {
         self.wait().await;
     }
 
+    /// Says how long the host has been away.
+    fn tell_away(&mut self) {
+        let Some(away) = self.since.map(|since| since.elapsed()) else {
+            return;
+        };
+        let due = away >= self.tell_after;
+        if due {
+            self.tell_after = self.tell_after.saturating_mul(2);
+        }
+        self.controller.tell(&Event::StillAway {
+            host: &self.run.host,
+            away,
+            acknowledged: self.run.launched_at.is_some(),
+            due,
+        });
+    }
+
     async fn wait(&mut self) {
+        self.tell_away();
         // Jitter, so that many followers of one host do not come back in one instant.
         let pause = self.pause.mul_f64(rand::rng().random_range(0.75..1.25));
         tokio::select! {

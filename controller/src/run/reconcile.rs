@@ -1,7 +1,7 @@
 //! Brings the database in line with what hosts say.
 
 use super::owner::Owner;
-use super::{RunError, explain};
+use super::{RunError, explain, log_error};
 use crate::agent::AgentError;
 use crate::controller::Controller;
 use crate::host::Link;
@@ -28,7 +28,7 @@ pub struct Reconciled {
     pub silent: Vec<(String, String)>,
 }
 
-/// Settles what happened on `host`, or on all hosts, with unfinished runs, within `limit`.
+/// Settles what happened on `host`, or on all hosts, with unfinished runs, within `limit`. Nothing is asked of the user.
 ///
 /// # Errors
 /// The database. A silent host is no error.
@@ -36,6 +36,27 @@ pub async fn all(
     controller: &Controller,
     host: Option<&str>,
     limit: Duration,
+) -> Result<Reconciled, RunError> {
+    each(controller, host, limit, false).await
+}
+
+/// As [`all`], for a user who waits for it: what has to be asked is asked.
+///
+/// # Errors
+/// As [`all`].
+pub async fn all_asking(
+    controller: &Controller,
+    host: Option<&str>,
+    limit: Duration,
+) -> Result<Reconciled, RunError> {
+    each(controller, host, limit, true).await
+}
+
+async fn each(
+    controller: &Controller,
+    host: Option<&str>,
+    limit: Duration,
+    asking: bool,
 ) -> Result<Reconciled, RunError> {
     let mut hosts: BTreeMap<String, Vec<RunId>> = BTreeMap::new();
     for run in controller.store.unsettled_runs(host).await? {
@@ -45,7 +66,7 @@ pub async fn all(
         }
     }
     let asked = futures_util::stream::iter(hosts).map(|(name, runs)| async move {
-        let outcome = tokio::time::timeout(limit, one(controller, &name, &runs)).await;
+        let outcome = tokio::time::timeout(limit, one(controller, &name, &runs, asking)).await;
         (name, outcome)
     });
     let mut reconciled = Reconciled::default();
@@ -64,11 +85,20 @@ pub async fn all(
 }
 
 #[tracing::instrument(skip_all, fields(host = %host))]
-async fn one(controller: &Controller, host: &str, runs: &[RunId]) -> Result<Vec<Run>, RunError> {
+async fn one(
+    controller: &Controller,
+    host: &str,
+    runs: &[RunId],
+    asking: bool,
+) -> Result<Vec<Run>, RunError> {
     let Some(host) = controller.store.host(host).await? else {
         return Ok(Vec::new());
     };
-    let link = controller.contact(&host).await?;
+    let link = if asking {
+        controller.contact(&host).await?
+    } else {
+        controller.contact_unasked(&host).await?
+    };
     let changed = runs_on(controller, &link, runs).await;
     link.session.close().await;
     changed
@@ -144,6 +174,7 @@ pub async fn apply(
     if run.status.is_settled() {
         super::order::forget(&controller.config, &run.id);
     }
+    log_error::note(controller, id, facts).await?;
     Ok(run)
 }
 

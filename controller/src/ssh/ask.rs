@@ -2,6 +2,7 @@
 
 use super::error::ShownKey;
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Someone who may be asked. The calls block, and are made outside of any connection so that no timeout of a
 /// server runs while a person thinks; the exception is [`Ask::answer`], whose text comes from the server.
@@ -50,6 +51,54 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Secret(…)")
+    }
+}
+
+/// Declines every question and remembers that somebody would have had to answer. For work that nobody asked for,
+/// which must neither disturb nor wait.
+#[derive(Debug, Default)]
+pub struct Unasked(Mutex<Option<String>>);
+
+impl Unasked {
+    /// What would have been asked for first, in words.
+    pub fn wanted(&self) -> Option<String> {
+        self.wish().clone()
+    }
+
+    fn wish(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, wish: String) {
+        self.wish().get_or_insert(wish);
+    }
+}
+
+impl Ask for Unasked {
+    fn trust_host_key(&self, _host: &str, _shown: &ShownKey) -> bool {
+        // The error that follows says it all.
+        false
+    }
+
+    fn passphrase(&self, question: &PromptQuestion) -> Option<Secret> {
+        let key = question.subject.escape_default();
+        self.note(format!(
+            "it needs the passphrase of `{key}`; load the key with `ssh-add`"
+        ));
+        None
+    }
+
+    fn password(&self, question: &PromptQuestion) -> Option<Secret> {
+        let user = question.user.escape_default();
+        self.note(format!(
+            "it needs the password of {user}; set up a key and load it with `ssh-add`"
+        ));
+        None
+    }
+
+    fn answer(&self, _question: &PromptQuestion, _echo: bool) -> Option<Secret> {
+        self.note("it asks a question while logging in; set up a key and load it with `ssh-add`".to_owned());
+        None
     }
 }
 

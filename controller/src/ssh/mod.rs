@@ -25,7 +25,7 @@ mod socket;
 pub mod transfer;
 mod watched;
 
-pub use ask::{Ask, NobodyToAsk, PromptQuestion, Secret};
+pub use ask::{Ask, NobodyToAsk, PromptQuestion, Secret, Unasked};
 pub use endpoint::{AgentSocket, CONNECT_TIMEOUT, Endpoint, IpFamily, KnownHostsFiles};
 pub use error::{ErrorKind, RecordedKey, ShownKey, SshError};
 pub use exec::{Ending, Exec, ExecEnding, ExecStdin, ExecStdout, Output, STDERR_KEPT};

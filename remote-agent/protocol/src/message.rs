@@ -36,6 +36,9 @@ pub enum Request {
     Runs {
         /// Which; empty for all of them.
         run_ids: Vec<RunId>,
+        /// Wanted page by page, by ascending id; only for all of them. Agents that do not know it send all at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        page: Option<RunsPage>,
     },
     /// The order of a run. Answered by [`Reply::Spec`].
     Spec {
@@ -108,6 +111,14 @@ pub struct Hello {
     pub docker_host: Option<String>,
 }
 
+/// Which part of all runs is wanted: as many as fit a frame.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunsPage {
+    /// Those behind this one; none for the first page.
+    #[serde(default)]
+    pub after: Option<RunId>,
+}
+
 /// Starts a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
@@ -174,6 +185,9 @@ pub struct Collect {
     /// Inputs that no run's order names.
     #[serde(default)]
     pub blobs: bool,
+    /// With `dry_run`: runs that are taken for gone when inputs are looked for.
+    #[serde(default)]
+    pub as_if_gone: Vec<RunId>,
 }
 
 /// What an agent answers.
@@ -195,6 +209,9 @@ pub enum Reply {
     Runs {
         /// Their facts; runs the host does not know are absent.
         runs: Vec<RunFacts>,
+        /// Where the next page begins ([`RunsPage::after`]); none behind the last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<RunId>,
     },
     /// An order.
     Spec(Box<RunSpec>),
@@ -365,6 +382,9 @@ pub struct Garbage {
     pub name: String,
     /// Bytes on disk.
     pub bytes: u64,
+    /// Files in its outputs folder; none for what is no run.
+    #[serde(default)]
+    pub outputs: Option<u64>,
     /// Why it stays although it was named, when it does.
     #[serde(default)]
     pub kept: Option<String>,

@@ -24,6 +24,10 @@ pub const EXIT_SIZE: usize = 8192;
 /// Size of the rolling tail behind the log cap, in bytes.
 pub const TAIL_SIZE: u64 = 4 * 1024 * 1024;
 
+/// Signals that ask a process to end: SIGINT, SIGQUIT and SIGTERM. `docker stop` sends one of them; others, such as
+/// SIGHUP and SIGUSR1, are as often meant to be worked with.
+pub const END_SIGNALS: [i32; 3] = [2, 3, 15];
+
 /// What PID 1 knows when the main process has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExitRecord {
@@ -63,6 +67,9 @@ pub struct ExitRecord {
     /// Signals that PID 1 received and passed on, in order, at most 16.
     #[serde(default)]
     pub forwarded: Vec<i32>,
+    /// The last of them that asks a process to end ([`END_SIGNALS`]), however many others came before it.
+    #[serde(default)]
+    pub end_signal: Option<i32>,
     /// Processes of the container that the kernel ended for want of memory.
     #[serde(default)]
     pub oom_kills: u64,
@@ -253,6 +260,14 @@ pub enum Phase {
 }
 
 impl ExitRecord {
+    /// The signal that asked the main process to end, when one was passed on to it before it ended.
+    pub fn asked_to_end(&self) -> Option<i32> {
+        let asks = |signal: &&i32| END_SIGNALS.contains(*signal);
+        // Older records have only the list.
+        self.end_signal
+            .or_else(|| self.forwarded.iter().rev().find(asks).copied())
+    }
+
     /// The [`EXIT_SIZE`] bytes of `exit.json`.
     ///
     /// # Errors
@@ -313,6 +328,7 @@ mod tests {
             log_error: None,
             timed_out: false,
             forwarded: vec![15],
+            end_signal: Some(15),
             oom_kills: 0,
         }
     }

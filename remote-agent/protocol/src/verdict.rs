@@ -177,9 +177,12 @@ fn judge_exit(exit: &crate::record::ExitRecord, evidence: &Evidence) -> Verdict 
             ..verdict(result, reason)
         };
     }
-    // A job that tidies up and exits with 0 because it was asked to end has not done all of its work.
-    let asked_to_end = exit.timed_out || (evidence.stop_requested && !exit.forwarded.is_empty());
-    if exit.code == Some(0) && !asked_to_end {
+    // A job that tidies up and exits with 0 because it was asked to end, by whomever, has not done all of its work.
+    let asked_to_end = exit.timed_out
+        || exit.asked_to_end().is_some()
+        || (evidence.stop_requested && !exit.forwarded.is_empty());
+    let code_0 = exit.code == Some(0);
+    if code_0 && !asked_to_end {
         return verdict(RunResult::Succeeded, Reason::Ok);
     }
     if exit.timed_out {
@@ -189,7 +192,7 @@ fn judge_exit(exit: &crate::record::ExitRecord, evidence: &Evidence) -> Verdict 
         return verdict(RunResult::Cancelled, Reason::Stopped);
     }
     // A job that outlived the death of a child by memory and then failed names the memory, not its exit code.
-    if exit.oom_kills > 0 {
+    if exit.oom_kills > 0 && !code_0 {
         return verdict(RunResult::Failed, Reason::OutOfMemory);
     }
     if !exit.forwarded.is_empty() {
@@ -278,6 +281,10 @@ mod tests {
     use crate::record::ExitRecord;
 
     fn exited_with_0(forwarded: Vec<i32>, timed_out: bool, stop_requested: bool) -> RunResult {
+        judge(&evidence_of_0(forwarded, timed_out, stop_requested)).result
+    }
+
+    fn evidence_of_0(forwarded: Vec<i32>, timed_out: bool, stop_requested: bool) -> Evidence {
         let exit = ExitRecord {
             format: crate::record::FORMAT,
             code: Some(0),
@@ -296,14 +303,31 @@ mod tests {
             log_error: None,
             timed_out,
             forwarded,
+            end_signal: None,
             oom_kills: 0,
         };
-        let evidence = Evidence {
+        Evidence {
             exit: Some(exit),
             stop_requested,
             ..Evidence::default()
-        };
-        judge(&evidence).result
+        }
+    }
+
+    #[test]
+    fn a_job_that_somebody_else_asked_to_end_did_not_succeed() {
+        let mut evidence = evidence_of_0(vec![10, 15], false, false);
+        let verdict = judge(&evidence);
+        assert_eq!(
+            (verdict.result, verdict.reason, verdict.exit_code),
+            (RunResult::Failed, Reason::KilledByOther, Some(0))
+        );
+        evidence.engine_restarted = true;
+        assert_eq!(judge(&evidence).reason, Reason::EngineRestart);
+        // Behind more signals than the list holds, and beside a child that died for want of memory.
+        let mut evidence = evidence_of_0(vec![10; 16], false, false);
+        let exit = evidence.exit.as_mut().unwrap();
+        (exit.end_signal, exit.oom_kills) = (Some(2), 1);
+        assert_eq!(judge(&evidence).reason, Reason::KilledByOther);
     }
 
     #[test]

@@ -227,12 +227,18 @@ impl Engine {
         self.call("attach", LOOK, call).await
     }
 
-    /// What the engine kept of a container's output, in the order it arrived.
-    pub fn output(&self, id: &str) -> impl Stream<Item = Result<Bytes, EngineError>> + Unpin + use<> {
+    /// What the engine kept of a container's output, in the order it arrived; with `follow` also what comes, up to the
+    /// container's end.
+    pub fn output(
+        &self,
+        id: &str,
+        follow: bool,
+    ) -> impl Stream<Item = Result<Bytes, EngineError>> + Send + Unpin + use<> {
         let options = LogsOptionsBuilder::default()
             .stdout(true)
             .stderr(true)
             .tail("all")
+            .follow(follow)
             .build();
         let address = self.address.clone();
         Box::pin(self.docker.logs(id, Some(options)).map(move |piece| {

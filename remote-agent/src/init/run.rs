@@ -142,6 +142,7 @@ fn conclude(started_at: DateTime<Utc>, ended: Ended, captured: Captured, oom_kil
         log_error: captured.error,
         timed_out: ended.timed_out,
         forwarded: ended.forwarded,
+        end_signal: ended.end_signal,
         oom_kills,
     };
     let code = code
@@ -175,6 +176,7 @@ fn refused(error: ExecError) -> (ExitRecord, u8) {
         log_error: None,
         timed_out: false,
         forwarded: Vec::new(),
+        end_signal: None,
         oom_kills: 0,
     };
     (record, code)

@@ -5,6 +5,7 @@ use super::echo::Echo;
 use super::signals::Signals;
 use super::spawn::Job;
 use chrono::{DateTime, Utc};
+use farrun_protocol::record::END_SIGNALS;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionread, retry_on_intr};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, kill_process_group};
@@ -26,6 +27,8 @@ pub(super) struct Ended {
     pub(super) at: DateTime<Utc>,
     /// Signals passed on to it.
     pub(super) forwarded: Vec<i32>,
+    /// The last of them that asked it to end.
+    pub(super) end_signal: Option<i32>,
     /// Whether it ran into its time limit.
     pub(super) timed_out: bool,
 }
@@ -55,6 +58,7 @@ pub(super) struct Supervisor<'a> {
     end: Option<(WaitStatus, DateTime<Utc>)>,
     drain: Drain,
     forwarded: Vec<i32>,
+    end_signal: Option<i32>,
     timed_out: bool,
 }
 
@@ -79,6 +83,7 @@ impl<'a> Supervisor<'a> {
             end: None,
             drain: Drain::default(),
             forwarded: Vec::new(),
+            end_signal: None,
             timed_out: false,
         }
     }
@@ -101,6 +106,7 @@ impl<'a> Supervisor<'a> {
                     status,
                     at,
                     forwarded: self.forwarded,
+                    end_signal: self.end_signal,
                     timed_out: self.timed_out,
                 });
             }
@@ -163,18 +169,23 @@ impl<'a> Supervisor<'a> {
     }
 
     fn handle_signals(&mut self) {
-        for signal in self.signals.drain() {
+        let arrived = self.signals.drain();
+        // Before any is passed on, so that one which came after the end is not taken for its cause.
+        self.reap();
+        for signal in arrived {
             if signal != Signal::CHILD {
                 self.forward(signal);
             }
         }
-        self.reap();
     }
 
     fn forward(&mut self, signal: Signal) {
         // Once reaped, the process id may belong to somebody else.
         if self.end.is_some() || kill_process(self.job, signal).is_err() {
             return;
+        }
+        if END_SIGNALS.contains(&signal.as_raw()) {
+            self.end_signal = Some(signal.as_raw());
         }
         let passing = [Signal::WINCH, Signal::CONT].contains(&signal);
         if !passing && self.forwarded.len() < REMEMBERED {

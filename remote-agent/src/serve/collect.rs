@@ -28,7 +28,11 @@ pub(crate) async fn collect(session: &Session, collect: Collect) -> Result<Reply
         items.extend(agents(session, peer, collect.dry_run).await?);
     }
     if collect.blobs {
-        items.extend(blobs(session, collect.dry_run)?);
+        let gone: HashSet<RunId> = match collect.dry_run {
+            true => collect.as_if_gone.into_iter().collect(),
+            false => HashSet::new(),
+        };
+        items.extend(blobs(session, collect.dry_run, &gone)?);
     }
     Ok(Reply::Garbage { items })
 }
@@ -38,13 +42,17 @@ fn garbage(kind: &str, name: impl ToString, bytes: u64, kept: Option<&str>) -> G
         kind: kind.to_owned(),
         name: name.to_string(),
         bytes,
+        outputs: None,
         kept: kept.map(str::to_owned),
     }
 }
 
 async fn run(session: &Session, peer: &Peer, run_id: &RunId, dry_run: bool) -> Result<Garbage, Failure> {
     let folder = session.folder(run_id);
-    let item = |kept: Option<&str>| garbage("run", run_id, size(folder.path()), kept);
+    let item = |kept: Option<&str>| Garbage {
+        outputs: Some(count(&folder.outputs())),
+        ..garbage("run", run_id, size(folder.path()), kept)
+    };
     match require_owner(peer, &folder) {
         Err(failure) if failure.code == ErrorCode::RunUnknown => return Ok(item(Some("unknown"))),
         Err(failure) if failure.code == ErrorCode::NotOwner => return Ok(item(Some("not_owner"))),
@@ -112,9 +120,12 @@ async fn agents(session: &Session, peer: &Peer, dry_run: bool) -> Result<Vec<Gar
     Ok(items)
 }
 
-fn blobs(session: &Session, dry_run: bool) -> Result<Vec<Garbage>, Failure> {
+fn blobs(session: &Session, dry_run: bool, gone: &HashSet<RunId>) -> Result<Vec<Garbage>, Failure> {
     let mut named = HashSet::new();
-    for run_id in runs::all(session) {
+    for run_id in runs::all(session)
+        .into_iter()
+        .filter(|run_id| !gone.contains(run_id))
+    {
         // An order that cannot be read may name anything, so nothing goes while there is one.
         let spec = session.folder(&run_id).spec()?;
         named.extend(
@@ -171,6 +182,19 @@ fn files(
         }
     }
     Ok(items)
+}
+
+/// Regular files below a folder, links not followed.
+fn count(folder: &Path) -> u64 {
+    let mut files = 0_u64;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files = files.saturating_add(count(&entry.path())),
+            Ok(kind) if kind.is_file() => files = files.saturating_add(1),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    files
 }
 
 /// Bytes of everything below a folder, links not followed.

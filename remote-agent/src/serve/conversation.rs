@@ -144,7 +144,7 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
         Request::CheckInputs { inputs } => inputs::check(session, inputs).await,
         Request::CommitInput { sha256, size } => inputs::commit(session, sha256, size).await,
         Request::Launch(order) => launch::launch(session, *order, call).await,
-        Request::Runs { run_ids } => runs::runs(session, run_ids).await,
+        Request::Runs { run_ids, page } => runs::runs(session, run_ids, page).await,
         Request::Spec { run_id } => runs::spec(session, &run_id),
         Request::FetchLog(fetch) => {
             return fetch_log::fetch_log(session, fetch, call)

@@ -170,7 +170,9 @@ pub(crate) async fn settle_if_ended(session: &Session, folder: &RunFolder) -> Re
             if let (Some(container), Some(Capture::Docker)) =
                 (&look.container, folder.spec()?.map(|spec| spec.capture))
             {
-                settle::fetch_output(&peer.engine, folder, &container.facts.id).await?;
+                let reader = session.reader(folder.run_id())?;
+                let mut open = reader.output.lock().await;
+                settle::follow_output(&peer.engine, folder, &container.facts.id, &mut open).await?;
             }
         }
         Stage::Prepared | Stage::Moving => {}

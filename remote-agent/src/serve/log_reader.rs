@@ -1,5 +1,6 @@
 //! One open run log and what wakes its readers.
 
+use super::settle::OpenOutput;
 use crate::record::{RecordError, RunFolder};
 use farrun_protocol::{Failure, Generation, Sha256, log::TAIL_LENGTH};
 use futures_util::StreamExt as _;
@@ -24,6 +25,8 @@ pub(crate) struct LogReader {
     events: Mutex<Option<Events>>,
     /// When the engine was last asked whether the run has ended.
     pub(crate) last_look: std::sync::Mutex<Option<Instant>>,
+    /// The engine's stream, where the engine captures.
+    pub(crate) output: Mutex<OpenOutput>,
 }
 
 struct Events(EventStream<Vec<u8>>);
@@ -48,6 +51,7 @@ impl LogReader {
             generation,
             events: Mutex::new(events),
             last_look: std::sync::Mutex::new(None),
+            output: Mutex::default(),
         })
     }
 

@@ -36,6 +36,8 @@ const NOT_STARTED: u8 = 2;
 
 /// Serves one conversation on stdin and stdout; answers with the exit code.
 pub fn run(nonce: &str) -> u8 {
+    // The values of secrets pass through this memory; a core file would keep them.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     if !preamble::is_nonce(nonce) {
         return NOT_STARTED;
     }

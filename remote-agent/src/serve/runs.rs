@@ -3,6 +3,7 @@
 use super::facts;
 use super::session::{Session, unknown};
 use crate::record::RunFolder;
+use farrun_protocol::message::RunsPage;
 use farrun_protocol::record::RunFacts;
 use farrun_protocol::{Failure, Reply, RunId};
 use futures_util::{StreamExt as _, stream};
@@ -14,11 +15,20 @@ use tokio::time::Instant;
 const BUDGET: Duration = Duration::from_secs(2);
 /// Runs that are looked at side by side.
 const ABREAST: usize = 16;
+/// Runs of one page: what is looked at must stay within the budget.
+const MOST_OF_A_PAGE: usize = 500;
 /// A reply must fit a frame; beyond this many bytes the longest parts of settled runs stay out.
 const LARGE: usize = 900 * 1024;
 
-pub(crate) async fn runs(session: &Arc<Session>, run_ids: Vec<RunId>) -> Result<Reply, Failure> {
+pub(crate) async fn runs(
+    session: &Arc<Session>,
+    run_ids: Vec<RunId>,
+    page: Option<RunsPage>,
+) -> Result<Reply, Failure> {
     session.peer()?;
+    if let Some(page) = page.filter(|_| run_ids.is_empty()) {
+        return page_of(session, page).await;
+    }
     let run_ids = if run_ids.is_empty() { all(session) } else { run_ids };
     let deadline = Instant::now() + BUDGET;
     let mut answers = stream::iter(run_ids)
@@ -28,7 +38,34 @@ pub(crate) async fn runs(session: &Arc<Session>, run_ids: Vec<RunId>) -> Result<
     while let Some(answer) = answers.next().await {
         runs.extend(answer?);
     }
-    Ok(Reply::Runs { runs: fitting(runs) })
+    let (runs, next) = (fitting(runs), None);
+    Ok(Reply::Runs { runs, next })
+}
+
+/// As many runs as fit a frame, by ascending id.
+async fn page_of(session: &Arc<Session>, page: RunsPage) -> Result<Reply, Failure> {
+    let mut run_ids = all(session);
+    run_ids.retain(|run_id| page.after.as_ref().is_none_or(|after| run_id > after));
+    let last = run_ids.last().cloned();
+    run_ids.truncate(MOST_OF_A_PAGE);
+    let deadline = Instant::now() + BUDGET;
+    let mut answers = stream::iter(run_ids)
+        .map(|run_id| async move { (run_id.clone(), of_one(session, run_id, deadline).await) })
+        .buffered(ABREAST);
+    let (mut runs, mut size, mut reached) = (Vec::new(), 0, None);
+    while let Some((run_id, facts)) = answers.next().await {
+        let facts = facts?;
+        let this = facts.as_ref().map_or(0, size_of);
+        if size + this > LARGE && !runs.is_empty() {
+            break;
+        }
+        size += this;
+        runs.extend(facts);
+        reached = Some(run_id);
+    }
+    let next = reached.filter(|reached| Some(reached) != last.as_ref());
+    let runs = fitting(runs);
+    Ok(Reply::Runs { runs, next })
 }
 
 /// Every run that has a folder.
@@ -64,11 +101,7 @@ async fn of_one(
 
 /// Takes the parts out of settled runs that a listing can do without, when it would not fit a frame otherwise.
 fn fitting(mut runs: Vec<RunFacts>) -> Vec<RunFacts> {
-    let size: usize = runs
-        .iter()
-        .map(|run| serde_json::to_vec(run).map_or(0, |json| json.len()))
-        .sum();
-    if size > LARGE {
+    if runs.iter().map(size_of).sum::<usize>() > LARGE {
         for run in &mut runs {
             run.container = run.container.take().filter(|_| run.settled.is_none());
             if let Some(settled) = &mut run.settled {
@@ -78,6 +111,10 @@ fn fitting(mut runs: Vec<RunFacts>) -> Vec<RunFacts> {
         }
     }
     runs
+}
+
+fn size_of(run: &RunFacts) -> usize {
+    serde_json::to_vec(run).map_or(0, |json| json.len())
 }
 
 pub(crate) fn spec(session: &Session, run_id: &RunId) -> Result<Reply, Failure> {

@@ -28,6 +28,7 @@ fn signals_reach_the_job_and_are_recorded() {
     let exit = record.checked_exit();
     assert_eq!(exit.code, Some(9));
     assert_eq!(exit.forwarded, [Signal::USR1.as_raw(), Signal::TERM.as_raw()]);
+    assert_eq!(exit.end_signal, Some(Signal::TERM.as_raw()));
     assert!(!exit.timed_out);
 }
 
@@ -57,7 +58,13 @@ fn only_the_first_sixteen_signals_are_remembered() {
     }
     running.signal(Signal::TERM);
     assert_eq!(running.wait(), 143);
-    assert_eq!(record.checked_exit().forwarded, [Signal::USR1.as_raw(); 16]);
+    let exit = record.checked_exit();
+    assert_eq!(exit.forwarded, [Signal::USR1.as_raw(); 16]);
+    assert_eq!(
+        exit.end_signal,
+        Some(Signal::TERM.as_raw()),
+        "what asked it to end is"
+    );
 }
 
 #[test]

@@ -194,6 +194,22 @@ async fn a_kill_from_outside_is_named(world: &World) {
     assert_eq!(settled.verdict.reason, Reason::KilledByOther);
     assert_eq!(settled.exit, None);
 
+    // One that tidies up and exits with 0 because somebody else asked it to end has not done its work.
+    let spec = order("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done");
+    talk.peer.launch(&spec).await.unwrap();
+    wait_for_text(&mut talk.peer, &spec.run_id, "up").await;
+    world
+        .engine
+        .docker(&["stop", &format!("farrun-{}", spec.run_id)])
+        .unwrap();
+    let (_, stopped) = self::settled(&mut talk.peer, &spec.run_id).await;
+    let verdict = &stopped.verdict;
+    assert_eq!(
+        (verdict.result, verdict.reason, verdict.exit_code),
+        (RunResult::Failed, Reason::KilledByOther, Some(0))
+    );
+    assert_eq!(stopped.exit.and_then(|exit| exit.asked_to_end()), Some(15));
+
     let spec = order("echo up; sleep 1000");
     talk.peer.launch(&spec).await.unwrap();
     wait_for_text(&mut talk.peer, &spec.run_id, "up").await;
@@ -231,6 +247,7 @@ async fn files_of_another_user_are_opened_and_removed(world: &World) {
             run_ids: vec![spec.run_id.clone()],
             agents: true,
             blobs: true,
+            as_if_gone: Vec::new(),
         })
     };
     let folder = PathBuf::from(&reply.outputs).parent().unwrap().to_owned();
@@ -362,6 +379,19 @@ async fn the_engine_may_capture(world: &World) {
         (settled.verdict.reason, settled.verdict.exit_code),
         (Reason::ExitCode, Some(3))
     );
+
+    // Followed from first to last while it prints, over a stream that stays open and by a second reader.
+    let mut spec = order("i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo line $i; sleep 0.01; done");
+    spec.capture = Capture::Docker;
+    talk.peer.launch(&spec).await.unwrap();
+    let mut beside = world.talk().await;
+    let (first, second) = tokio::join!(
+        talk.peer.whole_log(&spec.run_id),
+        beside.peer.whole_log(&spec.run_id)
+    );
+    let printed: String = (1..=300).map(|line| format!("line {line}\n")).collect();
+    assert_eq!(String::from_utf8_lossy(&first), printed);
+    assert!(first == second);
 }
 
 async fn a_run_belongs_to_its_controller(world: &World) {
@@ -531,6 +561,7 @@ async fn inputs_reach_a_job_of_any_user(world: &World) {
             run_ids: vec![spec.run_id.clone()],
             agents: false,
             blobs: true,
+            as_if_gone: Vec::new(),
         }))
         .await
         .unwrap()

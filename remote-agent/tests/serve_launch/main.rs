@@ -13,11 +13,11 @@ mod support;
 
 use farrun_agent::serve::{Context, conversation};
 use farrun_protocol::record::Phase;
-use farrun_protocol::spec::Gpus;
+use farrun_protocol::spec::{Capture, Gpus};
 use farrun_protocol::verdict::{Reason, RunResult};
 use farrun_protocol::{ErrorCode, Request, Sha256};
 use scripted::{Fault, Scripted};
-use support::{CONTROLLER, Peer, code, order};
+use support::{CONTROLLER, Peer, code, from, order};
 use tokio::task::JoinHandle;
 
 struct World {
@@ -186,4 +186,32 @@ async fn a_run_that_was_only_prepared_can_be_stopped() {
     let again = peer.launch(&spec).await.unwrap();
     assert_eq!(again.phase, Phase::Settled);
     assert_eq!(world.executions(), 0);
+}
+
+#[tokio::test]
+async fn output_that_the_engine_captures_is_read_once_by_each_conversation() {
+    let world = World::new();
+    let ((mut one, _a), (mut other, _b)) = (world.talk().await, world.talk().await);
+    let mut spec = order("true");
+    spec.capture = Capture::Docker;
+    one.launch(&spec).await.unwrap();
+    let (mut read_by_one, mut read_by_other) = (Vec::new(), Vec::new());
+    for turn in 0..6_u8 {
+        let printed = {
+            let mut state = world.engine.state.lock().unwrap();
+            state.output.extend(vec![b'a' + turn; 10_000]);
+            state.output.clone()
+        };
+        for (peer, read) in [(&mut one, &mut read_by_one), (&mut other, &mut read_by_other)] {
+            while read.len() < printed.len() {
+                let fetch = from(&spec.run_id, read.len() as u64, 20_000);
+                read.extend_from_slice(&peer.fetch(fetch).await.unwrap().bytes);
+            }
+            assert!(*read == printed, "turn {turn}");
+        }
+    }
+    let state = world.engine.state.lock().unwrap();
+    let reads = state.calls.iter().filter(|call| call.contains("/logs?")).count();
+    // Whoever finds the other at it does not even begin.
+    assert!((1..=2).contains(&reads), "{:?}", state.calls);
 }

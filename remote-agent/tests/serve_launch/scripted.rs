@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(crate) fault: Option<(usize, Fault)>,
     /// What a start answers instead of success.
     pub(crate) start_refusal: Option<String>,
+    /// What every container has printed so far.
+    pub(crate) output: Vec<u8>,
 }
 
 #[derive(Debug, Clone)]
@@ -98,6 +100,9 @@ async fn serve(mut stream: UnixStream, state: Arc<Mutex<State>>, held: Arc<Notif
         }
         Some(Fault::LostAnswer | Fault::HeldAnswer) | None => {}
     }
+    if path.contains("/logs?") {
+        return hand_out(stream, &state, path.contains("follow=true")).await;
+    }
     let (status, answer) = act(&mut state.lock().unwrap(), &method, &path, body);
     match fault {
         Some(Fault::LostAnswer) => return,
@@ -117,6 +122,32 @@ async fn serve(mut stream: UnixStream, state: Arc<Mutex<State>>, held: Arc<Notif
         answer.len()
     );
     let _ = stream.write_all(format!("{head}{answer}").as_bytes()).await;
+}
+
+/// Sends the output in frames, as an engine does for containers without a terminal; it stays with a follower.
+async fn hand_out(mut stream: UnixStream, state: &Mutex<State>, follow: bool) {
+    let head =
+        "HTTP/1.1 200 X\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: close\r\n\r\n";
+    let mut sent = 0;
+    if stream.write_all(head.as_bytes()).await.is_err() {
+        return;
+    }
+    loop {
+        let fresh = state.lock().unwrap().output[sent..].to_vec();
+        if !fresh.is_empty() {
+            let mut frame = vec![1, 0, 0, 0];
+            frame.extend(u32::try_from(fresh.len()).unwrap().to_be_bytes());
+            frame.extend(&fresh);
+            if stream.write_all(&frame).await.is_err() {
+                return;
+            }
+            sent += fresh.len();
+        }
+        if !follow {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }
 
 async fn request(stream: &mut UnixStream) -> Option<(String, String, Value)> {

@@ -132,9 +132,10 @@ impl Peer {
     pub async fn facts(&mut self, run_id: &RunId) -> RunFacts {
         let request = Request::Runs {
             run_ids: vec![run_id.clone()],
+            page: None,
         };
         match self.ask(request).await.unwrap() {
-            Reply::Runs { mut runs } => runs.remove(0),
+            Reply::Runs { mut runs, .. } => runs.remove(0),
             other => panic!("{other:?}"),
         }
     }

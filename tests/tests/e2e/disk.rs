@@ -82,7 +82,16 @@ fn full_host_does_not_stop_the_job() {
         outcome.stdout.len(),
         log.len()
     );
-    assert_eq!(outcome.code, 0, "{outcome}");
+    let outcome = outcome.ok().expect_error("the log is not whole");
+    assert!(outcome.errors().contains("bytes are missing"), "{outcome}");
+    let shown = lab.show("@last");
+    let error = shown["run"]["log_error"].as_str().unwrap_or_default();
+    assert!(error.contains("No space left"), "{shown}");
+    let events = shown["events"].as_array().unwrap();
+    let told = events.iter().filter(|event| event["kind"] == "log_error");
+    assert_eq!(told.count(), 1, "{shown}");
+    let text = lab.home.farrun(&["show", "@last"]).ok();
+    assert!(text.text().contains("log error"), "{text}");
 }
 
 #[test]

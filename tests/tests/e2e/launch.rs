@@ -146,7 +146,35 @@ fn same_key_finds_the_first_run() {
     let second = lab.detached(&["--key", "order-1"], "echo once; sleep 600");
     assert_eq!(first, second);
     assert_eq!(lab.containers(&first).len(), 1);
-    let _ = lab.home.farrun(&["stop", &first]);
+    // A run that was stopped was executed, so its key still finds it.
+    let _ = lab.home.farrun(&["stop", &first]).ok();
+    let again = lab.shell(&["--key", "order-1"], "echo once; sleep 600");
+    let again = again.expect_code(7).expect_error(&first);
+    assert_eq!(again.text(), "");
+    assert_eq!(crate::trouble::runs(&lab), 1);
+}
+
+#[test]
+fn detached_order_is_done_once_its_job_was_started() {
+    let lab = Lab::new();
+    // However fast the job fails, and however long ago it did.
+    let run = lab.detached(&["--key", "fails"], "exit 3");
+    lab.wait_status(&run, &["failed"], SOON);
+    assert_eq!(lab.detached(&["--key", "fails"], "exit 3"), run);
+    let text = lab.shell(&["--key", "fails", "--detach"], "exit 3").ok();
+    assert_eq!(text.text().trim(), run);
+    // What was never started is another matter.
+    let missing = [
+        "run",
+        "farrun-nothing:1",
+        "--host",
+        "lab",
+        "--detach",
+        "--pull-image",
+        "never",
+    ];
+    let refused = lab.home.farrun(&missing).expect_code(1);
+    assert!(refused.errors().contains("farrun-nothing:1"), "{refused}");
 }
 
 #[test]

@@ -222,3 +222,30 @@ fn prefixes_and_last_are_accepted() {
     let _ = lab.detached(&[], "true");
     let _ = lab.home.farrun(&["show", "rs_"]).expect_code(2);
 }
+
+#[test]
+fn looking_in_passing_asks_for_no_passphrase() {
+    let lab = Lab::new();
+    let run = lab.detached(&[], "exec sleep 600");
+    let lock = |old: &str, new: &str| {
+        let changed = std::process::Command::new("ssh-keygen")
+            .args(["-q", "-p", "-P", old, "-N", new, "-f"])
+            .arg(lab.sshd.identity())
+            .status();
+        assert!(changed.unwrap().success());
+    };
+    lock("", "sesame");
+    let listed = lab
+        .home
+        .farrun(&["list"])
+        .ok()
+        .expect_error("needs the passphrase");
+    assert!(listed.errors().contains("ssh-add"), "{listed}");
+    let status = lab.home.farrun(&["status"]).ok();
+    assert!(
+        status.text().contains("down: it needs the passphrase"),
+        "{status}"
+    );
+    lock("sesame", "");
+    let _ = lab.home.farrun(&["stop", &run]).ok();
+}

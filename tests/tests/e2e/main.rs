@@ -27,6 +27,7 @@ mod recovery;
 mod registry;
 mod secrets;
 mod stop;
+mod terminal;
 mod trouble;
 mod two_processes;
 mod users;

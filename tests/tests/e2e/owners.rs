@@ -105,7 +105,11 @@ fn gc_takes_only_what_ended_and_is_here() {
     assert!(lab.run_folder(&ended).is_dir());
     assert_eq!(lab.containers(&ended).len(), 1);
 
-    let _ = lab.home.farrun(&["gc"]).ok();
+    // Without a word of agreement it is listed and left.
+    let _ = lab.home.farrun(&["gc"]).expect_code(2).expect_error("--yes");
+    assert!(lab.run_folder(&ended).is_dir());
+
+    let _ = lab.home.farrun(&["gc", "--yes"]).ok();
     assert!(!lab.run_folder(&ended).exists());
     assert_eq!(lab.containers(&ended), Vec::<String>::new());
     assert!(lab.run_folder(&live).is_dir() && lab.run_folder(&due).is_dir());
@@ -122,12 +126,73 @@ fn gc_takes_only_what_ended_and_is_here() {
 }
 
 #[test]
+fn gc_keeps_what_a_failed_run_left_until_it_is_here_or_given_up() {
+    let lab = Lab::new();
+    let fail = |script: &str| {
+        let _ = lab.shell(&[], script).expect_code(1);
+        lab.show("@last")["run"]["id"].as_str().unwrap().to_owned()
+    };
+    let pulled = fail("echo a > /farrun/outputs/made; exit 3");
+    let named = fail("echo b > /farrun/outputs/made; exit 3");
+    let kept = fail("echo c > /farrun/outputs/made; exit 3");
+    let empty = fail("exit 3");
+    let _ = lab.home.farrun(&["pull", &pulled]).ok();
+    let _ = lab.home.farrun(&["gc", "--yes"]).ok().expect_error("farrun pull");
+    let there = |run: &String| lab.run_folder(run).is_dir();
+    assert_eq!(
+        [&pulled, &named, &kept, &empty].map(there),
+        [false, true, true, false]
+    );
+    let _ = lab.home.farrun(&["gc", "--yes", &named]).ok();
+    assert_eq!([&named, &kept].map(there), [false, true]);
+    let plan = lab.home.farrun(&["gc", "--dry-run", "--json"]).ok().json();
+    assert_eq!(plan["items"][0]["kept"], "unpulled", "{plan}");
+    let _ = lab.home.farrun(&["gc", "--yes", "--discard-unpulled"]).ok();
+    assert!(!there(&kept));
+}
+
+#[test]
+fn gc_lists_the_inputs_that_go_with_their_runs() {
+    let lab = Lab::new();
+    let order = |content: &str| {
+        let clip = lab.home.write("clip", content);
+        let _ = lab.shell(&["--input", clip.to_str().unwrap()], "true").ok();
+        let blob = lab
+            .state()
+            .join("blobs")
+            .join(farrun_protocol::Sha256::of(content.as_bytes()).as_str());
+        // Younger ones may belong to an order that is still on its way.
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+        let file = std::fs::File::options().write(true).open(&blob).unwrap();
+        file.set_modified(old).unwrap();
+        (lab.show("@last")["run"]["id"].as_str().unwrap().to_owned(), blob)
+    };
+    let (goes, its_input) = order("the one that goes");
+    let (_, other_input) = order("the one that stays");
+    let plan = lab.home.farrun(&["gc", "--dry-run", "--json", &goes]).ok().json();
+    let listed: Vec<&str> = plan["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|item| item["kept"].is_null())
+        .map(|item| item["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        listed,
+        [goes.as_str(), its_input.file_name().unwrap().to_str().unwrap()],
+        "{plan}"
+    );
+    let _ = lab.home.farrun(&["gc", "--yes", &goes]).ok();
+    assert!(!its_input.exists() && other_input.exists());
+}
+
+#[test]
 fn gc_keeps_the_runs_of_others() {
     let lab = Lab::new();
     let _ = lab.shell(&[], "true").ok();
     let run = lab.show("@last")["run"]["id"].as_str().unwrap().to_owned();
     let other = second(&lab);
-    let _ = other.farrun(&["gc"]).ok();
+    let _ = other.farrun(&["gc", "--yes"]).ok();
     assert!(lab.run_folder(&run).is_dir());
     assert_eq!(lab.containers(&run).len(), 1);
 }

@@ -112,7 +112,7 @@ fn container_with_the_name_of_a_run_and_no_label_is_left_alone() {
         "600",
     ]);
     let _ = lab.home.farrun(&["stop", "--kill", &run]);
-    let _ = lab.home.farrun(&["gc"]);
+    let _ = lab.home.farrun(&["gc", "--yes"]);
     let running = lab
         .engine
         .ask(&["inspect", "--format", "{{.State.Running}}", &name]);

@@ -4,7 +4,7 @@ mod open_outputs;
 mod output;
 
 pub(crate) use open_outputs::{make_removable, open_to_account};
-pub(crate) use output::fetch_output;
+pub(crate) use output::{OpenOutput, fetch_output, follow_output};
 
 use super::call::blocking;
 use super::facts::{self, Look, Stage};

@@ -104,7 +104,7 @@ async fn finish(engine: &Engine, id: &str) -> Result<(), String> {
             Some(0) => return Ok(()),
             Some(code) => {
                 let said = engine
-                    .output(id)
+                    .output(id, false)
                     .next()
                     .await
                     .and_then(Result::ok)

@@ -1,0 +1,253 @@
+//! The inputs of an order: hashed before the order is written, and found again by hash when they are uploaded.
+//!
+//! What is remembered lies in a folder of the order's own, closed to others: prompts and paths are nobody else's
+//! business.
+
+use crate::config::Config;
+use crate::run::RunError;
+use farrun_protocol::spec::{Input, ParentOutput};
+use farrun_protocol::{RunId, Sha256};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// One input of an order.
+#[derive(Debug, Clone)]
+pub struct OrderInput {
+    /// Path below the run's inputs.
+    pub path: String,
+    /// Where it comes from.
+    pub source: OrderSource,
+}
+
+/// Where an input comes from.
+#[derive(Debug, Clone)]
+pub enum OrderSource {
+    /// A file of this machine.
+    Local(PathBuf),
+    /// Bytes made for this run.
+    Inline(Vec<u8>),
+    /// Content that the host is expected to have from an earlier order.
+    Content {
+        /// Its hash.
+        sha256: Sha256,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// An output of an earlier run; `local` is its verified copy here, when there is one.
+    Parent {
+        /// Names the output on the host.
+        output: ParentOutput,
+        /// Its size in bytes.
+        size: u64,
+        /// Its hash.
+        sha256: Sha256,
+        /// Its copy here.
+        local: Option<PathBuf>,
+    },
+}
+
+/// Where the content of inputs lies on this machine, by hash.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Sources {
+    format: u32,
+    files: BTreeMap<Sha256, PathBuf>,
+}
+
+impl Sources {
+    /// The file with this content.
+    pub fn file(&self, sha256: &Sha256) -> Option<&Path> {
+        self.files.get(sha256).map(PathBuf::as_path)
+    }
+}
+
+/// Where the inputs of an order come from; empty when it was placed elsewhere.
+///
+/// # Errors
+/// The file exists and cannot be read.
+pub(in crate::run) fn sources(config: &Config, run: &RunId) -> Result<Sources, RunError> {
+    let path = folder(config, run).join("order.json");
+    let local = |source| RunError::Local {
+        path: path.clone(),
+        source,
+    };
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| local(error.into())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Sources::default()),
+        Err(error) => Err(local(error)),
+    }
+}
+
+/// Removes what was remembered for an order; best effort, for nothing reads it any more.
+pub fn forget(config: &Config, run: &RunId) {
+    let folder = folder(config, run);
+    if let Err(error) = std::fs::remove_dir_all(&folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(%run, %error, "An order's folder could not be removed");
+    }
+}
+
+pub(super) fn folder(config: &Config, run: &RunId) -> PathBuf {
+    config.state_folder.join("orders").join(run.as_str())
+}
+
+pub(super) fn write_sources(config: &Config, run: &RunId, sources: &Sources) -> Result<(), RunError> {
+    let folder = folder(config, run);
+    let path = folder.join("order.json");
+    let local = |source| RunError::Local {
+        path: path.clone(),
+        source,
+    };
+    make_private(&folder).map_err(local)?;
+    let json = serde_json::to_vec(sources).map_err(|error| local(error.into()))?;
+    write_private(&path, &json).map_err(local)
+}
+
+/// Prompts and paths are nobody else's business.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+pub(super) fn hash_inputs(inputs: Vec<OrderInput>, folder: &Path) -> Result<(Vec<Input>, Sources), RunError> {
+    let mut sources = Sources {
+        format: 1,
+        ..Sources::default()
+    };
+    let mut hashed = Vec::with_capacity(inputs.len());
+    for OrderInput { path, source } in inputs {
+        let input = match source {
+            OrderSource::Local(file) => {
+                let (sha256, size) = hash_file(&file)?;
+                sources
+                    .files
+                    .insert(sha256.clone(), std::path::absolute(&file).unwrap_or(file));
+                Input {
+                    path,
+                    sha256,
+                    size,
+                    parent: None,
+                }
+            }
+            OrderSource::Inline(bytes) => {
+                let sha256 = Sha256::of(&bytes);
+                let file = folder.join(sha256.as_str());
+                let local = |source| RunError::Local {
+                    path: file.clone(),
+                    source,
+                };
+                make_private(folder).map_err(local)?;
+                write_private(&file, &bytes).map_err(local)?;
+                sources.files.insert(sha256.clone(), file);
+                Input {
+                    path,
+                    sha256,
+                    size: bytes.len() as u64,
+                    parent: None,
+                }
+            }
+            OrderSource::Content { sha256, size } => Input {
+                path,
+                sha256,
+                size,
+                parent: None,
+            },
+            OrderSource::Parent {
+                output,
+                size,
+                sha256,
+                local,
+            } => {
+                sources.files.extend(local.map(|file| (sha256.clone(), file)));
+                Input {
+                    path,
+                    sha256,
+                    size,
+                    parent: Some(output),
+                }
+            }
+        };
+        hashed.push(input);
+    }
+    Ok((hashed, sources))
+}
+
+/// Hash and size of a file.
+///
+/// # Errors
+/// It cannot be read.
+pub fn hash_file(path: &Path) -> Result<(Sha256, u64), RunError> {
+    use sha2::Digest as _;
+    use std::io::Read as _;
+    let failed = |source| RunError::Input {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let mut hash = sha2::Sha256::new();
+    let mut size = 0;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok((Sha256::from_bytes(hash.finalize().into()), size)),
+            Ok(read) => {
+                hash.update(buffer.get(..read).unwrap_or_default());
+                size += read as u64;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_found_again_by_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("in.mp4");
+        std::fs::write(&file, b"video").unwrap();
+        let inputs = vec![
+            OrderInput {
+                path: "video.mp4".into(),
+                source: OrderSource::Local(file.clone()),
+            },
+            OrderInput {
+                path: "spec.json".into(),
+                source: OrderSource::Inline(b"{}".to_vec()),
+            },
+        ];
+        let (inputs, sources) = hash_inputs(inputs, &folder.path().join("order")).unwrap();
+        assert_eq!(inputs.iter().map(|input| input.size).collect::<Vec<_>>(), [5, 2]);
+        assert_eq!(sources.file(&Sha256::of(b"video")), Some(file.as_path()));
+        assert_eq!(
+            std::fs::read(sources.file(&Sha256::of(b"{}")).unwrap()).unwrap(),
+            b"{}"
+        );
+    }
+
+    #[test]
+    fn an_unreadable_input_is_named() {
+        let missing = Path::new("/nonexistent/video.mp4");
+        assert!(matches!(hash_file(missing), Err(RunError::Input { path, .. }) if path == missing));
+    }
+}
