@@ -1,7 +1,7 @@
 //! A run that waits for a GPU: tells where it stands until it is its turn.
 
 use super::reach::{Reach, may_pass};
-use super::{RunError, explain_gpus, reconcile};
+use super::{RunError, estimate, explain_gpus, reconcile};
 use crate::controller::Event;
 use crate::host::LinkError;
 use farrun_protocol::record::{Phase, RunFacts};
@@ -38,7 +38,7 @@ pub(super) async fn wait(reach: &mut Reach<'_>) -> Result<(), RunError> {
         let host = link.host.clone();
         reach.keep(link);
         reconcile::apply(controller, &host, &id, &facts).await?;
-        let Some(place) = in_line(&facts) else {
+        let Some(mut place) = in_line(&facts) else {
             if waited && facts.settled.is_none() {
                 controller.tell(&Event::Running { run: id.as_str() });
             }
@@ -46,11 +46,16 @@ pub(super) async fn wait(reach: &mut Reach<'_>) -> Result<(), RunError> {
         };
         waited = true;
         if place != told {
+            told.clone_from(&place);
+            if let Some(queue) = facts.queue.as_deref()
+                && let Some(wait) = estimate::wait(controller, queue).await?
+            {
+                place = format!("{place}, {}", estimate::about(wait));
+            }
             controller.tell(&Event::InLine {
                 run: id.as_str(),
                 place: &place,
             });
-            told = place;
         }
         tokio::time::sleep(LOOK_APART).await;
     }

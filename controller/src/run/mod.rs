@@ -8,6 +8,7 @@ pub mod choose;
 pub mod collect;
 pub mod contact;
 pub mod error;
+pub mod estimate;
 pub mod explain;
 pub mod explain_gpus;
 pub mod follow;
