@@ -122,6 +122,13 @@ pub enum Event<'a> {
         /// Name of the host.
         host: &'a str,
     },
+    /// The run waits in line for a GPU.
+    InLine {
+        /// The run.
+        run: &'a str,
+        /// Where it stands and for what it waits, for people.
+        place: &'a str,
+    },
     /// The job runs.
     Running {
         /// The run.

@@ -6,7 +6,7 @@ use crate::host::LinkError;
 use crate::host::agents::AgentProgramError;
 use crate::host::deploy::DeployError;
 use crate::mirror::MirrorError;
-use crate::run::RunError;
+use crate::run::{RunError, explain_gpus};
 use crate::ssh::transfer::TransferError;
 use crate::ssh::{ErrorKind as SshKind, SshError};
 use crate::store::StoreError;
@@ -261,6 +261,32 @@ impl From<AgentError> for CommandError {
                 "the run belongs to another controller",
                 "take it over with `farrun adopt RUN`",
             ),
+            ErrorCode::NoFreeGpu => Self {
+                causes: explain_gpus::refusals(&failure.gpus),
+                ..with(
+                    Exit::Refused,
+                    "no GPU is free for the run",
+                    "wait in line with `--wait`, or let farrun look elsewhere with `--host any`",
+                )
+            },
+            ErrorCode::NoSuchGpu => Self {
+                causes: explain_gpus::refusals(&failure.gpus),
+                ..with(
+                    Exit::Refused,
+                    "the host has no such GPUs",
+                    "see what it has with `farrun gpu`",
+                )
+            },
+            ErrorCode::NoGpu => with(
+                Exit::Refused,
+                "the host has no GPU that jobs can use",
+                "see `farrun gpu`; after a repair `farrun gpu --detect` looks again",
+            ),
+            ErrorCode::LocksUnusable => with(
+                Exit::Refused,
+                "the folder of the host's GPU locks cannot be used",
+                "its owner must be root or the account, its mode 1777",
+            ),
             ErrorCode::RunActive => with(Exit::Refused, "the run has not ended", ""),
             ErrorCode::DiskFull => with(
                 Exit::RunFailed,
@@ -326,6 +352,10 @@ impl From<RunError> for CommandError {
                 .hint(format!(
                     "if it is gone for good: `farrun host remove {host} --abandon`, then add it again"
                 )),
+            RunError::NoHostFits { why } => Self {
+                causes: why.clone(),
+                ..plain(Exit::Refused)
+            },
             RunError::NotOwner(run) => {
                 plain(Exit::Refused).hint(format!("take it over with `farrun adopt {run}`"))
             }

@@ -1,5 +1,6 @@
 //! `farrun host add|list|show|set|trust|remove`
 
+use super::placement_args::ANY;
 use super::view::{Hosts, document};
 use super::{Context, find};
 use crate::agent::AgentError;
@@ -144,6 +145,11 @@ pub async fn run(command: Command, context: &Context) -> Result<Exit, CommandErr
 }
 
 async fn add(args: Add, context: &Context) -> Result<Exit, CommandError> {
+    if args.name == ANY {
+        return Err(CommandError::usage(
+            "no host can be named `any`: `--host any` means the one that fits best",
+        ));
+    }
     if !model::is_host_name(&args.name) {
         return Err(
             CommandError::usage(format!("`{}` cannot name a host", escape::line(&args.name)))

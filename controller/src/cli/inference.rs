@@ -4,14 +4,19 @@ use super::launch_args::LaunchArgs;
 use super::ordering::{self, Subject};
 use super::recipe::{self, RecipeArgs};
 use super::{Context, find, launching};
+use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
+use crate::run::Order;
+use farrun_protocol::lease::Wait;
+use farrun_protocol::spec::Gpus;
+use std::collections::BTreeMap;
 
 /// Arguments of `farrun inference`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   farrun inference city --set seed=7
-  farrun inference city harbour desert          one after the other, each a run of its own
+  farrun inference city harbour desert          each a run of its own; they wait in line for the host's GPUs
   farrun inference city --detach --json
   farrun inference --help-recipe                what --set understands")]
 pub struct Args {
@@ -24,7 +29,7 @@ pub struct Args {
     launch: LaunchArgs,
 }
 
-/// Runs inference for every prompt, one after the other.
+/// Runs inference for every prompt: in line on the host where runs wait for GPUs, else one after the other.
 ///
 /// # Errors
 /// A prompt, parameter or input is wrong (nothing was started then), or a run could not be carried out.
@@ -34,11 +39,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     if args.recipe.help_recipe {
         return recipe::print_help(context, &recipe, OPERATION);
     }
-    if args.prompts.len() > 1 && (args.launch.detach || args.launch.key.is_some()) {
-        return Err(CommandError::usage(
-            "several prompts run one after the other, so `--detach` and `--key` take only one",
-        )
-        .hint("start them one by one, or stay attached"));
+    if args.prompts.len() > 1 && args.launch.key.is_some() {
+        return Err(
+            CommandError::usage("several prompts are several runs, so `--key` takes only one")
+                .hint("start them one by one"),
+        );
     }
     let controller = context.controller().await?;
     let host = ordering::host(&controller, &args.launch).await?;
@@ -62,12 +67,53 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
             &args.launch,
         ));
     }
+    if args.prompts.len() > 1 && orders.iter().all(waits_in_line) {
+        return one_after_the_other_there(context, &controller, orders, &args.launch).await;
+    }
+    if args.prompts.len() > 1 && args.launch.detach {
+        return Err(CommandError::usage(
+            "only runs that wait for a GPU stand in line on the host, so `--detach` takes one prompt here",
+        )
+        .hint("start them one by one, or stay attached"));
+    }
     let mut exit = Exit::Completed;
     for order in orders {
         if let Some(ended) = launching::carry_out(context, &controller, order, &args.launch).await? {
             let this = launching::finish_one_of(context, &ended, args.prompts.len());
             exit = if exit == Exit::Completed { this } else { exit };
         }
+    }
+    Ok(exit)
+}
+
+/// Whether the host keeps an order until a GPU is free for it.
+fn waits_in_line(order: &Order) -> bool {
+    order.spec.gpus != Gpus::None && order.spec.placement.wait != Wait::No
+}
+
+/// Hands every order to its host, which runs them as GPUs come free, and follows them in turn unless detached.
+async fn one_after_the_other_there(
+    context: &Context,
+    controller: &Controller,
+    orders: Vec<Order>,
+    args: &LaunchArgs,
+) -> Result<Exit, CommandError> {
+    let count = orders.len();
+    let mut runs = Vec::new();
+    for order in orders {
+        runs.extend(launching::send(context, controller, order, args).await?);
+    }
+    let mut exit = Exit::Completed;
+    for run in runs {
+        let this = if args.detach {
+            launching::leave_one_of(context, run, count)
+        } else {
+            let ended =
+                launching::start_and_follow(context, controller, run, BTreeMap::new(), false, args.patience)
+                    .await?;
+            launching::finish_one_of(context, &ended, count)
+        };
+        exit = if exit == Exit::Completed { this } else { exit };
     }
     Ok(exit)
 }

@@ -1,18 +1,16 @@
 //! The flags that every verb that starts a run shares, and how their values are read.
 
+use super::placement_args::PlacementArgs;
 use super::secrets;
 use crate::recipe::{self, Overrides};
-use farrun_protocol::spec::{Gpus, Mount, PullPolicy};
+use farrun_protocol::spec::{Mount, PullPolicy};
 
 /// Flags of every verb that starts a run.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LaunchArgs {
-    /// Host to run on; without it the configured one, or the only one
-    #[arg(long, value_name = "NAME", help_heading = "Where")]
-    pub host: Option<String>,
-    /// GPUs: `none`, `all`, or UUIDs or indices with commas
-    #[arg(long, value_name = "GPUS", value_parser = parse_gpus, help_heading = "Where")]
-    pub gpus: Option<Gpus>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "its own documentation")]
+    pub place: PlacementArgs,
     /// Set a variable of the job's environment
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair, help_heading = "The job")]
     pub env: Vec<(String, String)>,
@@ -91,28 +89,6 @@ fn parse_mount(text: &str) -> Result<Mount, String> {
     })
 }
 
-/// Reads `none`, `all` or a list.
-fn parse_gpus(text: &str) -> Result<Gpus, String> {
-    match text {
-        "none" => Ok(Gpus::None),
-        "all" => Ok(Gpus::All),
-        list => {
-            let devices: Vec<String> = list.split(',').map(str::trim).map(str::to_owned).collect();
-            let plain = |device: &String| {
-                !device.is_empty()
-                    && device
-                        .chars()
-                        .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '/')
-            };
-            if devices.iter().all(plain) {
-                Ok(Gpus::Devices(devices))
-            } else {
-                Err("expected `none`, `all`, or UUIDs or indices with commas".to_owned())
-            }
-        }
-    }
-}
-
 /// Reads `NAME=VALUE`.
 pub fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -163,16 +139,5 @@ mod tests {
             assert!(parse_seconds(wrong).is_err(), "{wrong}");
             assert!(parse_size(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn gpus_are_words_or_devices() {
-        assert_eq!(parse_gpus("none"), Ok(Gpus::None));
-        assert_eq!(
-            parse_gpus("0,GPU-ab12"),
-            Ok(Gpus::Devices(vec!["0".into(), "GPU-ab12".into()]))
-        );
-        assert!(parse_gpus("0,,1").is_err());
-        assert!(parse_gpus("$(x)").is_err());
     }
 }

@@ -24,9 +24,10 @@ use std::time::Duration;
 pub async fn carry_out(
     context: &Context,
     controller: &Controller,
-    order: Order,
+    mut order: Order,
     args: &LaunchArgs,
 ) -> Result<Option<Ended>, CommandError> {
+    ordering::decide_host(context, controller, &mut order).await?;
     if args.dry_run {
         return ordering::show_plan(context, controller, &order).map(|()| None);
     }
@@ -47,6 +48,36 @@ pub async fn carry_out(
         Placed::New(run) => start_and_follow(context, controller, run, secrets, args.detach, args.patience)
             .await
             .map(Some),
+    }
+}
+
+/// Places an order and launches it without following it: the host goes on from here, also when it has to wait in line.
+/// Answers with the run, and none for a dry run.
+///
+/// # Errors
+/// What keeps the order from being carried out.
+pub async fn send(
+    context: &Context,
+    controller: &Controller,
+    mut order: Order,
+    args: &LaunchArgs,
+) -> Result<Option<Run>, CommandError> {
+    ordering::decide_host(context, controller, &mut order).await?;
+    if args.dry_run {
+        return ordering::show_plan(context, controller, &order).map(|()| None);
+    }
+    let secrets = secrets::read(context, &args.secret)?;
+    let run = match place(controller, order).await? {
+        Placed::Existing(run) | Placed::New(run) => run,
+    };
+    match launch::launch(controller, &run.id, secrets).await {
+        Ok((run, link)) => {
+            if let Some(link) = link {
+                link.session.close().await;
+            }
+            Ok(Some(run))
+        }
+        Err(error) => Err(not_launched(controller, &run.id, error).await?),
     }
 }
 
@@ -73,7 +104,7 @@ pub async fn start_and_follow(
         }
         return Ok(detached(context, run));
     }
-    if !run.status.is_settled() {
+    if !run.status.is_settled() && run.status != RunStatus::Queued {
         controller.tell(&crate::controller::Event::Running { run: id.as_str() });
     }
     // With --json stdout carries one document; the log is in its file.
@@ -222,6 +253,12 @@ pub fn finish_one_of(context: &Context, ended: &Ended, count: usize) -> Exit {
         return exit_of(ended);
     }
     finish(context, ended)
+}
+
+/// As [`finish_one_of`], for a run that is left alone.
+pub fn leave_one_of(context: &Context, run: Run, count: usize) -> Exit {
+    let ended = detached(context, run);
+    finish_one_of(context, &ended, count)
 }
 
 /// Says what was left behind, and answers where the rest is and how much; nothing when there were no outputs.

@@ -16,6 +16,7 @@ pub mod logs;
 pub mod man;
 pub mod ordering;
 pub mod outcome;
+pub mod placement_args;
 pub mod progress;
 pub mod prompt;
 pub mod pull;

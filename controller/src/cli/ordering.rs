@@ -1,14 +1,17 @@
 //! From a resolved recipe and the flags to an order, and the plan that shows it.
 
 use super::launch_args::LaunchArgs;
+use super::placement_args::ANY;
 use super::{Context, find};
 use crate::controller::Controller;
 use crate::error::CommandError;
-use crate::model::{Host, Prompt, Run};
+use crate::model::{Prompt, Run};
 use crate::recipe::{GpuNeed, Resolved, Source};
 use crate::run::order::LocalPaths;
 use crate::run::{Order, OrderInput, OrderSource, RunError};
-use farrun_protocol::lease::Placement;
+use crate::run::{choose, explain_gpus};
+use crate::ui::escape;
+use farrun_protocol::lease::Wait;
 use farrun_protocol::spec::{Gpus, ParentOutput, RunSpec};
 use farrun_protocol::{RunId, spec};
 use serde::Serialize;
@@ -48,6 +51,7 @@ impl Subject {
 
 /// A spec with what the flags say and nothing else.
 pub fn draft(controller: &Controller, subject: &Subject, image: String, args: &LaunchArgs) -> RunSpec {
+    let gpus = args.place.gpus.clone().unwrap_or_default();
     RunSpec {
         format: spec::FORMAT,
         run_id: subject.run_id.clone(),
@@ -71,8 +75,8 @@ pub fn draft(controller: &Controller, subject: &Subject, image: String, args: &L
         inputs_target: "/farrun/inputs".to_owned(),
         outputs_target: "/farrun/outputs".to_owned(),
         required_outputs: Vec::new(),
-        gpus: args.gpus.clone().unwrap_or_default(),
-        placement: Placement::default(),
+        placement: args.place.placement(&gpus, Wait::No),
+        gpus,
         shm_size: args.shm,
         ipc_host: false,
         memory_limit: args.memory,
@@ -87,14 +91,13 @@ pub fn draft(controller: &Controller, subject: &Subject, image: String, args: &L
 /// Makes an order of a resolved recipe and the flags.
 pub fn order(
     controller: &Controller,
-    host: &Host,
+    host: &str,
     subject: &Subject,
     resolved: Resolved,
     args: &LaunchArgs,
 ) -> Order {
-    let gpus = args.gpus.clone().unwrap_or(match resolved.gpus {
+    let gpus = args.place.gpus.clone().unwrap_or(match resolved.gpus {
         GpuNeed::None => Gpus::None,
-        // Which of a host's GPUs are free is for the host to say; until it does, a run sees all of them.
         GpuNeed::All => Gpus::All,
         GpuNeed::Count(count) => Gpus::Count(count),
     });
@@ -111,6 +114,7 @@ pub fn order(
         inputs_target: resolved.inputs_target,
         outputs_target: resolved.outputs_target,
         required_outputs: resolved.required_outputs,
+        placement: args.place.placement(&gpus, Wait::Until),
         gpus,
         shm_size: resolved.shm_size,
         ipc_host: resolved.ipc_host,
@@ -153,7 +157,7 @@ pub fn order(
         })
         .collect();
     Order {
-        host: host.name.clone(),
+        host: host.to_owned(),
         spec,
         inputs,
         parent_run: subject.parent.as_ref().map(|parent| parent.id.clone()),
@@ -161,12 +165,53 @@ pub fn order(
     }
 }
 
-/// The host for a run, by flag, configuration or being the only one.
+/// The host for a run, by flag, configuration or being the only one; [`ANY`] is chosen when the order is complete.
 ///
 /// # Errors
 /// None is named and there is not exactly one.
-pub async fn host(controller: &Controller, args: &LaunchArgs) -> Result<Host, CommandError> {
-    find::host_for_run(controller, args.host.as_deref()).await
+pub async fn host(controller: &Controller, args: &LaunchArgs) -> Result<String, CommandError> {
+    if args.place.any_host() {
+        return Ok(ANY.to_owned());
+    }
+    let host = find::host_for_run(controller, args.place.host.as_deref()).await?;
+    Ok(host.name)
+}
+
+/// As [`host`], where a run that is named decides when no flag does.
+///
+/// # Errors
+/// As [`host`].
+pub async fn host_or_of(
+    controller: &Controller,
+    args: &LaunchArgs,
+    run: &Run,
+) -> Result<String, CommandError> {
+    match args.place.host {
+        Some(_) => host(controller, args).await,
+        None => find::host(controller, &run.host).await.map(|host| host.name),
+    }
+}
+
+/// Decides on a host for an order that leaves it open, and says why.
+///
+/// # Errors
+/// No host could ever carry it out, or the database.
+pub async fn decide_host(
+    context: &Context,
+    controller: &Controller,
+    order: &mut Order,
+) -> Result<(), CommandError> {
+    if order.host != ANY {
+        return Ok(());
+    }
+    let best = choose::choose(controller, &order.spec).await?;
+    context.ui.note(format!(
+        "`{}` fits best: {}",
+        best.host,
+        escape::line(best.fit.because())
+    ));
+    order.host = best.host;
+    Ok(())
 }
 
 /// The plan that `--dry-run` shows.
@@ -211,7 +256,7 @@ pub fn show_plan(context: &Context, controller: &Controller, order: &Order) -> R
         ("operation", spec.operation.clone()),
         ("image", spec.image.clone()),
         ("command", spec.command.join(" ")),
-        ("gpus", spec.gpus.label()),
+        ("gpus", gpus(spec)),
         (
             "environment",
             spec.env
@@ -233,6 +278,32 @@ pub fn show_plan(context: &Context, controller: &Controller, order: &Order) -> R
     context.ui.fields(&given);
     context.ui.note("nothing was started");
     Ok(())
+}
+
+/// The GPUs of an order in words: `1, with 40.0 GiB free, waits in line`.
+fn gpus(spec: &RunSpec) -> String {
+    let place = &spec.placement;
+    let mut words = vec![spec.gpus.label()];
+    if spec.gpus == Gpus::None {
+        return words.remove(0);
+    }
+    words.extend(
+        place
+            .min_free
+            .map(|memory| format!("with {} free", explain_gpus::mebibytes(memory))),
+    );
+    if place.share {
+        words.push("shared".to_owned());
+    }
+    words.push(match place.wait {
+        Wait::No => "refused when none is free".to_owned(),
+        Wait::Until => "waits in line".to_owned(),
+        Wait::Seconds(seconds) => format!("waits in line for at most {seconds} s"),
+    });
+    if place.priority != 0 {
+        words.push(format!("priority {}", place.priority));
+    }
+    words.join(", ")
 }
 
 fn describe(input: &OrderInput) -> String {

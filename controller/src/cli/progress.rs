@@ -1,7 +1,7 @@
 //! Shows what a story tells: progress on stderr, the run log on stdout.
 
 use crate::controller::{Event, Observer};
-use crate::ui::{Progress, Ui, format};
+use crate::ui::{Progress, Ui, escape, format};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -74,6 +74,13 @@ impl Observer for TerminalObserver {
             Event::HashingOutputs { done, total } => self.step("hashing outputs", Some((*done, *total))),
             Event::Downloading { done, total } => self.step("downloading", Some((*done, *total))),
             Event::StepDone => self.done(),
+            Event::InLine { run, place } => {
+                self.done();
+                self.ui.note(format!(
+                    "{run} is {}; Ctrl-C detaches, it keeps its place",
+                    escape::line(place)
+                ));
+            }
             Event::Running { run } => {
                 self.done();
                 self.ui.note(format!("{run} is running; Ctrl-C detaches"));

@@ -6,7 +6,7 @@ use super::recipe::{self, RecipeArgs};
 use super::{Context, find, launching};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
-use crate::model::{Host, Run};
+use crate::model::Run;
 use crate::run::{Order, OrderInput, OrderSource};
 use farrun_protocol::RunId;
 
@@ -35,10 +35,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     let old = find::run(&controller, &args.run).await?;
-    let host = match &args.launch.host {
-        Some(_) => ordering::host(&controller, &args.launch).await?,
-        None => find::host(&controller, &old.host).await?,
-    };
+    let host = ordering::host_or_of(&controller, &args.launch, &old).await?;
     let mut launch = args.launch.clone();
     for name in &old.spec.secret_names {
         if !launch
@@ -66,7 +63,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
 async fn from_recipe(
     context: &Context,
     controller: &Controller,
-    host: &Host,
+    host: &str,
     old: &Run,
     changes: &[(String, String)],
     launch: &LaunchArgs,
@@ -115,9 +112,10 @@ async fn from_recipe(
     )?;
     let mut order = ordering::order(controller, host, &subject, resolved, launch);
     // What was changed on the command line then is changed again, unless it is changed otherwise now.
-    if launch.gpus.is_none() {
+    if launch.place.gpus.is_none() {
         order.spec.gpus = old.spec.gpus.clone();
     }
+    order.spec.placement = launch.place.changed(&order.spec.gpus, &old.spec.placement);
     let (spec, earlier) = (&mut order.spec, &old.spec);
     for (name, value) in &earlier.env {
         spec.env.entry(name.clone()).or_insert_with(|| value.clone());
@@ -135,7 +133,7 @@ async fn from_recipe(
 }
 
 /// A run of an image is ordered again as it was; its inputs are found on the host by content.
-fn from_spec(controller: &Controller, host: &Host, old: &Run, launch: &LaunchArgs) -> Order {
+fn from_spec(controller: &Controller, host: &str, old: &Run, launch: &LaunchArgs) -> Order {
     let mut spec = old.spec.clone();
     spec.run_id = RunId::random();
     spec.controller_id = controller.store.controller_id().clone();
@@ -146,9 +144,10 @@ fn from_spec(controller: &Controller, host: &Host, old: &Run, launch: &LaunchArg
         .retain(|mount| launch.mount.iter().all(|other| other.target != mount.target));
     spec.mounts.extend(launch.mount.iter().cloned());
     spec.memory_limit = launch.memory.or(spec.memory_limit);
-    if let Some(gpus) = &launch.gpus {
+    if let Some(gpus) = &launch.place.gpus {
         spec.gpus = gpus.clone();
     }
+    spec.placement = launch.place.changed(&spec.gpus, &old.spec.placement);
     spec.shm_size = launch.shm.or(spec.shm_size);
     spec.time_limit = launch.time_limit.or(spec.time_limit);
     spec.log_cap = launch.log_cap.unwrap_or(spec.log_cap);
@@ -172,7 +171,7 @@ fn from_spec(controller: &Controller, host: &Host, old: &Run, launch: &LaunchArg
         })
         .collect();
     Order {
-        host: host.name.clone(),
+        host: host.to_owned(),
         spec,
         inputs,
         parent_run: old.parent_run.clone(),

@@ -98,7 +98,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         ..ordering::draft(&controller, &subject, args.image, &args.launch)
     };
     let order = Order {
-        host: host.name,
+        host,
         spec,
         inputs,
         parent_run: None,

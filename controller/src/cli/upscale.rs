@@ -41,10 +41,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     // The same recipe made the parent, unless another one is asked for.
     let recipe_args = args.recipe.or_of(&parent);
     let recipe = recipe_args.find(context)?;
-    let host = match &args.launch.host {
-        Some(_) => ordering::host(&controller, &args.launch).await?,
-        None => find::host(&controller, &parent.host).await?,
-    };
+    let host = ordering::host_or_of(&controller, &args.launch, &parent).await?;
     let outputs = parent_outputs(&controller, &parent).await?;
     let prompt = match &parent.prompt_id {
         Some(id) => controller.store.prompt(id).await?,

@@ -69,6 +69,12 @@ pub enum RunError {
         /// How.
         status: String,
     },
+    /// No host can ever carry out the order.
+    #[error("no host can carry out the order")]
+    NoHostFits {
+        /// Each host and why not.
+        why: Vec<String>,
+    },
     /// An input of an order cannot be read.
     #[error("input `{}` cannot be read", path.display())]
     Input {

@@ -2,7 +2,7 @@
 
 use super::collect::{Collected, collect};
 use super::reach::{Reach, may_pass};
-use super::{RunError, log_error, reconcile, stop};
+use super::{RunError, line, log_error, reconcile, stop};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
 use crate::mirror::{self, Followed, Mirror, MirrorError, Options, SourceError};
@@ -84,6 +84,9 @@ pub async fn follow(
     }
     let mut reach = Reach::new(controller, &run, link, following.patience);
     let work = async {
+        if run.status == RunStatus::Queued {
+            line::wait(&mut reach).await?;
+        }
         if run.launched_at.is_some() && run.log_path.is_some() {
             mirror_log(&mut reach, following).await?;
         }

@@ -5,14 +5,16 @@
 
 use super::owner::Owner;
 use super::reach::{Reach, may_pass};
-use super::{RunError, explain, order, reconcile, stop, upload};
+use super::{RunError, explain, explain_gpus, order, reconcile, stop, upload};
 use crate::agent::AgentError;
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
 use crate::model::{Run, RunStatus};
 use chrono::Utc;
+use farrun_protocol::gpu::Device;
 use farrun_protocol::message::{Launch, Progress, Secret};
 use farrun_protocol::record::RunFacts;
+use farrun_protocol::spec::Gpus;
 use farrun_protocol::verdict::Reason;
 use farrun_protocol::{ErrorCode, Failure, RunId};
 use std::collections::BTreeMap;
@@ -135,6 +137,7 @@ async fn attempt(
         });
     }
     let host = controller.host_of(id, &run.host).await?;
+    require_device(link, &run).await?;
     let sources = order::sources(&controller.config, id)?;
     upload::send_inputs(controller, link, &host, &run, &sources).await?;
     let run = announce(controller, id).await?;
@@ -163,7 +166,7 @@ async fn after_failure(controller: &Controller, id: &RunId, error: RunError) -> 
     }
     let refused = match &error {
         RunError::Link(LinkError::Agent(AgentError::Failed(failure))) if !is_passing(failure.code) => {
-            Some((refusal(failure.code), failure.detail.clone()))
+            Some((refusal(failure.code), detail_of(failure)))
         }
         RunError::InputGone { path, .. } => {
             Some((Reason::NotLaunched, Some(format!("input `{path}` is gone"))))
@@ -208,8 +211,35 @@ fn is_passing(code: ErrorCode) -> bool {
     )
 }
 
+/// What a failure says for people.
+fn detail_of(failure: &Failure) -> Option<String> {
+    let gpus = explain_gpus::refusals(&failure.gpus);
+    if gpus.is_empty() {
+        failure.detail.clone()
+    } else {
+        Some(gpus.join("; "))
+    }
+}
+
+/// A host on which jobs have no GPU is no place for one that needs it: that is said before anything is sent.
+async fn require_device(link: &Link, run: &Run) -> Result<(), RunError> {
+    if run.spec.gpus == Gpus::None {
+        return Ok(());
+    }
+    let report = link.client.gpus(None, false).await?;
+    if report.device.device == Device::Cuda {
+        return Ok(());
+    }
+    let trouble = report.device.broken.as_ref().or(report.trouble.as_ref());
+    let failure = Failure::new(ErrorCode::NoGpu, explain_gpus::no_gpu(trouble));
+    Err(AgentError::Failed(failure).into())
+}
+
 fn refusal(code: ErrorCode) -> Reason {
     match code {
+        ErrorCode::NoFreeGpu | ErrorCode::NoSuchGpu | ErrorCode::NoGpu | ErrorCode::LocksUnusable => {
+            Reason::GpuRefused
+        }
         ErrorCode::DockerRefused | ErrorCode::MountMissing => Reason::EngineRefused,
         _ => Reason::NotLaunched,
     }

@@ -4,13 +4,17 @@
 //! observer what happens; it prints nothing and knows no flags.
 
 pub mod adopt;
+pub mod choose;
 pub mod collect;
 pub mod contact;
 pub mod error;
+pub mod estimate;
 pub mod explain;
+pub mod explain_gpus;
 pub mod follow;
 pub mod garbage;
 pub mod launch;
+mod line;
 pub mod log_error;
 pub mod order;
 pub mod owner;

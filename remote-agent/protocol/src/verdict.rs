@@ -85,6 +85,8 @@ reasons! {
     EngineRefused = "engine_refused",
     /// The engine has no way to hand out GPUs.
     GpuUnavailable = "gpu_unavailable",
+    /// The host had no GPU for it: none, none free, or none such.
+    GpuRefused = "gpu_refused",
     /// It waited for a GPU for as long as its order allowed.
     WaitExpired = "wait_expired",
     /// The engine went down and took the container with it.
