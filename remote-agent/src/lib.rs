@@ -3,6 +3,7 @@
 
 pub mod docker;
 pub mod init;
+pub mod leases;
 pub mod outputs;
 pub mod record;
 pub mod serve;

@@ -93,6 +93,13 @@ pub enum ExecError {
     },
     /// No secrets arrived on stdin.
     SecretsMissing,
+    /// The lock of a GPU of the run could not be taken.
+    GpuLock {
+        /// The lock file as PID 1 sees it.
+        lock: String,
+        /// Who else has it, or what the kernel said.
+        error: String,
+    },
     /// The record could not be opened or claimed.
     Record {
         /// What failed.
@@ -108,6 +115,7 @@ impl ExecError {
             Self::NotExecutable { program, error } => Some(format!("{program}: {error}")),
             Self::WorkingDirectory { path, error } => Some(format!("{path}: {error}")),
             Self::SecretsMissing => None,
+            Self::GpuLock { lock, error } => Some(format!("{lock}: {error}")),
             Self::Record { error } => Some(error.clone()),
         }
     }

@@ -85,6 +85,8 @@ reasons! {
     EngineRefused = "engine_refused",
     /// The engine has no way to hand out GPUs.
     GpuUnavailable = "gpu_unavailable",
+    /// The lock of one of its GPUs was held by somebody else when it was started; the job was not.
+    GpuTaken = "gpu_taken",
     /// It waited for a GPU for as long as its order allowed.
     WaitExpired = "wait_expired",
     /// The engine went down and took the container with it.
@@ -166,6 +168,7 @@ fn judge_exit(exit: &crate::record::ExitRecord, evidence: &Evidence) -> Verdict 
             ExecError::WorkingDirectory { .. } => Reason::WorkingDirectory,
             ExecError::SecretsMissing => Reason::SecretsMissing,
             ExecError::Record { .. } => Reason::RecordDamaged,
+            ExecError::GpuLock { .. } => Reason::GpuTaken,
         };
         let result = if evidence.stop_requested && reason == Reason::SecretsMissing {
             RunResult::Cancelled

@@ -7,7 +7,7 @@ mod image;
 mod process;
 mod transport;
 
-pub use container::{BindMount, FoundContainer, LogBudget, NewContainer};
+pub use container::{BindMount, FoundContainer, GpuContainer, LogBudget, NewContainer};
 pub use error::EngineError;
 pub use image::{ImageFacts, PullProgress, with_tag};
 pub use transport::Address;

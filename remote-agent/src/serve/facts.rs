@@ -192,6 +192,8 @@ mod tests {
                 ..ContainerFacts::default()
             },
             labels: std::collections::HashMap::new(),
+            visible_gpus: None,
+            pid: None,
         }
     }
 

@@ -42,7 +42,7 @@ pub(super) fn container(
         argv: if by_init { with_init(spec, image, job) } else { job },
         working_dir: spec.working_dir.clone().filter(|_| !by_init),
         mounts: mounts(context, spec, folder),
-        gpus: spec.gpus.clone(),
+        gpus: Vec::new(),
         shm_size: spec.shm_size,
         ipc_host: spec.ipc_host,
         memory_limit: spec.memory_limit,
