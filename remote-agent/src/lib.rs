@@ -5,5 +5,6 @@ pub mod docker;
 pub mod init;
 pub mod leases;
 pub mod outputs;
+pub mod queue;
 pub mod record;
 pub mod serve;

@@ -169,6 +169,7 @@ fn judge_exit(exit: &crate::record::ExitRecord, evidence: &Evidence) -> Verdict 
             ExecError::SecretsMissing => Reason::SecretsMissing,
             ExecError::Record { .. } => Reason::RecordDamaged,
             ExecError::GpuLock { .. } => Reason::GpuTaken,
+            ExecError::GpuHidden { .. } => Reason::GpuUnavailable,
         };
         let result = if evidence.stop_requested && reason == Reason::SecretsMissing {
             RunResult::Cancelled

@@ -94,8 +94,6 @@ pub struct FoundContainer {
     pub facts: ContainerFacts,
     /// Its labels.
     pub labels: HashMap<String, String>,
-    /// GPUs that the engine gave it, as `NVIDIA_VISIBLE_DEVICES` names them.
-    pub visible_gpus: Option<String>,
     /// PID 1 as the host numbers it, while it lives.
     pub pid: Option<u32>,
 }
@@ -376,11 +374,6 @@ fn found(answer: ContainerInspectResponse) -> FoundContainer {
     let started_at = moment(state.started_at.as_deref());
     let ended = matches!(status.as_str(), "exited" | "dead");
     let own = config.entrypoint.unwrap_or_default();
-    let env = config.env.unwrap_or_default();
-    let visible = env
-        .iter()
-        .rev()
-        .find_map(|line| line.strip_prefix("NVIDIA_VISIBLE_DEVICES="));
     FoundContainer {
         facts: ContainerFacts {
             id: answer.id.unwrap_or_default(),
@@ -394,7 +387,6 @@ fn found(answer: ContainerInspectResponse) -> FoundContainer {
             status,
         },
         labels: config.labels.unwrap_or_default(),
-        visible_gpus: visible.map(str::to_owned),
         pid: state
             .pid
             .and_then(|pid| u32::try_from(pid).ok())

@@ -22,6 +22,8 @@ pub struct InitArgs {
     pub secrets: bool,
     /// Lock files of the run's GPUs, to be held for as long as we live.
     pub locks: Vec<GpuLock>,
+    /// UUIDs of the GPUs that the engine must have handed to this container.
+    pub gpus: Vec<String>,
     /// File that holds the boot id.
     pub boot_id_file: PathBuf,
     /// Where our own cgroup is mounted.
@@ -64,7 +66,8 @@ pub enum InvalidArgs {
 impl InitArgs {
     /// Reads the words behind `init`:
     /// `--record DIR [--cap BYTES] [--time-limit SECONDS] [--grace SECONDS] [--working-dir DIR] [--secrets]
-    /// [--lock PATH]… [--shared-lock PATH]… [--boot-id-file PATH] [--cgroup DIR] -- PROGRAM ARGS…`.
+    /// [--lock PATH]… [--shared-lock PATH]… [--gpu UUID]…
+    /// [--boot-id-file PATH] [--cgroup DIR] -- PROGRAM ARGS…`.
     ///
     /// # Errors
     /// The first word that is not understood, or what is missing.
@@ -79,6 +82,7 @@ impl InitArgs {
             working_dir: None,
             secrets: false,
             locks: Vec::new(),
+            gpus: Vec::new(),
             boot_id_file: PathBuf::from("/proc/sys/kernel/random/boot_id"),
             cgroup: PathBuf::from("/sys/fs/cgroup"),
             program: OsString::new(),
@@ -96,6 +100,9 @@ impl InitArgs {
                 Some("--secrets") => args.secrets = true,
                 Some("--lock") => args.locks.push(lock(&mut words, "--lock", false)?),
                 Some("--shared-lock") => args.locks.push(lock(&mut words, "--shared-lock", true)?),
+                Some("--gpu") => args
+                    .gpus
+                    .push(value(&mut words, "--gpu")?.to_string_lossy().into_owned()),
                 Some("--boot-id-file") => args.boot_id_file = path(&mut words, "--boot-id-file")?,
                 Some("--cgroup") => args.cgroup = path(&mut words, "--cgroup")?,
                 _ => return Err(InvalidArgs::Unknown(super::bounded(word.display()))),

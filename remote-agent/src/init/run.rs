@@ -83,7 +83,10 @@ fn hold_and_execute(args: &InitArgs, claim: &Claim, boot_id: Option<&str>, ready
         Ok(locks) => locks,
         Err(error) => return refused(error),
     };
-    let ended = execute(args, claim, boot_id, ready);
+    let ended = match gpu_locks::require_visible(&args.gpus) {
+        Ok(()) => execute(args, claim, boot_id, ready),
+        Err(error) => refused(error),
+    };
     std::mem::forget(locks);
     ended
 }
@@ -168,7 +171,10 @@ fn refused(error: ExecError) -> (ExitRecord, u8) {
     let code = match error {
         ExecError::NotFound { .. } => NOT_FOUND,
         ExecError::NotExecutable { .. } | ExecError::WorkingDirectory { .. } => NOT_EXECUTABLE,
-        ExecError::SecretsMissing | ExecError::Record { .. } | ExecError::GpuLock { .. } => REFUSED,
+        ExecError::SecretsMissing
+        | ExecError::Record { .. }
+        | ExecError::GpuLock { .. }
+        | ExecError::GpuHidden { .. } => REFUSED,
     };
     let record = ExitRecord {
         format: FORMAT,

@@ -11,8 +11,10 @@
 //! | `lock_file` | the lock of one GPU, and the names written in it |
 //! | `allocator` | the mutex |
 //! | `held` | who holds what now |
+//! | `readings` | where figures come from |
 //! | `units`, `obstacles`, `matching`, `choose` | choosing, without looking at the world |
 
+mod account;
 mod allocator;
 mod choose;
 mod folder;
@@ -20,13 +22,16 @@ mod held;
 mod lock_file;
 mod matching;
 mod obstacles;
+mod readings;
 mod units;
 
 #[cfg(test)]
 pub(crate) mod fixtures;
 
+pub use account::account;
 pub use allocator::{Allocator, PATIENCE};
 pub use choose::{Refused, Reserved, Wish, choose, usable};
 pub use folder::{LockFolder, LocksUnusable};
 pub use held::held;
 pub use lock_file::{Held, Holder, file_name, look, write_holder};
+pub use readings::Readings;

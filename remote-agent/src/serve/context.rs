@@ -1,9 +1,11 @@
 //! What a conversation takes from the process it runs in.
 
+use crate::leases::Readings;
 use crate::record::file_sha256;
 use farrun_protocol::Sha256;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The outside world of one conversation.
 #[derive(Debug, Clone)]
@@ -20,6 +22,10 @@ pub struct Context {
     pub docker_host: Option<String>,
     /// `XDG_RUNTIME_DIR`, where a rootless engine has its socket.
     pub runtime_folder: Option<String>,
+    /// Folder of the GPU locks instead of the host's usual one.
+    pub locks: Option<PathBuf>,
+    /// Figures of the GPUs from elsewhere than `nvidia-smi`.
+    pub readings: Option<Arc<dyn Readings>>,
 }
 
 impl Context {
@@ -51,6 +57,8 @@ impl Context {
             home: text("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from),
             docker_host: text("DOCKER_HOST"),
             runtime_folder: text("XDG_RUNTIME_DIR"),
+            locks: text("FARRUN_LOCKS").map(PathBuf::from),
+            readings: None,
         })
     }
 }

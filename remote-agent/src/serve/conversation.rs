@@ -1,5 +1,6 @@
 //! Reading frames, one task per request, one writer.
 
+use super::advance::advance_beside;
 use super::call::{Answer, Call};
 use super::session::Session;
 use super::{
@@ -140,7 +141,13 @@ async fn guarded(session: Arc<Session>, request: Request, call: Arc<Call>) -> Re
 
 async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> Result<Answer, Failure> {
     let reply = match request {
-        Request::Hello(hello) => hello::hello(session, hello).await,
+        Request::Hello(hello) => {
+            let reply = hello::hello(session, hello).await;
+            if reply.is_ok() {
+                advance_beside(session);
+            }
+            reply
+        }
         Request::CheckInputs { inputs } => inputs::check(session, inputs).await,
         Request::CommitInput { sha256, size } => inputs::commit(session, sha256, size).await,
         Request::Launch(order) => launch::launch(session, *order, call).await,
@@ -153,7 +160,10 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
         }
         Request::HashLog { run_id, length } => hash_log::hash_log(session, run_id, length).await,
         Request::StopRun { run_id, grace, kill } => {
-            stop_run::stop_run(session, &run_id, grace, kill, call).await
+            let reply = stop_run::stop_run(session, &run_id, grace, kill, call).await;
+            // What it held may be what another waits for.
+            advance_beside(session);
+            reply
         }
         Request::Outputs { run_id } => outputs::outputs(session, run_id, call).await,
         Request::Adopt { run_id } => adopt::adopt(session, run_id).await,

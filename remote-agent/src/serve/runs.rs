@@ -1,5 +1,6 @@
 //! The facts of runs, and their orders.
 
+use super::advance::advance_beside;
 use super::facts;
 use super::session::{Session, unknown};
 use crate::record::RunFolder;
@@ -19,6 +20,8 @@ const LARGE: usize = 900 * 1024;
 
 pub(crate) async fn runs(session: &Arc<Session>, run_ids: Vec<RunId>) -> Result<Reply, Failure> {
     session.peer()?;
+    // What waits is started by whoever comes by; nobody who asks waits for that.
+    advance_beside(session);
     let run_ids = if run_ids.is_empty() { all(session) } else { run_ids };
     let deadline = Instant::now() + BUDGET;
     let mut answers = stream::iter(run_ids)

@@ -2,11 +2,15 @@
 
 use super::Context;
 use super::log_reader::LogReader;
-use crate::docker::Engine;
+use crate::docker::{Address, Engine};
+use crate::leases::{LockFolder, LocksUnusable};
+use crate::queue::DockerSettings;
 use crate::record::RunFolder;
+use farrun_protocol::gpu::GpuReport;
 use farrun_protocol::{ControllerId, ErrorCode, Failure, RunId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
 
 /// One conversation.
 #[derive(Debug)]
@@ -14,6 +18,8 @@ pub(crate) struct Session {
     pub(crate) context: Context,
     peer: OnceLock<Peer>,
     readers: Mutex<HashMap<RunId, Arc<LogReader>>>,
+    /// Held by the one task of this conversation that starts what waits.
+    pub(crate) advancing: tokio::sync::Mutex<()>,
 }
 
 /// Who is at the other end, and the engine it wants to use.
@@ -21,6 +27,30 @@ pub(crate) struct Session {
 pub(crate) struct Peer {
     pub(crate) controller_id: ControllerId,
     pub(crate) engine: Engine,
+    /// How it wants the engine to be reached.
+    pub(crate) docker: DockerSettings,
+}
+
+impl Peer {
+    /// A controller whose engine is reached in this way.
+    pub(crate) fn new(
+        context: &Context,
+        controller_id: ControllerId,
+        docker: DockerSettings,
+    ) -> Result<Self, Failure> {
+        let address = if docker.sudo {
+            Address::Sudo
+        } else if let Some(host) = docker.host.as_ref().or(context.docker_host.as_ref()) {
+            Address::parse(host)?
+        } else {
+            Address::default_for(context.runtime_folder.as_deref())
+        };
+        Ok(Self {
+            controller_id,
+            engine: Engine::new(address, context.home.clone())?,
+            docker,
+        })
+    }
 }
 
 impl Session {
@@ -29,6 +59,7 @@ impl Session {
             context,
             peer: OnceLock::new(),
             readers: Mutex::new(HashMap::new()),
+            advancing: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -44,6 +75,19 @@ impl Session {
         self.peer
             .set(peer)
             .map_err(|_| Failure::new(ErrorCode::Protocol, "a second hello"))
+    }
+
+    /// Figures of the GPUs, at most this old when such can be had in time.
+    pub(crate) async fn gpus(&self, max_age: Duration) -> Result<GpuReport, Failure> {
+        match &self.context.readings {
+            Some(readings) => Ok(readings.read(max_age).await),
+            None => Err(Failure::new(ErrorCode::NoGpu, "this agent does not read GPUs")),
+        }
+    }
+
+    /// The folder of the GPU locks.
+    pub(crate) fn locks(&self) -> Result<LockFolder, LocksUnusable> {
+        LockFolder::open(self.context.locks.as_deref())
     }
 
     /// The folder of a run, known or not.

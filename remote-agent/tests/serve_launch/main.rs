@@ -40,6 +40,8 @@ impl World {
             home: self.folder.path().to_owned(),
             docker_host: None,
             runtime_folder: None,
+            locks: None,
+            readings: None,
         };
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let (reader, writer) = tokio::io::split(theirs);
