@@ -1,5 +1,6 @@
 //! What a conversation takes from the process it runs in.
 
+use crate::gpu::Program;
 use crate::record::file_sha256;
 use farrun_protocol::Sha256;
 use std::io;
@@ -20,6 +21,8 @@ pub struct Context {
     pub docker_host: Option<String>,
     /// `XDG_RUNTIME_DIR`, where a rootless engine has its socket.
     pub runtime_folder: Option<String>,
+    /// Which `nvidia-smi` tells about GPUs.
+    pub nvidia_smi: Program,
 }
 
 impl Context {
@@ -51,6 +54,7 @@ impl Context {
             home: text("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from),
             docker_host: text("DOCKER_HOST"),
             runtime_folder: text("XDG_RUNTIME_DIR"),
+            nvidia_smi: Program::from_variable(std::env::var_os("FARRUN_NVIDIA_SMI")),
         })
     }
 }

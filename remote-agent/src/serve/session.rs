@@ -1,8 +1,10 @@
 //! What the requests of one conversation share.
 
 use super::Context;
+use super::gpus::Containers;
 use super::log_reader::LogReader;
 use crate::docker::Engine;
+use crate::gpu::{Gpus, Settings};
 use crate::record::RunFolder;
 use farrun_protocol::{ControllerId, ErrorCode, Failure, RunId};
 use std::collections::HashMap;
@@ -12,6 +14,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) context: Context,
+    /// The host's GPUs.
+    pub(crate) gpus: Gpus,
+    /// What the engine told about containers that use them.
+    pub(crate) containers: Containers,
     peer: OnceLock<Peer>,
     readers: Mutex<HashMap<RunId, Arc<LogReader>>>,
 }
@@ -25,8 +31,11 @@ pub(crate) struct Peer {
 
 impl Session {
     pub(crate) fn new(context: Context) -> Self {
+        let gpus = Settings::new(&context.state, context.nvidia_smi.clone(), &context.agent);
         Self {
             context,
+            gpus: Gpus::new(gpus),
+            containers: Containers::default(),
             peer: OnceLock::new(),
             readers: Mutex::new(HashMap::new()),
         }
