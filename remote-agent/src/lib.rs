@@ -2,6 +2,7 @@
 //! container. A host's truth is Docker labels plus files; any of these processes may die at any time.
 
 pub mod docker;
+pub mod gpu;
 pub mod init;
 pub mod leases;
 pub mod outputs;

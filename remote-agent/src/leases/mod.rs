@@ -11,7 +11,6 @@
 //! | `lock_file` | the lock of one GPU, and the names written in it |
 //! | `allocator` | the mutex |
 //! | `held` | who holds what now |
-//! | `readings` | where figures come from |
 //! | `units`, `obstacles`, `matching`, `choose` | choosing, without looking at the world |
 
 mod account;
@@ -22,7 +21,6 @@ mod held;
 mod lock_file;
 mod matching;
 mod obstacles;
-mod readings;
 mod units;
 
 #[cfg(test)]
@@ -34,4 +32,3 @@ pub use choose::{Refused, Reserved, Wish, choose, usable};
 pub use folder::{LockFolder, LocksUnusable};
 pub use held::held;
 pub use lock_file::{Held, Holder, file_name, look, write_holder};
-pub use readings::Readings;

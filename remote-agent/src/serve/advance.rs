@@ -42,7 +42,7 @@ pub(crate) async fn advance(session: &Session) -> Result<Advanced, Failure> {
     if waiting.is_empty() {
         return Ok(advanced);
     }
-    let mut scene = Scene::look(session).await?;
+    let mut scene = None;
     // Those of other accounts have their places between ours.
     let mut kept: Vec<Reserved> = Vec::new();
     for (order, folder, spec) in waiting {
@@ -51,15 +51,19 @@ pub(crate) async fn advance(session: &Session) -> Result<Advanced, Failure> {
             order.controller_id.clone(),
             order.docker.clone(),
         )?;
+        let scene = match &mut scene {
+            Some(scene) => scene,
+            none => none.insert(Scene::look(session, &peer.engine).await?),
+        };
         let held = scene.held(session, &peer.engine).await?;
         let others = Ahead {
             own: Vec::new(),
             ..Ahead::of(&session.context.state, Some(&scene.locks), Some(&order))?
         };
         let reserved = [kept.clone(), others.reserved(&scene.report)].concat();
-        if try_start(session, &peer, &scene, &held, &reserved, &folder, &spec).await {
+        if try_start(session, &peer, scene, &held, &reserved, &folder, &spec).await {
             advanced.done.push(order.run_id);
-            scene = Scene::look(session).await?;
+            *scene = Scene::look(session, &peer.engine).await?;
             continue;
         }
         advanced.waiting = advanced.waiting.saturating_add(1);

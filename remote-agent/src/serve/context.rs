@@ -1,11 +1,10 @@
 //! What a conversation takes from the process it runs in.
 
-use crate::leases::Readings;
+use crate::gpu::Program;
 use crate::record::file_sha256;
 use farrun_protocol::Sha256;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// The outside world of one conversation.
 #[derive(Debug, Clone)]
@@ -24,8 +23,8 @@ pub struct Context {
     pub runtime_folder: Option<String>,
     /// Folder of the GPU locks instead of the host's usual one.
     pub locks: Option<PathBuf>,
-    /// Figures of the GPUs from elsewhere than `nvidia-smi`.
-    pub readings: Option<Arc<dyn Readings>>,
+    /// Which `nvidia-smi` tells about GPUs.
+    pub nvidia_smi: Program,
 }
 
 impl Context {
@@ -58,7 +57,7 @@ impl Context {
             docker_host: text("DOCKER_HOST"),
             runtime_folder: text("XDG_RUNTIME_DIR"),
             locks: text("FARRUN_LOCKS").map(PathBuf::from),
-            readings: None,
+            nvidia_smi: Program::from_variable(std::env::var_os("FARRUN_NVIDIA_SMI")),
         })
     }
 }

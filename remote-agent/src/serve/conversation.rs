@@ -4,7 +4,7 @@ use super::advance::advance_beside;
 use super::call::{Answer, Call};
 use super::session::Session;
 use super::{
-    Context, adopt, collect, fetch_log, hash_log, hello, host, inputs, launch, outputs, runs, stop_run,
+    Context, adopt, collect, fetch_log, gpus, hash_log, hello, host, inputs, launch, outputs, runs, stop_run,
 };
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, write_frame};
 use farrun_protocol::{ErrorCode, Failure, Request};
@@ -169,7 +169,8 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
         Request::Adopt { run_id } => adopt::adopt(session, run_id).await,
         Request::Host => host::host(session).await,
         Request::Collect(collect) => collect::collect(session, collect).await,
-        Request::Gpus { .. } | Request::Series { .. } => Err(Failure::new(
+        Request::Gpus { max_age, detect } => gpus::gpus(session, max_age, detect).await,
+        Request::Series { .. } => Err(Failure::new(
             ErrorCode::BadRequest,
             "this agent does not watch GPUs",
         )),

@@ -12,6 +12,7 @@ mod context;
 mod conversation;
 mod facts;
 mod fetch_log;
+mod gpus;
 mod hash_log;
 mod hello;
 mod host;

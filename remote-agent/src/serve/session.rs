@@ -1,21 +1,25 @@
 //! What the requests of one conversation share.
 
 use super::Context;
+use super::gpus::Containers;
 use super::log_reader::LogReader;
 use crate::docker::{Address, Engine};
+use crate::gpu::{Gpus, Settings};
 use crate::leases::{LockFolder, LocksUnusable};
 use crate::queue::DockerSettings;
 use crate::record::RunFolder;
-use farrun_protocol::gpu::GpuReport;
 use farrun_protocol::{ControllerId, ErrorCode, Failure, RunId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::time::Duration;
 
 /// One conversation.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) context: Context,
+    /// The host's GPUs.
+    pub(crate) gpus: Gpus,
+    /// What the engine told about containers that use them.
+    pub(crate) containers: Containers,
     peer: OnceLock<Peer>,
     readers: Mutex<HashMap<RunId, Arc<LogReader>>>,
     /// Held by the one task of this conversation that starts what waits.
@@ -55,8 +59,11 @@ impl Peer {
 
 impl Session {
     pub(crate) fn new(context: Context) -> Self {
+        let gpus = Settings::new(&context.state, context.nvidia_smi.clone(), &context.agent);
         Self {
             context,
+            gpus: Gpus::new(gpus),
+            containers: Containers::default(),
             peer: OnceLock::new(),
             readers: Mutex::new(HashMap::new()),
             advancing: tokio::sync::Mutex::new(()),
@@ -75,14 +82,6 @@ impl Session {
         self.peer
             .set(peer)
             .map_err(|_| Failure::new(ErrorCode::Protocol, "a second hello"))
-    }
-
-    /// Figures of the GPUs, at most this old when such can be had in time.
-    pub(crate) async fn gpus(&self, max_age: Duration) -> Result<GpuReport, Failure> {
-        match &self.context.readings {
-            Some(readings) => Ok(readings.read(max_age).await),
-            None => Err(Failure::new(ErrorCode::NoGpu, "this agent does not read GPUs")),
-        }
     }
 
     /// The folder of the GPU locks.

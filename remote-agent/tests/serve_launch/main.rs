@@ -41,7 +41,7 @@ impl World {
             docker_host: None,
             runtime_folder: None,
             locks: None,
-            readings: None,
+            nvidia_smi: farrun_agent::gpu::Program::Absent,
         };
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let (reader, writer) = tokio::io::split(theirs);

@@ -3,13 +3,14 @@
 
 use super::compose::{self, Given};
 use super::{Stop, start};
-use crate::docker::{Engine, FoundContainer, GpuContainer, ImageFacts};
+use crate::docker::{Engine, FoundContainer, ImageFacts};
 use crate::leases::{
     self, Allocator, Held, Holder, LockFolder, PATIENCE, Refused, Reserved, Wish, account, choose,
 };
 use crate::queue::{Ahead, Order, order_of, write_order};
 use crate::record::RunFolder;
 use crate::serve::call::{Call, blocking, cancelled};
+use crate::serve::gpus::for_choice;
 use crate::serve::session::{Peer, Session};
 use chrono::{TimeDelta, Utc};
 use farrun_protocol::gpu::{GpuReport, HeldLease};
@@ -18,8 +19,8 @@ use farrun_protocol::spec::{Capture, Gpus, RunSpec};
 use farrun_protocol::{ErrorCode, Failure, Progress, layout};
 use std::time::{Duration, Instant};
 
-/// Figures by which a GPU is chosen are at most this old when they are read.
-const FRESH: Duration = Duration::from_secs(2);
+/// How long figures may take that a GPU is chosen by; a machine with many GPUs needs some seconds.
+const FIGURES: Duration = Duration::from_secs(12);
 /// After a wait for the mutex they are read again when they are older than this.
 const AGED: Duration = Duration::from_secs(10);
 /// How long PID 1 may take to its locks.
@@ -47,9 +48,9 @@ pub(crate) struct Scene {
 impl Scene {
     /// # Errors
     /// The locks cannot be used, or nothing is known of the GPUs.
-    pub(crate) async fn look(session: &Session) -> Result<Self, Failure> {
+    pub(crate) async fn look(session: &Session, engine: &Engine) -> Result<Self, Failure> {
         let locks = session.locks()?;
-        let report = session.gpus(FRESH).await?;
+        let report = figures(session, engine).await?;
         Ok(Self {
             locks,
             report,
@@ -57,9 +58,9 @@ impl Scene {
         })
     }
 
-    async fn refresh(&mut self, session: &Session) -> Result<(), Failure> {
+    async fn refresh(&mut self, session: &Session, engine: &Engine) -> Result<(), Failure> {
         if self.read_at.elapsed() > AGED {
-            self.report = session.gpus(FRESH).await?;
+            self.report = figures(session, engine).await?;
             self.read_at = Instant::now();
         }
         Ok(())
@@ -68,14 +69,6 @@ impl Scene {
     /// Who holds what now.
     pub(crate) async fn held(&self, session: &Session, engine: &Engine) -> Result<Vec<HeldLease>, Failure> {
         let containers = engine.gpu_containers().await?;
-        self.held_with(session, containers).await
-    }
-
-    async fn held_with(
-        &self,
-        session: &Session,
-        containers: Vec<GpuContainer>,
-    ) -> Result<Vec<HeldLease>, Failure> {
         let (report, locks) = (self.report.clone(), self.locks.clone());
         let state = session.context.state.clone();
         blocking(move || Ok(leases::held(&report, &locks, &containers, &state)?)).await
@@ -87,12 +80,17 @@ impl Scene {
     }
 }
 
+async fn figures(session: &Session, engine: &Engine) -> Result<GpuReport, Failure> {
+    let report = for_choice(session, engine, FIGURES).await;
+    report.map_err(|trouble| Refused::NoGpu(trouble).into())
+}
+
 /// Checks before an order is stored that it can be served: now, or after a wait when it is willing to wait.
 pub(super) async fn require(session: &Session, peer: &Peer, spec: &RunSpec) -> Result<(), Failure> {
     if spec.gpus == Gpus::None {
         return Ok(());
     }
-    let scene = Scene::look(session).await?;
+    let scene = Scene::look(session, &peer.engine).await?;
     let held = scene.held(session, &peer.engine).await?;
     // What those in line keep is looked at when they have had their chance.
     match choose(&scene.report, &held, &[], &Wish::of(spec)) {
@@ -104,7 +102,7 @@ pub(super) async fn require(session: &Session, peer: &Peer, spec: &RunSpec) -> R
 
 /// Gives the run its GPUs and starts it, puts it in line, or refuses it.
 pub(super) async fn start(run: &Run<'_>, found: Option<FoundContainer>, call: &Call) -> Result<(), Stop> {
-    let mut scene = Scene::look(run.session)
+    let mut scene = Scene::look(run.session, &run.peer.engine)
         .await
         .map_err(|failure| refused(run, failure))?;
     let own = holder(run);
@@ -113,7 +111,7 @@ pub(super) async fn start(run: &Run<'_>, found: Option<FoundContainer>, call: &C
         () = call.cancel.cancelled() => return Err(Stop::Failed(cancelled())),
         () = stopped(run.folder) => return Err(Stop::EndWanted),
     };
-    scene.refresh(run.session).await?;
+    scene.refresh(run.session, &run.peer.engine).await?;
     let held = scene.held(run.session, &run.peer.engine).await?;
     let order = order_of(run.folder)?;
     let reserved = scene.reserved(run.session, order.as_ref())?;

@@ -1,0 +1,1 @@
+//! Readings over scripted answers.
