@@ -2,6 +2,7 @@
 
 use super::{Stop, prepare};
 use crate::docker::{BindMount, ImageFacts, LogBudget, NewContainer};
+use crate::gpu;
 use crate::record::RunFolder;
 use crate::serve::Context;
 use chrono::{SecondsFormat, Utc};
@@ -32,6 +33,9 @@ pub(super) fn container(
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     env.push(format!("FARRUN_RUN_ID={}", spec.run_id));
+    env.extend(
+        gpu::device_for_run(spec).map(|device| format!("{}={}", gpu::DEVICE_VARIABLE, device.as_str())),
+    );
     Ok(NewContainer {
         name: layout::container_name(&spec.run_id),
         // The id, not the name: the name may point to another image a moment later.
