@@ -6,10 +6,11 @@
 //! blobs/<sha256>                           inputs by content, 0444
 //! blobs/incoming/<sha256>.<controller_id>  an upload in progress
 //! runs/<run_id>/spec.json launch.lock start.intent stop.intent settled.json manifest.json outputs.pack adopted
-//!   secrets.json lease.json waits.json series.jsonl
+//!   secrets.json lease.json waits.json series.jsonl device
 //! runs/<run_id>/inputs/ outputs/ diagnostics/
 //! runs/<run_id>/record/run.log run.tail generation started exit.json
-//! gpu/                                     cached sample, static facts, history
+//! gpu/sample.json facts.json device.json   cached sample, facts about the driver, what jobs compute with
+//! gpu/refresh.lock child.json              who reads now, and the `nvidia-smi` that runs
 //! queue/<run_id>.json                      a run that waits for a GPU
 //! watch.lock watch.json                    the resident observer
 //! ```

@@ -4,20 +4,36 @@
 use super::store::Detected;
 use chrono::{DateTime, Utc};
 use farrun_protocol::gpu::{Device, DeviceFacts, FORMAT, Gpu, GpuTrouble, Health, TroubleKind};
-use farrun_protocol::spec::Gpus;
+use farrun_protocol::spec::{Gpus, RunSpec};
 use std::path::Path;
 use std::time::Duration;
 
 /// Version that the cache file carries.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The device that a run gets: its `DEVICE`. A run with GPUs starts only where they can be used.
-pub(crate) fn for_run(gpus: &Gpus) -> Device {
-    match gpus {
+/// Variable that tells a job what to compute with.
+pub(crate) const VARIABLE: &str = "DEVICE";
+
+/// The `DEVICE` that a run is given; none when its order sets one. A run with GPUs starts only where they can be used,
+/// so it need not be found out here whether they can.
+pub(crate) fn for_run(spec: &RunSpec) -> Option<Device> {
+    if spec.env.contains_key(VARIABLE) || spec.secret_names.iter().any(|name| name == VARIABLE) {
+        return None;
+    }
+    Some(match spec.gpus {
         Gpus::None => Device::Cpu,
         _ if cfg!(target_os = "macos") => Device::Mps,
         _ => Device::Cuda,
-    }
+    })
+}
+
+/// What a run's `DEVICE` says: the word it was given, or its order's own when that is one of ours.
+pub(crate) fn said(spec: &RunSpec) -> Option<Device> {
+    let own = spec.env.get(VARIABLE).and_then(|word| {
+        let known = [Device::Cuda, Device::Mps, Device::Cpu];
+        known.into_iter().find(|device| device.as_str() == word)
+    });
+    for_run(spec).or(own)
 }
 
 /// Judges what a reading found: the GPUs, or the trouble.
@@ -262,10 +278,34 @@ mod tests {
 
     #[test]
     fn a_run_without_gpus_gets_the_processor() {
-        assert_eq!(for_run(&Gpus::None), Device::Cpu);
+        assert_eq!(for_run(&order(Gpus::None)), Some(Device::Cpu));
         for gpus in [Gpus::All, Gpus::Count(1), Gpus::Devices(vec!["0".into()])] {
-            assert_eq!(for_run(&gpus), Device::Cuda);
+            assert_eq!(for_run(&order(gpus)), Some(Device::Cuda));
         }
+    }
+
+    fn order(gpus: Gpus) -> RunSpec {
+        let mut spec: RunSpec = serde_json::from_value(serde_json::json!({
+            "format": 1, "run_id": "rs_abcdefgh", "controller_id": "co_abcdefgh", "operation": "run",
+            "name": "x", "created_at": "2026-01-02T03:04:05Z", "image": "x",
+            "inputs_target": "/i", "outputs_target": "/o",
+        }))
+        .unwrap();
+        spec.gpus = gpus;
+        spec
+    }
+
+    #[test]
+    fn an_orders_own_device_is_left_alone() {
+        let mut own = order(Gpus::All);
+        own.env.insert(VARIABLE.into(), "cpu".into());
+        assert_eq!((for_run(&own), said(&own)), (None, Some(Device::Cpu)));
+        own.env.insert(VARIABLE.into(), "tpu:3".into());
+        assert_eq!((for_run(&own), said(&own)), (None, None));
+        let mut secret = order(Gpus::All);
+        secret.secret_names = vec![VARIABLE.into()];
+        assert_eq!((for_run(&secret), said(&secret)), (None, None));
+        assert_eq!(said(&order(Gpus::All)), Some(Device::Cuda));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The usual ones: figures for 2 s, facts for an hour, an answer within three quarters of a second.
+    /// The usual ones: figures for 2 s, facts for an hour, an answer within 0.6 s.
     pub fn new(state: &Path, program: Program, launcher: &Path) -> Self {
         Self {
             state: state.to_owned(),
@@ -53,7 +53,7 @@ impl Settings {
             root: PathBuf::from("/"),
             keep_sample: Duration::from_secs(2),
             keep_facts: Duration::from_secs(3600),
-            answer_within: Duration::from_millis(750),
+            answer_within: Duration::from_millis(600),
             child: ChildLimits::default(),
         }
     }
@@ -123,7 +123,7 @@ impl Gpus {
     }
 
     /// What is known, at most `max_age` old if that can be had in time; the usual age when none is given. With
-    /// `detect` everything is found out anew. Answers within three quarters of a second, with what there is; a reading
+    /// `detect` everything is found out anew. Answers within 0.6 s, with what there is; a reading
     /// that takes longer goes on in the background and serves the next who asks.
     ///
     /// `leases` is empty and no container is told to be a run: callers add both.

@@ -42,6 +42,9 @@ pub(super) fn list(output: &[u8]) -> Instances {
 
 /// Fills in the memory of instances from `nvidia-smi -q -x`; what cannot be read stays absent.
 pub(super) fn add_memory(instances: &mut Instances, xml: &[u8]) {
+    if instances.is_empty() {
+        return;
+    }
     let text = String::from_utf8_lossy(xml);
     let options = roxmltree::ParsingOptions {
         allow_dtd: true,

@@ -149,7 +149,12 @@ impl RunFolder {
         remove_if_present(&self.path.join("spec.json"))?;
         super::sync_folder(&self.path)?;
         self.leave_queue()?;
-        for file in [self.secrets(), self.path.join("lease.json"), self.reserve()] {
+        for file in [
+            self.secrets(),
+            self.path.join("lease.json"),
+            self.path.join("device"),
+            self.reserve(),
+        ] {
             remove_if_present(&file)?;
         }
         for folder in [self.inputs(), self.outputs(), self.record()] {

@@ -152,7 +152,7 @@ pub(crate) fn stored(folder: &RunFolder) -> Result<Option<RunFacts>, RecordError
         lease: folder.lease()?,
         queue: None,
         gpu_summary: None,
-        device: None,
+        device: folder.device()?,
         settled: settled.map(Box::new),
     }))
 }

@@ -2,6 +2,7 @@
 
 use super::{Stop, prepare};
 use crate::docker::{BindMount, ImageFacts, LogBudget, NewContainer};
+use crate::gpu;
 use crate::leases::{LockFolder, file_name};
 use crate::record::RunFolder;
 use crate::serve::Context;
@@ -64,6 +65,9 @@ pub(super) fn container(
     if !uuids.is_empty() {
         env.push(format!("{}={}", layout::ENV_GPUS, uuids.join(",")));
     }
+    env.extend(
+        gpu::device_for_run(spec).map(|device| format!("{}={}", gpu::DEVICE_VARIABLE, device.as_str())),
+    );
     Ok(NewContainer {
         name: layout::container_name(&spec.run_id),
         // The id, not the name: the name may point to another image a moment later.

@@ -17,6 +17,7 @@ use super::facts::{self, Look, Stage};
 use super::inputs;
 use super::session::{Peer, Session, unknown};
 use super::settle;
+use crate::gpu;
 use crate::record::{Lock, RunFolder};
 use farrun_protocol::message::Launch;
 use farrun_protocol::record::ContainerFacts;
@@ -209,6 +210,9 @@ async fn lay_out(session: &Session, spec: &RunSpec, folder: &RunFolder) -> Resul
     let home = session.context.home.clone();
     blocking(move || {
         folder.make_skeleton()?;
+        if let Some(device) = gpu::device_said(&spec) {
+            folder.write_device(device)?;
+        }
         inputs::lay_out(&state, &folder, &spec.inputs)?;
         prepare::make_mounts(&home, &spec)
     })
