@@ -86,6 +86,7 @@ fn everything_that_speaks_against_a_gpu_is_told() {
     let mut gpus: Vec<_> = (0..6).map(|index| gpu(index, 24_000)).collect();
     gpus[1].memory_used = Reading::Value(2000);
     gpus[1].memory_reserved = Reading::Value(500);
+    gpus[1].memory_free = Reading::Value(20_000);
     gpus[2].health = Health::Lost;
     gpus[2].compute_mode = Some("Prohibited".into());
     let mut report = report(gpus);
@@ -105,12 +106,12 @@ fn everything_that_speaks_against_a_gpu_is_told() {
         process("GPU-4", 2, Holder::Dead),
     ];
     let mut order = wish(Gpus::All);
-    order.placement.min_free = Some(24_000);
+    order.placement.min_free = Some(21_000);
     let held = [held("GPU-0", "rs_other000", false)];
     let found = obstacles(chosen(&report, &held, &order));
     let expected = serde_json::json!([
         [{"kind": "leased", "run_id": "rs_other000", "user": "ada", "since": null}],
-        [{"kind": "memory_in_use", "used": 1500}, {"kind": "too_small", "free": 22_000, "wanted": 24_000}],
+        [{"kind": "memory_in_use", "used": 1500}, {"kind": "too_small", "free": 20_000, "wanted": 21_000}],
         [{"kind": "unhealthy", "health": "lost"}, {"kind": "prohibited"}],
         [{"kind": "process", "pid": 4711, "user": "alice", "command": "python", "container": null, "memory": 100}],
         [{"kind": "draining", "run_id": "rs_gone0000"}, {"kind": "draining", "run_id": null}],
