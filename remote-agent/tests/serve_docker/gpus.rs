@@ -98,6 +98,11 @@ fn leased_to(failure: &Failure) -> Vec<(Option<RunId>, Option<String>)> {
         .collect()
 }
 
+/// A conversation on a host that seems to have GPUs.
+pub(crate) async fn talk(world: &World) -> Talk {
+    Gpu::new(world).talk().await
+}
+
 pub(crate) async fn gpus_are_held_by_pid_1(world: &World) {
     let gpu = Gpu::new(world);
     let mut talk = gpu.talk().await;

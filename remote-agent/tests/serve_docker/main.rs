@@ -19,7 +19,7 @@ use engine::TestEngine;
 use farrun_protocol::manifest::Manifest;
 use farrun_protocol::message::{Collect, FetchLog, Garbage, Hello, InputState};
 use farrun_protocol::record::{Phase, RunFacts, Settled};
-use farrun_protocol::spec::{Capture, Input, Mount, PullPolicy, RunSpec};
+use farrun_protocol::spec::{Capture, Gpus, Input, Mount, PullPolicy, RunSpec};
 use farrun_protocol::verdict::{Reason, RunResult};
 use farrun_protocol::{ErrorCode, PROTOCOL, Reply, Request, RunId, Sha256, preamble};
 use std::path::PathBuf;
@@ -310,7 +310,9 @@ async fn what_cannot_start_is_named(world: &World) {
     assert_eq!(settled.verdict.reason, Reason::ImagePull, "{settled:?}");
     let mut spec = order("true");
     spec.gpus = Gpus::All;
-    let settled = end_of(world, &spec).await;
+    let mut talk = gpus::talk(world).await;
+    talk.peer.launch(&spec).await.unwrap();
+    let settled = self::settled(&mut talk.peer, &spec.run_id).await.1;
     assert_eq!(settled.verdict.reason, Reason::GpuUnavailable);
     assert!(
         settled
