@@ -198,7 +198,7 @@ fn act(state: &mut State, method: &str, path: &str, body: Value) -> (u16, Value)
     };
     match (method, verb) {
         ("GET", "json") => (200, inspect(name, container)),
-        ("DELETE", "") => {
+        ("DELETE", _) => {
             let name = name.clone();
             state.containers.remove(&name);
             (204, Value::Null)
