@@ -34,6 +34,8 @@ fn silent(state: &Path) -> (Peer, JoinHandle<()>) {
         home: state.to_owned(),
         docker_host: None,
         runtime_folder: None,
+        locks: None,
+        nvidia_smi: farrun_agent::gpu::Program::Absent,
     };
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (reader, writer) = tokio::io::split(theirs);

@@ -80,6 +80,9 @@ fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
         Reason::EngineRefused => format!("the container engine refused to start the job{said}"),
         Reason::GpuUnavailable => format!("the container engine cannot hand out the GPUs{said}"),
         Reason::GpuRefused => format!("the host has no GPU for the job{said}"),
+        Reason::GpuTaken => format!(
+            "another run held one of its GPUs when it was started, so the job was not executed; order it again{said}"
+        ),
         Reason::WaitExpired => "no GPU became free in the time the order allowed".to_owned(),
         Reason::EngineRestart => "the container engine went down and took the job with it".to_owned(),
         Reason::HostReboot => "the host was restarted under the job".to_owned(),

@@ -6,12 +6,21 @@
 //! blobs/<sha256>                           inputs by content, 0444
 //! blobs/incoming/<sha256>.<controller_id>  an upload in progress
 //! runs/<run_id>/spec.json launch.lock start.intent stop.intent settled.json manifest.json outputs.pack adopted
-//!   secrets.json lease.json series.jsonl
+//!   secrets.json lease.json waits.json series.jsonl device
 //! runs/<run_id>/inputs/ outputs/ diagnostics/
 //! runs/<run_id>/record/run.log run.tail generation started exit.json
-//! gpu/                                     cached sample, static facts, history
+//! gpu/sample.json facts.json device.json   cached sample, facts about the driver, what jobs compute with
+//! gpu/refresh.lock child.json              who reads now, and the `nvidia-smi` that runs
 //! queue/<run_id>.json                      a run that waits for a GPU
 //! watch.lock watch.json                    the resident observer
+//! ```
+//!
+//! Outside of it lies the folder of the GPU locks ([`LOCK_FOLDERS`]), which all accounts of a host share:
+//!
+//! ```text
+//! allocator.lock           held from the choice of GPUs until PID 1 of the new container holds their locks
+//! gpu-<uuid>.lock          held by PID 1 of every run that has the GPU; what is written in it is for people
+//! ticket-<run_id>.json     a run that waits in line; counts while its account's observer holds a lock on it
 //! ```
 
 use crate::id::{ControllerId, RunId, Sha256};
@@ -35,14 +44,19 @@ pub const CONTAINER_LOCKS: &str = "/.farrun/locks";
 /// exists is the one. It is made with mode 1777, its files with mode 0666.
 pub const LOCK_FOLDERS: [&str; 3] = ["/run/lock/farrun", "/var/lock/farrun", "/tmp/farrun-locks"];
 
+/// Environment variable of a job with the UUIDs of its GPUs, comma-separated, in the order of their numbers inside.
+pub const ENV_GPUS: &str = "FARRUN_GPUS";
+
 /// Label that marks a container as ours; its value is the run id.
 pub const LABEL_RUN: &str = "farrun.run_id";
 /// Label with the id of the controller that ordered the run.
 pub const LABEL_CONTROLLER: &str = "farrun.controller_id";
 /// Label with the hash of the run spec.
 pub const LABEL_SPEC: &str = "farrun.spec_sha256";
-/// Label with the GPUs given to the run, comma-separated UUIDs, `all` or `none`.
+/// Label with the GPUs given to the run, comma-separated UUIDs, or `none`.
 pub const LABEL_GPUS: &str = "farrun.gpus";
+/// Label of a run that shares its GPUs with others that say so.
+pub const LABEL_SHARED: &str = "farrun.shared";
 /// Label with the hash of the agent that is PID 1.
 pub const LABEL_AGENT: &str = "farrun.agent";
 
@@ -69,6 +83,11 @@ pub fn incoming(sha256: &Sha256, controller: &ControllerId) -> PathBuf {
 /// Folder of one run.
 pub fn run(run: &RunId) -> PathBuf {
     PathBuf::from("runs").join(run.as_str())
+}
+
+/// What the host knows about a run that waits in line.
+pub fn queued(run: &RunId) -> PathBuf {
+    PathBuf::from("queue").join(format!("{run}.json"))
 }
 
 /// Name of a run's container.

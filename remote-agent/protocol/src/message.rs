@@ -30,7 +30,9 @@ pub enum Request {
         /// How long it must be.
         size: u64,
     },
-    /// Start a run, or find it started. Answered by [`Reply::Run`], with any number of [`Progress`] before.
+    /// Start a run, or find it started. Answered by [`Reply::Run`], with any number of [`Progress`] before. An order
+    /// that wants GPUs is given them, stands in line ([`crate::record::Phase::Queued`]) when it is willing to wait,
+    /// or fails as `no_free_gpu`, `no_such_gpu`, `no_gpu` or `locks_unusable`, and then there is no such run.
     Launch(Box<Launch>),
     /// The facts of these runs, or of all. Ended ones are settled on the way. Answered by [`Reply::Runs`].
     Runs {

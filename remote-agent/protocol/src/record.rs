@@ -100,6 +100,21 @@ pub enum ExecError {
     },
     /// No secrets arrived on stdin.
     SecretsMissing,
+    /// The lock of a GPU of the run could not be taken.
+    GpuLock {
+        /// The lock file as PID 1 sees it.
+        lock: String,
+        /// Who else has it, or what the kernel said.
+        error: String,
+    },
+    /// The engine did not hand the run's GPUs to the container.
+    GpuHidden {
+        /// UUIDs of the run's GPUs.
+        wanted: String,
+        /// What `NVIDIA_VISIBLE_DEVICES` says inside; none when it says nothing.
+        #[serde(default)]
+        seen: Option<String>,
+    },
     /// The record could not be opened or claimed.
     Record {
         /// What failed.
@@ -115,6 +130,11 @@ impl ExecError {
             Self::NotExecutable { program, error } => Some(format!("{program}: {error}")),
             Self::WorkingDirectory { path, error } => Some(format!("{path}: {error}")),
             Self::SecretsMissing => None,
+            Self::GpuHidden { wanted, seen } => Some(format!(
+                "the container cannot see its GPU: {wanted} was given and NVIDIA_VISIBLE_DEVICES is {}",
+                seen.as_deref().unwrap_or("not set")
+            )),
+            Self::GpuLock { lock, error } => Some(format!("{lock}: {error}")),
             Self::Record { error } => Some(error.clone()),
         }
     }

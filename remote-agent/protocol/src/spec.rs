@@ -4,7 +4,7 @@
 //! launch with another order for the same run id is noticed. It holds the names of secrets, never their values.
 
 use crate::id::{ControllerId, PromptId, RunId, Sha256};
-use crate::lease::Placement;
+use crate::lease::{Placement, Wait};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -207,6 +207,11 @@ impl Gpus {
     }
 }
 
+/// Most entries of [`Gpus::Devices`], and the longest of them.
+const DEVICES_LIMIT: (usize, usize) = (64, 100);
+/// Longest wait for a GPU that an order may name, in seconds: a year.
+const LONGEST_WAIT: u64 = 366 * 24 * 3600;
+
 /// A spec was not acceptable to an agent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} of the run spec {problem}")]
@@ -307,6 +312,43 @@ impl RunSpec {
         {
             return wrong("a text", "holds a NUL byte");
         }
+        self.check_gpus()
+    }
+
+    fn check_gpus(&self) -> Result<(), InvalidSpec> {
+        let wrong = |field: &str, problem: &str| {
+            Err(InvalidSpec {
+                field: field.to_owned(),
+                problem: problem.to_owned(),
+            })
+        };
+        match &self.gpus {
+            Gpus::None if !self.placement.is_default() => {
+                return wrong("placement", "says how to choose GPUs, and the run wants none");
+            }
+            Gpus::Count(0) => return wrong("gpus", "is a count of 0; `none` is the word for that"),
+            Gpus::Devices(devices) => {
+                let (most, longest) = DEVICES_LIMIT;
+                if devices.is_empty() || devices.len() > most {
+                    return wrong("gpus", "does not name 1 to 64 devices");
+                }
+                let plain = |word: &String| {
+                    !word.trim().is_empty() && word.len() <= longest && !word.contains(char::is_control)
+                };
+                if !devices.iter().all(plain) {
+                    return wrong("gpus", "names a device by an empty, long or unprintable text");
+                }
+            }
+            Gpus::None | Gpus::All | Gpus::Count(_) => {}
+        }
+        if self.placement.min_free == Some(0) {
+            return wrong("placement.min_free", "is 0");
+        }
+        if let Wait::Seconds(seconds) = self.placement.wait
+            && !(1..=LONGEST_WAIT).contains(&seconds)
+        {
+            return wrong("placement.wait", "is not between a second and a year");
+        }
         Ok(())
     }
 }
@@ -351,6 +393,36 @@ mod tests {
             )
         );
         assert_eq!(spec().check(), Ok(()));
+    }
+
+    #[test]
+    fn wishes_that_contradict_themselves_are_refused() {
+        let with = |gpus: Gpus, placement: Placement| RunSpec {
+            gpus,
+            placement,
+            ..spec()
+        };
+        let waiting = |wait| Placement {
+            wait,
+            ..Placement::default()
+        };
+        for (wrong, field) in [
+            (with(Gpus::None, waiting(Wait::Until)), "placement"),
+            (with(Gpus::Count(0), Placement::default()), "gpus"),
+            (with(Gpus::Devices(vec![]), Placement::default()), "gpus"),
+            (
+                with(Gpus::Devices(vec![" ".into()]), Placement::default()),
+                "gpus",
+            ),
+            (with(Gpus::All, waiting(Wait::Seconds(0))), "placement.wait"),
+            (
+                with(Gpus::All, waiting(Wait::Seconds(u64::MAX))),
+                "placement.wait",
+            ),
+        ] {
+            assert_eq!(wrong.check().unwrap_err().field, field);
+        }
+        assert_eq!(with(Gpus::Count(2), waiting(Wait::Seconds(60))).check(), Ok(()));
     }
 
     #[test]

@@ -87,6 +87,8 @@ reasons! {
     GpuUnavailable = "gpu_unavailable",
     /// The host had no GPU for it: none, none free, or none such.
     GpuRefused = "gpu_refused",
+    /// The lock of one of its GPUs was held by somebody else when it was started; the job was not.
+    GpuTaken = "gpu_taken",
     /// It waited for a GPU for as long as its order allowed.
     WaitExpired = "wait_expired",
     /// The engine went down and took the container with it.
@@ -168,6 +170,8 @@ fn judge_exit(exit: &crate::record::ExitRecord, evidence: &Evidence) -> Verdict 
             ExecError::WorkingDirectory { .. } => Reason::WorkingDirectory,
             ExecError::SecretsMissing => Reason::SecretsMissing,
             ExecError::Record { .. } => Reason::RecordDamaged,
+            ExecError::GpuLock { .. } => Reason::GpuTaken,
+            ExecError::GpuHidden { .. } => Reason::GpuUnavailable,
         };
         let result = if evidence.stop_requested && reason == Reason::SecretsMissing {
             RunResult::Cancelled

@@ -12,9 +12,8 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use farrun_protocol::layout;
 use farrun_protocol::record::ContainerFacts;
-use farrun_protocol::spec::Gpus;
+use farrun_protocol::{RunId, layout};
 use futures_util::{Stream, StreamExt as _};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -47,8 +46,8 @@ pub struct NewContainer {
     pub working_dir: Option<String>,
     /// Folders and files of the host.
     pub mounts: Vec<BindMount>,
-    /// GPUs.
-    pub gpus: Gpus,
+    /// UUIDs of its GPUs. Never a number of them: an engine would take the first ones, free or not.
+    pub gpus: Vec<String>,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: Option<u64>,
     /// Whether it shares the host's IPC namespace.
@@ -95,6 +94,27 @@ pub struct FoundContainer {
     pub facts: ContainerFacts,
     /// Its labels.
     pub labels: HashMap<String, String>,
+    /// PID 1 as the host numbers it, while it lives.
+    pub pid: Option<u32>,
+}
+
+/// A container that was made to have GPUs, of any account that uses the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuContainer {
+    /// Its run.
+    pub run_id: RunId,
+    /// UUIDs.
+    pub gpus: Vec<String>,
+    /// Whether others may have them as well.
+    pub shared: bool,
+    /// Whether a process of it lives.
+    pub live: bool,
+    /// Whether it was made and not started.
+    pub unstarted: bool,
+    /// Whether the image's own program is PID 1.
+    pub engine_capture: bool,
+    /// When it was made.
+    pub created_at: Option<DateTime<Utc>>,
 }
 
 impl FoundContainer {
@@ -154,6 +174,15 @@ impl Engine {
             .build();
         self.call("list", LOOK, self.docker.list_containers(Some(options)))
             .await
+    }
+
+    /// Every container that was made to have GPUs.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn gpu_containers(&self) -> Result<Vec<GpuContainer>, EngineError> {
+        let found = self.labelled(layout::LABEL_GPUS).await?;
+        Ok(found.into_iter().filter_map(gpu_container).collect())
     }
 
     /// Sends SIGKILL.
@@ -312,21 +341,36 @@ fn log_config(budget: LogBudget) -> HostConfigLogConfig {
     }
 }
 
-fn device_request(gpus: &Gpus) -> Option<DeviceRequest> {
-    let capabilities = Some(vec![vec!["gpu".to_owned()]]);
-    match gpus {
-        Gpus::None => None,
-        Gpus::All | Gpus::Count(_) => Some(DeviceRequest {
-            count: Some(-1),
-            capabilities,
-            ..DeviceRequest::default()
-        }),
-        Gpus::Devices(devices) => Some(DeviceRequest {
-            device_ids: Some(devices.clone()),
-            capabilities,
-            ..DeviceRequest::default()
-        }),
-    }
+fn device_request(gpus: &[String]) -> Option<DeviceRequest> {
+    (!gpus.is_empty()).then(|| DeviceRequest {
+        device_ids: Some(gpus.to_vec()),
+        capabilities: Some(vec![vec!["gpu".to_owned()]]),
+        ..DeviceRequest::default()
+    })
+}
+
+fn gpu_container(summary: ContainerSummary) -> Option<GpuContainer> {
+    let labels = summary.labels.unwrap_or_default();
+    let gpus: Vec<String> = labels
+        .get(layout::LABEL_GPUS)?
+        .split(',')
+        .filter(|word| word.contains('-'))
+        .map(str::to_owned)
+        .collect();
+    let status = summary.state.map(|state| state.to_string()).unwrap_or_default();
+    let by_init = summary
+        .command
+        .is_some_and(|command| command.starts_with(layout::CONTAINER_AGENT));
+    Some(GpuContainer {
+        run_id: labels.get(layout::LABEL_RUN)?.parse().ok()?,
+        shared: labels.contains_key(layout::LABEL_SHARED),
+        live: matches!(status.as_str(), "running" | "paused" | "restarting"),
+        unstarted: status == "created",
+        engine_capture: !by_init,
+        created_at: summary.created.and_then(|at| DateTime::from_timestamp(at, 0)),
+        gpus,
+    })
+    .filter(|container| !container.gpus.is_empty())
 }
 
 fn found(answer: ContainerInspectResponse) -> FoundContainer {
@@ -349,6 +393,10 @@ fn found(answer: ContainerInspectResponse) -> FoundContainer {
             status,
         },
         labels: config.labels.unwrap_or_default(),
+        pid: state
+            .pid
+            .and_then(|pid| u32::try_from(pid).ok())
+            .filter(|pid| *pid > 0),
     }
 }
 
@@ -371,7 +419,7 @@ mod tests {
     #[test]
     fn a_container_never_restarts_nor_removes_itself() {
         let config = host_config(&NewContainer {
-            gpus: Gpus::Devices(vec!["GPU-1".into()]),
+            gpus: vec!["GPU-1".into()],
             ..NewContainer::default()
         });
         assert_eq!(config.auto_remove, Some(false));

@@ -4,12 +4,14 @@ mod container;
 mod credentials;
 mod error;
 mod image;
+mod listing;
 mod process;
 mod transport;
 
-pub use container::{BindMount, FoundContainer, LogBudget, NewContainer};
+pub use container::{BindMount, FoundContainer, GpuContainer, LogBudget, NewContainer};
 pub use error::EngineError;
 pub use image::{ImageFacts, PullProgress, with_tag};
+pub use listing::ListedContainer;
 pub use transport::Address;
 
 use bollard::Docker;

@@ -20,6 +20,10 @@ pub struct InitArgs {
     pub working_dir: Option<PathBuf>,
     /// Whether secrets arrive on stdin and have to be waited for.
     pub secrets: bool,
+    /// Lock files of the run's GPUs, to be held for as long as we live.
+    pub locks: Vec<GpuLock>,
+    /// UUIDs of the GPUs that the engine must have handed to this container.
+    pub gpus: Vec<String>,
     /// File that holds the boot id.
     pub boot_id_file: PathBuf,
     /// Where our own cgroup is mounted.
@@ -28,6 +32,15 @@ pub struct InitArgs {
     pub program: OsString,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+}
+
+/// A lock that PID 1 takes before anything else happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuLock {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether others may hold it as well.
+    pub shared: bool,
 }
 
 /// A command line that PID 1 does not understand.
@@ -53,6 +66,7 @@ pub enum InvalidArgs {
 impl InitArgs {
     /// Reads the words behind `init`:
     /// `--record DIR [--cap BYTES] [--time-limit SECONDS] [--grace SECONDS] [--working-dir DIR] [--secrets]
+    /// [--lock PATH]… [--shared-lock PATH]… [--gpu UUID]…
     /// [--boot-id-file PATH] [--cgroup DIR] -- PROGRAM ARGS…`.
     ///
     /// # Errors
@@ -67,6 +81,8 @@ impl InitArgs {
             grace: Duration::from_secs(DEFAULT_GRACE),
             working_dir: None,
             secrets: false,
+            locks: Vec::new(),
+            gpus: Vec::new(),
             boot_id_file: PathBuf::from("/proc/sys/kernel/random/boot_id"),
             cgroup: PathBuf::from("/sys/fs/cgroup"),
             program: OsString::new(),
@@ -82,6 +98,11 @@ impl InitArgs {
                 Some("--grace") => args.grace = seconds(&mut words, "--grace")?,
                 Some("--working-dir") => args.working_dir = Some(path(&mut words, "--working-dir")?),
                 Some("--secrets") => args.secrets = true,
+                Some("--lock") => args.locks.push(lock(&mut words, "--lock", false)?),
+                Some("--shared-lock") => args.locks.push(lock(&mut words, "--shared-lock", true)?),
+                Some("--gpu") => args
+                    .gpus
+                    .push(value(&mut words, "--gpu")?.to_string_lossy().into_owned()),
                 Some("--boot-id-file") => args.boot_id_file = path(&mut words, "--boot-id-file")?,
                 Some("--cgroup") => args.cgroup = path(&mut words, "--cgroup")?,
                 _ => return Err(InvalidArgs::Unknown(super::bounded(word.display()))),
@@ -106,6 +127,15 @@ fn value(words: &mut impl Iterator<Item = OsString>, flag: &'static str) -> Resu
 
 fn path(words: &mut impl Iterator<Item = OsString>, flag: &'static str) -> Result<PathBuf, InvalidArgs> {
     value(words, flag).map(PathBuf::from)
+}
+
+fn lock(
+    words: &mut impl Iterator<Item = OsString>,
+    flag: &'static str,
+    shared: bool,
+) -> Result<GpuLock, InvalidArgs> {
+    let path = path(words, flag)?;
+    Ok(GpuLock { path, shared })
 }
 
 fn number(words: &mut impl Iterator<Item = OsString>, flag: &'static str) -> Result<u64, InvalidArgs> {
@@ -161,6 +191,17 @@ mod tests {
         let args = InitArgs::parse(words.into_iter().chain([raw.clone(), raw.clone()])).unwrap();
         assert_eq!(args.program, raw);
         assert_eq!(args.arguments, [raw]);
+    }
+
+    #[test]
+    fn locks_are_kept_in_their_order() {
+        let args = parse("--record /r --lock /l/b --shared-lock /l/a -- true").unwrap();
+        let lock = |path: &str, shared| GpuLock {
+            path: path.into(),
+            shared,
+        };
+        assert_eq!(args.locks, [lock("/l/b", false), lock("/l/a", true)]);
+        assert_eq!(parse("--record /r --lock"), Err(InvalidArgs::NoValue("--lock")));
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! |---|---|
 //! | `args` | the command line |
 //! | `claim` | `started` and `exit.json`: at most one start, one record of the end |
+//! | `gpu_locks` | the locks of the run's GPUs, held until the container ends |
 //! | `secrets` | values that arrive on stdin |
 //! | `spawn` | finding and starting the program |
 //! | `signals` | signals as something to poll |
@@ -30,6 +31,7 @@ mod args;
 mod capture;
 mod claim;
 mod echo;
+mod gpu_locks;
 mod oom;
 mod run;
 mod run_log;
@@ -39,7 +41,7 @@ mod spawn;
 mod supervise;
 mod tail;
 
-pub use args::{InitArgs, InvalidArgs};
+pub use args::{GpuLock, InitArgs, InvalidArgs};
 pub use capture::cap_marker;
 pub use run::run;
 

@@ -4,6 +4,7 @@ use super::args::InitArgs;
 use super::capture::{Capture, Captured};
 use super::claim::{self, Claim, ClaimError};
 use super::echo::Echo;
+use super::gpu_locks;
 use super::run_log::RunLog;
 use super::secrets::{self, NoSecrets, Secrets};
 use super::signals::Signals;
@@ -33,7 +34,7 @@ pub fn run(args: InitArgs) -> u8 {
     };
     let boot_id = boot_id(&args.boot_id_file);
     let (outcome, code) = match prepare(&args) {
-        Ok(ready) => execute(&args, &claim, boot_id.as_deref(), ready),
+        Ok(ready) => hold_and_execute(&args, &claim, boot_id.as_deref(), ready),
         Err(error) => refused(ExecError::Record {
             error: super::bounded(error),
         }),
@@ -73,6 +74,21 @@ fn adopt_orphans() {
     if own.as_raw_nonzero().get() != 1 {
         let _ = rustix::process::set_child_subreaper(Some(own));
     }
+}
+
+/// The locks come before everything that could make the run count as started, and go with the process: only the
+/// kernel lets go of them.
+fn hold_and_execute(args: &InitArgs, claim: &Claim, boot_id: Option<&str>, ready: Ready) -> (ExitRecord, u8) {
+    let locks = match gpu_locks::take(&args.locks) {
+        Ok(locks) => locks,
+        Err(error) => return refused(error),
+    };
+    let ended = match gpu_locks::require_visible(&args.gpus) {
+        Ok(()) => execute(args, claim, boot_id, ready),
+        Err(error) => refused(error),
+    };
+    std::mem::forget(locks);
+    ended
 }
 
 fn execute(args: &InitArgs, claim: &Claim, boot_id: Option<&str>, ready: Ready) -> (ExitRecord, u8) {
@@ -156,7 +172,10 @@ fn refused(error: ExecError) -> (ExitRecord, u8) {
     let code = match error {
         ExecError::NotFound { .. } => NOT_FOUND,
         ExecError::NotExecutable { .. } | ExecError::WorkingDirectory { .. } => NOT_EXECUTABLE,
-        ExecError::SecretsMissing | ExecError::Record { .. } => REFUSED,
+        ExecError::SecretsMissing
+        | ExecError::Record { .. }
+        | ExecError::GpuLock { .. }
+        | ExecError::GpuHidden { .. } => REFUSED,
     };
     let record = ExitRecord {
         format: FORMAT,

@@ -4,7 +4,9 @@ use super::{
     Lock, RecordError, make_private_folder, read_bounded, read_json, remove_if_present, write_atomically,
     write_in_place, write_json,
 };
+use crate::queue::WaitsFor;
 use chrono::{DateTime, Utc};
+use farrun_protocol::lease::{self, GpuRefusal, Lease};
 use farrun_protocol::record::{self, EXIT_SIZE, ExitRecord, Settled, StartIntent};
 use farrun_protocol::spec::{self, RunSpec};
 use farrun_protocol::{ControllerId, Generation, RunId, Sha256, layout};
@@ -19,6 +21,7 @@ const RESERVE: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     path: PathBuf,
+    queued: PathBuf,
     run_id: RunId,
 }
 
@@ -44,6 +47,7 @@ impl RunFolder {
     pub fn new(state: &Path, run_id: &RunId) -> Self {
         Self {
             path: state.join(layout::run(run_id)),
+            queued: state.join(layout::queued(run_id)),
             run_id: run_id.clone(),
         }
     }
@@ -83,6 +87,85 @@ impl RunFolder {
     /// Secrets on their way to the job.
     pub fn secrets(&self) -> PathBuf {
         self.path.join("secrets.json")
+    }
+
+    /// Its place in the queue, outside of the folder.
+    pub fn queued(&self) -> PathBuf {
+        self.queued.clone()
+    }
+
+    /// Takes the run out of the queue.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn leave_queue(&self) -> Result<(), RecordError> {
+        remove_if_present(&self.queued)?;
+        remove_if_present(&self.path.join("waits.json"))
+    }
+
+    /// GPUs that were given to the run.
+    ///
+    /// # Errors
+    /// The kernel's, damage, or a newer format.
+    pub fn lease(&self) -> Result<Option<Lease>, RecordError> {
+        read_json(&self.path.join("lease.json"), lease::FORMAT)
+    }
+
+    /// Writes down which GPUs the run is given.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn write_lease(&self, lease: &Lease) -> Result<(), RecordError> {
+        write_json(&self.path.join("lease.json"), lease)
+    }
+
+    /// What the last attempt to start a waiting run met.
+    pub fn waits_for(&self) -> Option<Vec<GpuRefusal>> {
+        let waits: Option<WaitsFor> = read_json(&self.path.join("waits.json"), lease::FORMAT).ok()?;
+        waits.map(|waits| waits.gpus)
+    }
+
+    /// Writes down what an attempt to start a waiting run met, when that is news.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn write_waits_for(&self, gpus: &[GpuRefusal]) -> Result<(), RecordError> {
+        if self.waits_for().as_deref() == Some(gpus) {
+            return Ok(());
+        }
+        let waits = WaitsFor {
+            format: lease::FORMAT,
+            gpus: gpus.to_vec(),
+        };
+        write_json(&self.path.join("waits.json"), &waits)
+    }
+
+    /// Forgets an order that was refused before anything came of it; the run is unknown then. The caller holds the
+    /// lock, whose file stays.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn forget_order(&self) -> Result<(), RecordError> {
+        remove_if_present(&self.path.join("spec.json"))?;
+        super::sync_folder(&self.path)?;
+        self.leave_queue()?;
+        for file in [
+            self.secrets(),
+            self.path.join("lease.json"),
+            self.path.join("device"),
+            self.reserve(),
+        ] {
+            remove_if_present(&file)?;
+        }
+        for folder in [self.inputs(), self.outputs(), self.record()] {
+            match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(RecordError::io(&folder)(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Makes the folder.
@@ -149,6 +232,15 @@ impl RunFolder {
         write_json(&self.path.join("start.intent"), intent)
     }
 
+    /// Takes `start.intent` back: the container it names was never started and is about to be removed.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn withdraw_start_intent(&self) -> Result<(), RecordError> {
+        remove_if_present(&self.path.join("start.intent"))?;
+        super::sync_folder(&self.path)
+    }
+
     /// Whether a stop was asked for.
     pub fn stop_requested(&self) -> bool {
         self.path.join("stop.intent").exists()
@@ -192,7 +284,8 @@ impl RunFolder {
             write_json(&path, settled).map_err(|_| error)?;
         }
         remove_if_present(&self.reserve())?;
-        remove_if_present(&self.secrets())
+        remove_if_present(&self.secrets())?;
+        self.leave_queue()
     }
 
     /// Blocks that are kept for the record of the end.

@@ -38,6 +38,12 @@ impl Call {
         }
     }
 
+    /// A call whose caller is gone: nobody hears of progress, and nobody ends the wait.
+    pub(crate) fn unheard() -> Self {
+        let (outbox, _) = mpsc::channel(1);
+        Self::new(0, outbox, CancellationToken::new())
+    }
+
     /// Tells how far things are, unless the queue is full: progress is never worth waiting for.
     pub(crate) fn progress(&self, progress: &Progress) {
         if let Ok(json) = serde_json::to_vec(progress) {

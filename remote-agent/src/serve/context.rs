@@ -1,5 +1,6 @@
 //! What a conversation takes from the process it runs in.
 
+use crate::gpu::Program;
 use crate::record::file_sha256;
 use farrun_protocol::Sha256;
 use std::io;
@@ -20,6 +21,10 @@ pub struct Context {
     pub docker_host: Option<String>,
     /// `XDG_RUNTIME_DIR`, where a rootless engine has its socket.
     pub runtime_folder: Option<String>,
+    /// Folder of the GPU locks instead of the host's usual one.
+    pub locks: Option<PathBuf>,
+    /// Which `nvidia-smi` tells about GPUs.
+    pub nvidia_smi: Program,
 }
 
 impl Context {
@@ -51,6 +56,8 @@ impl Context {
             home: text("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from),
             docker_host: text("DOCKER_HOST"),
             runtime_folder: text("XDG_RUNTIME_DIR"),
+            locks: text("FARRUN_LOCKS").map(PathBuf::from),
+            nvidia_smi: Program::from_variable(std::env::var_os("FARRUN_NVIDIA_SMI")),
         })
     }
 }

@@ -1,9 +1,10 @@
 //! Reading frames, one task per request, one writer.
 
+use super::advance::advance_beside;
 use super::call::{Answer, Call};
 use super::session::Session;
 use super::{
-    Context, adopt, collect, fetch_log, hash_log, hello, host, inputs, launch, outputs, runs, stop_run,
+    Context, adopt, collect, fetch_log, gpus, hash_log, hello, host, inputs, launch, outputs, runs, stop_run,
 };
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, write_frame};
 use farrun_protocol::{ErrorCode, Failure, Request};
@@ -140,7 +141,13 @@ async fn guarded(session: Arc<Session>, request: Request, call: Arc<Call>) -> Re
 
 async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> Result<Answer, Failure> {
     let reply = match request {
-        Request::Hello(hello) => hello::hello(session, hello).await,
+        Request::Hello(hello) => {
+            let reply = hello::hello(session, hello).await;
+            if reply.is_ok() {
+                advance_beside(session);
+            }
+            reply
+        }
         Request::CheckInputs { inputs } => inputs::check(session, inputs).await,
         Request::CommitInput { sha256, size } => inputs::commit(session, sha256, size).await,
         Request::Launch(order) => launch::launch(session, *order, call).await,
@@ -153,13 +160,17 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
         }
         Request::HashLog { run_id, length } => hash_log::hash_log(session, run_id, length).await,
         Request::StopRun { run_id, grace, kill } => {
-            stop_run::stop_run(session, &run_id, grace, kill, call).await
+            let reply = stop_run::stop_run(session, &run_id, grace, kill, call).await;
+            // What it held may be what another waits for.
+            advance_beside(session);
+            reply
         }
         Request::Outputs { run_id } => outputs::outputs(session, run_id, call).await,
         Request::Adopt { run_id } => adopt::adopt(session, run_id).await,
         Request::Host => host::host(session).await,
         Request::Collect(collect) => collect::collect(session, collect).await,
-        Request::Gpus { .. } | Request::Series { .. } => Err(Failure::new(
+        Request::Gpus { max_age, detect } => gpus::gpus(session, max_age, detect).await,
+        Request::Series { .. } => Err(Failure::new(
             ErrorCode::BadRequest,
             "this agent does not watch GPUs",
         )),

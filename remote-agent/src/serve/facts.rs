@@ -3,6 +3,7 @@
 use super::session::{Peer, Session};
 use super::settle;
 use crate::docker::{Engine, EngineError, FoundContainer};
+use crate::queue;
 use crate::record::{Lock, RecordError, RunFolder};
 use farrun_protocol::record::{Phase, RunFacts, StartIntent};
 use farrun_protocol::spec::Capture;
@@ -93,11 +94,17 @@ pub(crate) async fn facts(
     if facts.settled.is_some() {
         return Ok(Some(facts));
     }
+    let locks = session.locks().ok();
+    facts.queue = queue::place(&session.context.state, locks.as_ref(), folder)?.map(Box::new);
     let Ok(look) = look(&peer.engine, folder).await else {
         return Ok(Some(facts));
     };
+    if look.stage != Stage::Prepared {
+        facts.queue = None;
+    }
     facts.container = look.container.as_ref().map(|found| found.facts.clone());
     facts.phase = match look.stage {
+        Stage::Prepared if facts.queue.is_some() => Phase::Queued,
         Stage::Prepared => Phase::Prepared,
         Stage::Live => Phase::Running,
         Stage::Moving | Stage::Ended => Phase::Unclear,
@@ -142,10 +149,10 @@ pub(crate) fn stored(folder: &RunFolder) -> Result<Option<RunFacts>, RecordError
         log_length: settled
             .as_ref()
             .map_or_else(|| folder.log_length(), |settled| settled.log.length),
-        lease: None,
+        lease: folder.lease()?,
         queue: None,
         gpu_summary: None,
-        device: None,
+        device: folder.device()?,
         settled: settled.map(Box::new),
     }))
 }
@@ -194,6 +201,7 @@ mod tests {
                 ..ContainerFacts::default()
             },
             labels: std::collections::HashMap::new(),
+            pid: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Opening a conversation.
 
 use super::session::{Peer, Session};
-use crate::docker::{Address, Engine};
+use crate::queue::DockerSettings;
 use crate::record::{boot_id, host_id, make_private_folder};
 use chrono::Utc;
 use farrun_protocol::message::{Hello, HelloReply};
@@ -13,21 +13,15 @@ pub(crate) async fn hello(session: &Session, hello: Hello) -> Result<Reply, Fail
         return Err(Failure::new(ErrorCode::Protocol, problem));
     }
     let context = &session.context;
-    for folder in ["", "agents", "blobs/incoming", "runs"] {
+    for folder in ["", "agents", "blobs/incoming", "runs", "queue"] {
         make_private_folder(&context.state.join(folder))?;
     }
     let host_id = host_id(&context.state)?;
-    let address = if hello.docker_sudo {
-        Address::Sudo
-    } else if let Some(host) = hello.docker_host.as_ref().or(context.docker_host.as_ref()) {
-        Address::parse(host)?
-    } else {
-        Address::default_for(context.runtime_folder.as_deref())
+    let docker = DockerSettings {
+        sudo: hello.docker_sudo,
+        host: hello.docker_host,
     };
-    session.set_peer(Peer {
-        controller_id: hello.controller_id,
-        engine: Engine::new(address, context.home.clone())?,
-    })?;
+    session.set_peer(Peer::new(context, hello.controller_id, docker)?)?;
     Ok(Reply::Hello(HelloReply {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -5,12 +5,14 @@
 //! owns the only way to the outside, a bounded queue in front of one writer.
 
 mod adopt;
+mod advance;
 mod call;
 mod collect;
 mod context;
 mod conversation;
 mod facts;
 mod fetch_log;
+mod gpus;
 mod hash_log;
 mod hello;
 mod host;

@@ -1,5 +1,6 @@
 //! The facts of runs, and their orders.
 
+use super::advance::advance_beside;
 use super::facts;
 use super::session::{Session, unknown};
 use crate::record::RunFolder;
@@ -26,6 +27,8 @@ pub(crate) async fn runs(
     page: Option<RunsPage>,
 ) -> Result<Reply, Failure> {
     session.peer()?;
+    // What waits is started by whoever comes by; nobody who asks waits for that.
+    advance_beside(session);
     if let Some(page) = page.filter(|_| run_ids.is_empty()) {
         return page_of(session, page).await;
     }

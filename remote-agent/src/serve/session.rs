@@ -1,8 +1,12 @@
 //! What the requests of one conversation share.
 
 use super::Context;
+use super::gpus::Containers;
 use super::log_reader::LogReader;
-use crate::docker::Engine;
+use crate::docker::{Address, Engine};
+use crate::gpu::{Gpus, Settings};
+use crate::leases::{LockFolder, LocksUnusable};
+use crate::queue::DockerSettings;
 use crate::record::RunFolder;
 use farrun_protocol::{ControllerId, ErrorCode, Failure, RunId};
 use std::collections::HashMap;
@@ -12,8 +16,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) context: Context,
+    /// The host's GPUs.
+    pub(crate) gpus: Gpus,
+    /// What the engine told about containers that use them.
+    pub(crate) containers: Containers,
     peer: OnceLock<Peer>,
     readers: Mutex<HashMap<RunId, Arc<LogReader>>>,
+    /// Held by the one task of this conversation that starts what waits.
+    pub(crate) advancing: tokio::sync::Mutex<()>,
 }
 
 /// Who is at the other end, and the engine it wants to use.
@@ -21,14 +31,42 @@ pub(crate) struct Session {
 pub(crate) struct Peer {
     pub(crate) controller_id: ControllerId,
     pub(crate) engine: Engine,
+    /// How it wants the engine to be reached.
+    pub(crate) docker: DockerSettings,
+}
+
+impl Peer {
+    /// A controller whose engine is reached in this way.
+    pub(crate) fn new(
+        context: &Context,
+        controller_id: ControllerId,
+        docker: DockerSettings,
+    ) -> Result<Self, Failure> {
+        let address = if docker.sudo {
+            Address::Sudo
+        } else if let Some(host) = docker.host.as_ref().or(context.docker_host.as_ref()) {
+            Address::parse(host)?
+        } else {
+            Address::default_for(context.runtime_folder.as_deref())
+        };
+        Ok(Self {
+            controller_id,
+            engine: Engine::new(address, context.home.clone())?,
+            docker,
+        })
+    }
 }
 
 impl Session {
     pub(crate) fn new(context: Context) -> Self {
+        let gpus = Settings::new(&context.state, context.nvidia_smi.clone(), &context.agent);
         Self {
             context,
+            gpus: Gpus::new(gpus),
+            containers: Containers::default(),
             peer: OnceLock::new(),
             readers: Mutex::new(HashMap::new()),
+            advancing: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -44,6 +82,11 @@ impl Session {
         self.peer
             .set(peer)
             .map_err(|_| Failure::new(ErrorCode::Protocol, "a second hello"))
+    }
+
+    /// The folder of the GPU locks.
+    pub(crate) fn locks(&self) -> Result<LockFolder, LocksUnusable> {
+        LockFolder::open(self.context.locks.as_deref())
     }
 
     /// The folder of a run, known or not.

@@ -11,6 +11,8 @@ mod full_disk;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod locks;
+#[cfg(test)]
 mod pid_one;
 #[cfg(test)]
 mod secrets;

@@ -9,6 +9,9 @@
 )]
 
 mod engine;
+mod gpus;
+#[path = "../serve_support/smi.rs"]
+mod smi;
 #[path = "../serve_support/mod.rs"]
 mod support;
 
@@ -45,8 +48,12 @@ impl World {
     }
 
     async fn silent(&self, environment: &[(&str, String)]) -> Talk {
+        self.start(TestEngine::as_account(&self.agent), environment).await
+    }
+
+    async fn start(&self, mut command: tokio::process::Command, environment: &[(&str, String)]) -> Talk {
         let nonce = "ab".repeat(32);
-        let mut process = TestEngine::as_account(&self.agent)
+        let mut process = command
             .args(["serve", &nonce])
             .envs(environment.iter().cloned())
             .stdin(Stdio::piped())
@@ -115,7 +122,8 @@ async fn runs_on_a_real_engine() {
     inputs_reach_a_job_of_any_user(&world).await;
     the_engine_may_be_behind_sudo(&world).await;
     an_engine_that_restarts_takes_its_jobs_down(&mut world).await;
-    gpus_are_handed_out_by_name(&world).await;
+    gpus::gpus_are_held_by_pid_1(&world).await;
+    gpus::locks_that_cannot_be_used_are_a_refusal(&world).await;
 }
 
 async fn a_run_is_launched_followed_and_settled_once(world: &World) {
@@ -319,7 +327,9 @@ async fn what_cannot_start_is_named(world: &World) {
     assert_eq!(settled.verdict.reason, Reason::ImagePull, "{settled:?}");
     let mut spec = order("true");
     spec.gpus = Gpus::All;
-    let settled = end_of(world, &spec).await;
+    let mut talk = gpus::talk(world).await;
+    talk.peer.launch(&spec).await.unwrap();
+    let settled = self::settled(&mut talk.peer, &spec.run_id).await.1;
     assert_eq!(settled.verdict.reason, Reason::GpuUnavailable);
     assert!(
         settled
@@ -506,16 +516,6 @@ async fn an_engine_that_restarts_takes_its_jobs_down(world: &mut World) {
         .unwrap();
     // An unoptimised build is much larger than the one that is shipped.
     assert!(peak < 64 * 1024, "{peak} kB");
-}
-
-async fn gpus_are_handed_out_by_name(world: &World) {
-    let mut talk = world.talk().await;
-    let mut spec = order("echo $NVIDIA_VISIBLE_DEVICES");
-    spec.gpus = Gpus::Devices(vec!["GPU-abc".into(), "1".into()]);
-    spec.shm_size = Some(1 << 20);
-    spec.memory_limit = Some(256 << 20);
-    talk.peer.launch(&spec).await.unwrap();
-    assert_eq!(talk.peer.whole_log(&spec.run_id).await, b"GPU-abc,1\n");
 }
 
 async fn inputs_reach_a_job_of_any_user(world: &World) {

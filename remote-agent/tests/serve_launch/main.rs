@@ -7,10 +7,14 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod gpus;
 mod scripted;
+#[path = "../serve_support/smi.rs"]
+mod smi;
 #[path = "../serve_support/mod.rs"]
 mod support;
 
+use farrun_agent::gpu::Program;
 use farrun_agent::serve::{Context, conversation};
 use farrun_protocol::record::Phase;
 use farrun_protocol::spec::{Capture, Gpus};
@@ -23,23 +27,36 @@ use tokio::task::JoinHandle;
 struct World {
     folder: tempfile::TempDir,
     engine: Scripted,
+    nvidia_smi: Program,
 }
 
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let engine = Scripted::start(folder.path());
-        Self { folder, engine }
+        Self {
+            folder,
+            engine,
+            nvidia_smi: Program::Absent,
+        }
+    }
+
+    fn with_gpus(count: u32) -> Self {
+        let mut world = Self::new();
+        world.nvidia_smi = Program::At(smi::install(world.folder.path(), count));
+        world
     }
 
     async fn talk(&self) -> (Peer, JoinHandle<()>) {
         let context = Context {
             state: self.folder.path().join("state"),
-            agent: self.folder.path().join("farrun-agent"),
+            agent: env!("CARGO_BIN_EXE_farrun-agent").into(),
             agent_sha256: Sha256::of(b"agent"),
             home: self.folder.path().to_owned(),
             docker_host: None,
             runtime_folder: None,
+            locks: Some(self.folder.path().join("locks")),
+            nvidia_smi: self.nvidia_smi.clone(),
         };
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let (reader, writer) = tokio::io::split(theirs);
@@ -125,7 +142,7 @@ async fn whatever_is_lost_the_job_is_executed_once() {
 
 #[tokio::test]
 async fn a_refused_start_is_the_end_of_the_run() {
-    let world = World::new();
+    let world = World::with_gpus(1);
     let words = "could not select device driver \"\" with capabilities: [[gpu]]";
     world.engine.state.lock().unwrap().start_refusal = Some(words.to_owned());
     let (mut peer, _serving) = world.talk().await;

@@ -40,8 +40,8 @@ pub(crate) struct State {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Container {
-    body: Value,
-    status: &'static str,
+    pub(crate) body: Value,
+    pub(crate) status: &'static str,
     error: String,
 }
 
@@ -209,6 +209,14 @@ fn act(state: &mut State, method: &str, path: &str, body: Value) -> (u16, Value)
         state.containers.insert(name.clone(), container);
         return (201, json!({"Id": id_of(&name), "Warnings": []}));
     }
+    if path.starts_with("/containers/json") {
+        let listed: Vec<Value> = state
+            .containers
+            .iter()
+            .map(|(name, container)| listed(name, container))
+            .collect();
+        return (200, Value::Array(listed));
+    }
     let mut parts = path.trim_start_matches("/containers/").split(['/', '?']);
     let (id, verb) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let refusal = state.start_refusal.clone();
@@ -221,6 +229,11 @@ fn act(state: &mut State, method: &str, path: &str, body: Value) -> (u16, Value)
     };
     match (method, verb) {
         ("GET", "json") => (200, inspect(name, container)),
+        ("DELETE", _) => {
+            let name = name.clone();
+            state.containers.remove(&name);
+            (204, Value::Null)
+        }
         ("POST", "start") => {
             if let Some(message) = refusal {
                 container.error.clone_from(&message);
@@ -229,12 +242,36 @@ fn act(state: &mut State, method: &str, path: &str, body: Value) -> (u16, Value)
             // As a real engine does: whatever does not run is executed, however often it ran before.
             if container.status != "running" {
                 container.status = "running";
+                claim(container);
                 state.executions += 1;
             }
             (204, Value::Null)
         }
         _ => (404, json!({"message": "page not found"})),
     }
+}
+
+/// As PID 1 does once it holds the locks of its GPUs.
+fn claim(container: &Container) {
+    let mounts = container.body["HostConfig"]["Mounts"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    for mount in mounts.iter().filter(|mount| mount["Target"] == "/.farrun/record") {
+        std::fs::write(
+            Path::new(mount["Source"].as_str().unwrap()).join("started"),
+            "now\n",
+        )
+        .unwrap();
+    }
+}
+
+fn listed(name: &str, container: &Container) -> Value {
+    json!({
+        "Id": id_of(name), "Names": [format!("/{name}")], "Labels": container.body["Labels"],
+        "State": container.status, "Command": container.body["Entrypoint"].as_array().unwrap()[0],
+        "Created": chrono::Utc::now().timestamp(),
+    })
 }
 
 fn id_of(name: &str) -> String {

@@ -2,14 +2,42 @@
 
 use super::{Stop, prepare};
 use crate::docker::{BindMount, ImageFacts, LogBudget, NewContainer};
+use crate::gpu;
+use crate::leases::{LockFolder, file_name};
 use crate::record::RunFolder;
 use crate::serve::Context;
 use chrono::{SecondsFormat, Utc};
 use farrun_protocol::layout;
+use farrun_protocol::lease::Lease;
 use farrun_protocol::spec::{Capture, RunSpec};
 use farrun_protocol::verdict::Reason;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// The GPUs of a run and where their locks lie.
+#[derive(Debug)]
+pub(super) struct Given<'a> {
+    pub(super) lease: &'a Lease,
+    pub(super) locks: &'a LockFolder,
+}
+
+impl Given<'_> {
+    fn uuids(&self) -> Vec<String> {
+        self.lease.gpus.iter().map(|gpu| gpu.uuid.clone()).collect()
+    }
+
+    /// Where each lock file lies on the host, and inside.
+    fn files(&self) -> Vec<(PathBuf, String)> {
+        let names = self.lease.gpus.iter().filter_map(|gpu| file_name(&gpu.uuid));
+        names
+            .enumerate()
+            .map(|(number, name)| {
+                let inside = format!("{}/{number}", layout::CONTAINER_LOCKS);
+                (self.locks.path().join(name), inside)
+            })
+            .collect()
+    }
+}
 
 /// The container of a run.
 pub(super) fn container(
@@ -17,6 +45,7 @@ pub(super) fn container(
     spec: &RunSpec,
     folder: &RunFolder,
     image: &ImageFacts,
+    given: Option<&Given<'_>>,
 ) -> Result<NewContainer, Stop> {
     let job = job(spec, image);
     if job.is_empty() {
@@ -32,17 +61,28 @@ pub(super) fn container(
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     env.push(format!("FARRUN_RUN_ID={}", spec.run_id));
+    let uuids = given.map(Given::uuids).unwrap_or_default();
+    if !uuids.is_empty() {
+        env.push(format!("{}={}", layout::ENV_GPUS, uuids.join(",")));
+    }
+    env.extend(
+        gpu::device_for_run(spec).map(|device| format!("{}={}", gpu::DEVICE_VARIABLE, device.as_str())),
+    );
     Ok(NewContainer {
         name: layout::container_name(&spec.run_id),
         // The id, not the name: the name may point to another image a moment later.
         image: image.id.clone(),
-        labels: labels(context, spec),
+        labels: labels(context, spec, &uuids),
         env,
         user: spec.user.clone(),
-        argv: if by_init { with_init(spec, image, job) } else { job },
+        argv: if by_init {
+            with_init(spec, image, given, job)
+        } else {
+            job
+        },
         working_dir: spec.working_dir.clone().filter(|_| !by_init),
-        mounts: mounts(context, spec, folder),
-        gpus: spec.gpus.clone(),
+        mounts: mounts(context, spec, folder, given),
+        gpus: uuids,
         shm_size: spec.shm_size,
         ipc_host: spec.ipc_host,
         memory_limit: spec.memory_limit,
@@ -72,7 +112,7 @@ fn job(spec: &RunSpec, image: &ImageFacts) -> Vec<String> {
     entrypoint.iter().chain(command).cloned().collect()
 }
 
-fn with_init(spec: &RunSpec, image: &ImageFacts, job: Vec<String>) -> Vec<String> {
+fn with_init(spec: &RunSpec, image: &ImageFacts, given: Option<&Given<'_>>, job: Vec<String>) -> Vec<String> {
     let mut argv: Vec<String> = [
         layout::CONTAINER_AGENT,
         "init",
@@ -94,12 +134,25 @@ fn with_init(spec: &RunSpec, image: &ImageFacts, job: Vec<String>) -> Vec<String
     if !spec.secret_names.is_empty() {
         argv.push("--secrets".to_owned());
     }
+    if let Some(given) = given {
+        let flag = if given.lease.shared {
+            "--shared-lock"
+        } else {
+            "--lock"
+        };
+        let locks = given
+            .files()
+            .into_iter()
+            .map(|(_, inside)| [flag.to_owned(), inside]);
+        let gpus = given.uuids().into_iter().map(|uuid| ["--gpu".to_owned(), uuid]);
+        argv.extend(locks.chain(gpus).flatten());
+    }
     argv.push("--".to_owned());
     argv.extend(job);
     argv
 }
 
-fn labels(context: &Context, spec: &RunSpec) -> BTreeMap<String, String> {
+fn labels(context: &Context, spec: &RunSpec, gpus: &[String]) -> BTreeMap<String, String> {
     let started = Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true);
     let mut labels = BTreeMap::from([
         ("run_id".to_owned(), spec.run_id.to_string()),
@@ -111,16 +164,31 @@ fn labels(context: &Context, spec: &RunSpec) -> BTreeMap<String, String> {
             spec.controller_id.to_string(),
         ),
         (layout::LABEL_SPEC.to_owned(), spec.sha256().to_string()),
-        (layout::LABEL_GPUS.to_owned(), spec.gpus.label()),
+        (
+            layout::LABEL_GPUS.to_owned(),
+            if gpus.is_empty() {
+                "none".to_owned()
+            } else {
+                gpus.join(",")
+            },
+        ),
         (layout::LABEL_AGENT.to_owned(), context.agent_sha256.to_string()),
     ]);
+    if spec.placement.share && !gpus.is_empty() {
+        labels.insert(layout::LABEL_SHARED.to_owned(), "true".to_owned());
+    }
     if let Some(prompt_id) = &spec.prompt_id {
         labels.insert("prompt_id".to_owned(), prompt_id.to_string());
     }
     labels
 }
 
-fn mounts(context: &Context, spec: &RunSpec, folder: &RunFolder) -> Vec<BindMount> {
+fn mounts(
+    context: &Context,
+    spec: &RunSpec,
+    folder: &RunFolder,
+    given: Option<&Given<'_>>,
+) -> Vec<BindMount> {
     let mount = |source: &Path, target: &str, read_only| BindMount {
         source: source.to_string_lossy().into_owned(),
         target: target.to_owned(),
@@ -133,6 +201,10 @@ fn mounts(context: &Context, spec: &RunSpec, folder: &RunFolder) -> Vec<BindMoun
     if spec.capture == Capture::Init {
         mounts.push(mount(&context.agent, layout::CONTAINER_AGENT, true));
         mounts.push(mount(&folder.record(), layout::CONTAINER_RECORD, false));
+        // Only the files of its own GPUs, so that a job cannot lock those of others.
+        for (file, inside) in given.map(Given::files).unwrap_or_default() {
+            mounts.push(mount(&file, &inside, true));
+        }
     }
     for wanted in &spec.mounts {
         let source = prepare::source(&context.home, wanted);
@@ -182,7 +254,7 @@ mod tests {
         order.time_limit = Some(5);
         order.secret_names = vec!["TOKEN".into()];
         order.working_dir = Some("/w".into());
-        let argv = with_init(&order, &ImageFacts::default(), vec!["job".into()]);
+        let argv = with_init(&order, &ImageFacts::default(), None, vec!["job".into()]);
         assert_eq!(
             argv.join(" "),
             "/.farrun/farrun-agent init --record /.farrun/record --cap 100000000 --grace 10 --time-limit 5 \

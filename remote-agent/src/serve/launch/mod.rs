@@ -2,24 +2,33 @@
 //! the next attempt sees that it was done, and the one start call is announced in `start.intent` before it is made.
 
 mod compose;
+mod gpus;
 mod image;
 mod prepare;
 mod secrets;
 mod start;
 
+pub(crate) use gpus::Scene;
 pub(crate) use secrets::deliver_again as deliver_secrets_again;
 
+use super::advance::advance;
 use super::call::{Call, blocking, cancelled};
 use super::facts::{self, Look, Stage};
 use super::inputs;
 use super::session::{Peer, Session, unknown};
 use super::settle;
+use crate::gpu;
 use crate::record::{Lock, RunFolder};
 use farrun_protocol::message::Launch;
 use farrun_protocol::record::ContainerFacts;
-use farrun_protocol::spec::RunSpec;
+use farrun_protocol::spec::{Gpus, RunSpec};
 use farrun_protocol::verdict::Reason;
 use farrun_protocol::{ErrorCode, Failure, Progress, Reply};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a newcomer waits for those before it to be started.
+const ADVANCES: Duration = Duration::from_secs(15);
 
 /// Why a launch did not get to a started container.
 #[derive(Debug)]
@@ -32,6 +41,8 @@ enum Stop {
         detail: String,
         container: Option<Box<ContainerFacts>>,
     },
+    /// No GPU is given and the order does not wait; nothing came of it, and it is forgotten.
+    NotTaken(Failure),
     /// Somebody asked for the run's end meanwhile.
     EndWanted,
 }
@@ -52,7 +63,7 @@ impl Stop {
     }
 }
 
-pub(crate) async fn launch(session: &Session, order: Launch, call: &Call) -> Result<Reply, Failure> {
+pub(crate) async fn launch(session: &Arc<Session>, order: Launch, call: &Call) -> Result<Reply, Failure> {
     let peer = session.peer()?;
     let spec = order.spec;
     prepare::check(session, peer, &spec)?;
@@ -61,7 +72,12 @@ pub(crate) async fn launch(session: &Session, order: Launch, call: &Call) -> Res
         // Before the order is stored nothing has an effect, so whatever is wrong is a plain failure.
         peer.engine.agree().await?;
         prepare::require(session, &spec, &order.secrets).await?;
+        gpus::require(session, peer, &spec).await?;
         folder.make()?;
+    }
+    if spec.gpus != Gpus::None {
+        // Whoever stands in line goes first.
+        advance_for_a_moment(session).await;
     }
     let lock = tokio::select! {
         lock = folder.lock() => lock?,
@@ -78,6 +94,13 @@ pub(crate) async fn launch(session: &Session, order: Launch, call: &Call) -> Res
         .await?
         .ok_or_else(|| unknown(&spec.run_id))?;
     Ok(Reply::Run(Box::new(facts)))
+}
+
+/// Starts what waits, and goes on with it when it takes longer than a newcomer should wait.
+async fn advance_for_a_moment(session: &Arc<Session>) {
+    let own = Arc::clone(session);
+    let advancing = tokio::spawn(async move { advance(&own).await });
+    let _ = tokio::time::timeout(ADVANCES, advancing).await;
 }
 
 /// Whether this very order is stored already.
@@ -100,6 +123,10 @@ async fn proceed_and_settle(
     match proceed(session, peer, spec, folder, call).await {
         Ok(()) => Ok(()),
         Err(Stop::Failed(failure)) => Err(failure),
+        Err(Stop::NotTaken(failure)) => {
+            folder.forget_order()?;
+            Err(failure)
+        }
         Err(Stop::Refused {
             reason,
             detail,
@@ -107,6 +134,18 @@ async fn proceed_and_settle(
         }) => settle::settle_refused(folder, reason, &detail, container.map(|facts| *facts)).await,
         Err(Stop::EndWanted) => settle::settle(peer, session, folder, lock).await.map(|_| ()),
     }
+}
+
+/// Starts a run that waited, or leaves it waiting. The caller holds its lock.
+pub(crate) async fn start_queued(
+    session: &Session,
+    peer: &Peer,
+    spec: &RunSpec,
+    folder: &RunFolder,
+    lock: &Lock,
+    call: &Call,
+) -> Result<(), Failure> {
+    proceed_and_settle(session, peer, spec, folder, lock, call).await
 }
 
 /// Brings the run as far as it can be brought; each step is skipped when it was done before.
@@ -123,6 +162,18 @@ async fn proceed(
             secrets::deliver(&peer.engine, folder, &found.facts.id).await;
             Ok(())
         }
+        (Stage::Prepared, found) if spec.gpus != Gpus::None => {
+            lay_out(session, spec, folder).await?;
+            let image = image::obtain(&peer.engine, spec, folder, call).await?;
+            let run = gpus::Run {
+                session,
+                peer,
+                spec,
+                folder,
+                image: &image,
+            };
+            gpus::start(&run, found, call).await
+        }
         (Stage::Prepared, Some(found)) => {
             lay_out(session, spec, folder).await?;
             start::start(&peer.engine, spec, folder, &found.facts.id).await
@@ -131,7 +182,7 @@ async fn proceed(
             lay_out(session, spec, folder).await?;
             let image = image::obtain(&peer.engine, spec, folder, call).await?;
             call.progress(&Progress::Starting);
-            let new = compose::container(&session.context, spec, folder, &image)?;
+            let new = compose::container(&session.context, spec, folder, &image, None)?;
             let id = start::create(&peer.engine, spec, folder, &new).await?;
             start::start(&peer.engine, spec, folder, &id).await
         }
@@ -159,6 +210,9 @@ async fn lay_out(session: &Session, spec: &RunSpec, folder: &RunFolder) -> Resul
     let home = session.context.home.clone();
     blocking(move || {
         folder.make_skeleton()?;
+        if let Some(device) = gpu::device_said(&spec) {
+            folder.write_device(device)?;
+        }
         inputs::lay_out(&state, &folder, &spec.inputs)?;
         prepare::make_mounts(&home, &spec)
     })

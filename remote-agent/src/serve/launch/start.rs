@@ -54,6 +54,11 @@ pub(super) async fn create(
         match engine.container(&new.name).await? {
             Some(found) => {
                 require_same_order(spec, &found)?;
+                if found.labels.get(layout::LABEL_GPUS) != new.labels.get(layout::LABEL_GPUS) {
+                    // Its GPUs may be another run's by now.
+                    let problem = format!("{} was made for other GPUs and is still there", new.name);
+                    return Err(Failure::new(ErrorCode::DockerRefused, problem).into());
+                }
                 return Ok(found.facts.id);
             }
             None if error.is_conflict() && Instant::now() < deadline => tokio::time::sleep(LOOK_APART).await,

@@ -1,0 +1,46 @@
+//! What the host's GPUs are and do, read from `nvidia-smi`.
+//!
+//! [`Gpus`] is the way in. Every process of the account shares one cache folder, `<state>/gpu/`: however many
+//! conversations ask, one of them runs `nvidia-smi`, at most once per time to live, and the others read what it wrote.
+//! Nobody waits for a driver that hangs: answers come within a second from what there is, with its age.
+//!
+//! ```text
+//! Gpus (gpus)          who may take a reading now, and the answer from what there is
+//!   refresh            one reading, written down
+//!     child, limited   the process: its limits, its end, its record on disk (child_record)
+//!     query            which questions in which order
+//!       fields rows apps mig exit cell text      bytes to values, nothing else
+//!     holder, board, device                      what the kernel adds
+//! ```
+
+mod apps;
+mod board;
+mod cell;
+mod child;
+mod child_record;
+mod clock;
+mod device;
+mod exit;
+mod fields;
+mod gpus;
+mod holder;
+mod limited;
+mod mig;
+mod process;
+mod program;
+mod query;
+mod refresh;
+mod rows;
+mod store;
+mod text;
+
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod query_tests;
+
+pub use child::ChildLimits;
+pub(crate) use device::{VARIABLE as DEVICE_VARIABLE, for_run as device_for_run, said as device_said};
+pub use gpus::{Gpus, Settings};
+pub use limited::{ROLE as LIMITED_ROLE, become_program};
+pub use program::Program;

@@ -1,0 +1,100 @@
+//! The locks of the run's GPUs. They end with this process, however it ends, and with it ends the container: that is
+//! what makes them the truth about who has a GPU.
+
+use super::args::GpuLock;
+use farrun_protocol::record::ExecError;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+/// Whoever looks at a lock holds it for a moment, so a lock that is held is asked for again within this time.
+const A_LOOK: Duration = Duration::from_secs(2);
+/// How an engine tells a container its GPUs.
+const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
+const APART: Duration = Duration::from_millis(5);
+
+/// Takes every lock, or none.
+///
+/// # Errors
+/// The first that cannot be had.
+pub(super) fn take(locks: &[GpuLock]) -> Result<Vec<File>, ExecError> {
+    locks.iter().map(take_one).collect()
+}
+
+/// Checks that the engine has handed out the GPUs of the run and no others.
+///
+/// # Errors
+/// What the engine says instead.
+pub(super) fn require_visible(gpus: &[String]) -> Result<(), ExecError> {
+    if gpus.is_empty() {
+        return Ok(());
+    }
+    // The last one counts: an engine adds its own behind what image and order say.
+    let said = std::env::vars_os().filter(|(name, _)| name == VISIBLE).last();
+    let said = said.map(|(_, value)| value.to_string_lossy().into_owned());
+    if is_as_wanted(said.as_deref(), gpus) {
+        return Ok(());
+    }
+    Err(ExecError::GpuHidden {
+        wanted: super::bounded(gpus.join(",")),
+        seen: said.map(super::bounded),
+    })
+}
+
+fn is_as_wanted(said: Option<&str>, gpus: &[String]) -> bool {
+    // Where devices are described by files (CDI), the variable says `void` and they are there all the same.
+    let Some(said) = said else { return false };
+    let said: BTreeSet<&str> = said.split(',').collect();
+    said == BTreeSet::from(["void"]) || said == gpus.iter().map(String::as_str).collect()
+}
+
+fn take_one(lock: &GpuLock) -> Result<File, ExecError> {
+    let failed = |error: String| ExecError::GpuLock {
+        lock: super::bounded(lock.path.display()),
+        error: super::bounded(error),
+    };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file =
+        rustix::fs::open(&lock.path, flags, Mode::empty()).map_err(|error| failed(error.to_string()))?;
+    let file = File::from(file);
+    if !file.metadata().is_ok_and(|file| file.is_file()) {
+        return Err(failed("is not a regular file".to_owned()));
+    }
+    let operation = if lock.shared {
+        FlockOperation::NonBlockingLockShared
+    } else {
+        FlockOperation::NonBlockingLockExclusive
+    };
+    let deadline = Instant::now() + A_LOOK;
+    loop {
+        match flock(&file, operation) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(APART),
+            Err(Errno::WOULDBLOCK) => return Err(failed("another run holds it".to_owned())),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(failed(error.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_gpus_than_those_of_the_run_are_noticed() {
+        let gpus = ["GPU-b".to_owned(), "GPU-a".to_owned()];
+        for (said, fine) in [
+            (Some("GPU-a,GPU-b"), true),
+            (Some("void"), true),
+            (Some("GPU-a"), false),
+            (Some("all"), false),
+            (Some("0,1"), false),
+            (None, false),
+        ] {
+            assert_eq!(is_as_wanted(said, &gpus), fine, "{said:?}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The file of a run that waits: all that is needed to start it when its controller is gone.
+
+use crate::record::{RecordError, RunFolder, read_json, write_json};
+use chrono::{DateTime, Utc};
+use farrun_protocol::lease::{FORMAT, GpuRefusal};
+use farrun_protocol::{ControllerId, RunId};
+use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
+use std::path::Path;
+
+/// A run that waits for a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The run.
+    pub run_id: RunId,
+    /// Since when it waits.
+    pub at: DateTime<Utc>,
+    /// Greater goes first.
+    #[serde(default)]
+    pub priority: i32,
+    /// Until when, when not for as long as it takes.
+    #[serde(default)]
+    pub until: Option<DateTime<Utc>>,
+    /// Who ordered it.
+    pub controller_id: ControllerId,
+    /// How its engine is reached.
+    #[serde(default)]
+    pub docker: DockerSettings,
+}
+
+/// How a controller wants the engine to be reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DockerSettings {
+    /// Whether through `sudo -n`.
+    #[serde(default)]
+    pub sudo: bool,
+    /// `DOCKER_HOST`, when its settings name one.
+    #[serde(default)]
+    pub host: Option<String>,
+}
+
+/// A place in line; the smaller one goes first.
+pub(super) type Key = (Reverse<i32>, DateTime<Utc>, RunId);
+
+impl Order {
+    pub(super) fn key(&self) -> Key {
+        (Reverse(self.priority), self.at, self.run_id.clone())
+    }
+
+    /// Whether it has waited for as long as it was to.
+    pub fn has_expired(&self, now: DateTime<Utc>) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+}
+
+/// `waits.json`: what the last attempt to start a waiting run met.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitsFor {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Every GPU, and why it was not given.
+    pub gpus: Vec<GpuRefusal>,
+}
+
+/// The waiting runs of this account, first to last.
+///
+/// # Errors
+/// The folder cannot be read. A file that cannot be read is left alone and out.
+pub fn line(state: &Path) -> Result<Vec<Order>, RecordError> {
+    let folder = state.join("queue");
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(RecordError::io(&folder)(error)),
+    };
+    let run_id = |name: &str| name.strip_suffix(".json")?.parse::<RunId>().ok();
+    let mut orders: Vec<Order> = entries
+        .filter_map(|entry| run_id(entry.ok()?.file_name().to_str()?))
+        .filter_map(|run_id| order_of(&RunFolder::new(state, &run_id)).ok().flatten())
+        .collect();
+    orders.sort_by_key(Order::key);
+    Ok(orders)
+}
+
+/// The file of one run; `None` when it does not wait.
+///
+/// # Errors
+/// The kernel's, damage, or a newer format.
+pub fn order_of(folder: &RunFolder) -> Result<Option<Order>, RecordError> {
+    let order: Option<Order> = read_json(&folder.queued(), FORMAT)?;
+    Ok(order.filter(|order| order.run_id == *folder.run_id()))
+}
+
+/// Puts a run in line. It keeps its place when it stands there already.
+///
+/// # Errors
+/// The kernel's.
+pub fn write_order(folder: &RunFolder, order: &Order) -> Result<(), RecordError> {
+    if order_of(folder)?.is_some() {
+        return Ok(());
+    }
+    let path = folder.queued();
+    if let Some(parent) = path.parent() {
+        crate::record::make_private_folder(parent)?;
+    }
+    write_json(&path, order)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_goes_by_priority_then_age_then_name() {
+        let state = tempfile::tempdir().unwrap();
+        let put = |run: &str, at: &str, priority| {
+            let order = Order {
+                format: FORMAT,
+                run_id: run.parse().unwrap(),
+                at: at.parse().unwrap(),
+                priority,
+                until: None,
+                controller_id: "co_mine0000".parse().unwrap(),
+                docker: DockerSettings::default(),
+            };
+            write_order(&RunFolder::new(state.path(), &order.run_id), &order).unwrap();
+        };
+        put("rs_cccccccc", "2026-01-01T00:00:02Z", 0);
+        put("rs_bbbbbbbb", "2026-01-01T00:00:01Z", 0);
+        put("rs_aaaaaaaa", "2026-01-01T00:00:02Z", 0);
+        put("rs_dddddddd", "2026-01-01T00:00:03Z", 5);
+        // A second order does not move a run.
+        put("rs_bbbbbbbb", "2026-01-01T00:00:09Z", -9);
+        std::fs::write(state.path().join("queue/rs_eeeeeeee.json"), "{").unwrap();
+        std::fs::write(state.path().join("queue/other"), "").unwrap();
+        let runs: Vec<String> = line(state.path())
+            .unwrap()
+            .iter()
+            .map(|order| order.run_id.to_string())
+            .collect();
+        assert_eq!(runs, ["rs_dddddddd", "rs_bbbbbbbb", "rs_aaaaaaaa", "rs_cccccccc"]);
+    }
+
+    #[test]
+    fn the_stored_form_is_frozen() {
+        let text = concat!(
+            r#"{"format":1,"run_id":"rs_aaaaaaaa","at":"2026-01-01T00:00:00Z","priority":2,"until":"2026-01-01T01:00:00Z","#,
+            r#""controller_id":"co_mine0000","docker":{"sudo":true,"host":null}}"#
+        );
+        let order: Order = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&order).unwrap(), text);
+        assert!(order.has_expired(order.until.unwrap()) && !order.has_expired(order.at));
+    }
+}
