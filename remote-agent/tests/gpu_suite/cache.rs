@@ -3,7 +3,7 @@
 use super::{NvidiaSmi, host, patient};
 use crate::support::PATIENCE;
 use farrun_agent::gpu::{Gpus, Program};
-use farrun_protocol::gpu::{Device, Freshness, GpuReport, Health, Holder, Reading, TroubleKind};
+use farrun_protocol::gpu::{Device, Freshness, GpuReport, Health, Holder, TroubleKind};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
