@@ -5,6 +5,7 @@
 //! | [`Sshd`] | an OpenSSH server on a loopback port with keys of its own |
 //! | [`Engine`] | a Docker engine in a network namespace of its own |
 //! | [`Registry`] | Debian's registry inside an engine's namespace |
+//! | [`NvidiaSmi`] | a stand-in for `nvidia-smi` that is told which GPUs there are and how to misbehave |
 //! | [`FaultProxy`] | a TCP proxy that delays, limits, stalls, cuts and refuses |
 //! | [`Home`] | a home folder from which the real `farrun` program is run |
 //! | [`Lab`] | home, server and engine put together, with the host added |
@@ -23,6 +24,7 @@ mod engine;
 mod home;
 mod image;
 mod lab;
+mod nvidia_smi;
 mod place;
 mod process;
 mod proxy;
@@ -34,6 +36,7 @@ pub use engine::{Engine, EngineOptions};
 pub use home::{Background, Home};
 pub use image::{BUSYBOX, SCRATCH, USER};
 pub use lab::{Lab, TEST_ACCOUNT, test_account};
+pub use nvidia_smi::NvidiaSmi;
 pub use place::{binary, target_folder, temporary_folder};
 pub use process::{Outcome, run};
 pub use proxy::{Direction, FaultProxy};

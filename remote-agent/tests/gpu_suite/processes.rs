@@ -1,0 +1,171 @@
+//! Real `serve` processes that share one state folder.
+
+use super::{AGENT, NvidiaSmi};
+use crate::support::{CONTROLLER, PATIENCE, Peer};
+use farrun_protocol::frame::{Frame, Kind};
+use farrun_protocol::gpu::{Freshness, GpuReport, TroubleKind};
+use farrun_protocol::{Reply, Request, preamble};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, Command};
+
+/// A conversation, which ends with this.
+struct Talk {
+    peer: Peer,
+    process: Child,
+}
+
+async fn talk(state: &Path, fake: &NvidiaSmi) -> Talk {
+    let nonce = "ab".repeat(32);
+    let mut process = Command::new(AGENT)
+        .args(["serve", &nonce])
+        .env("FARRUN_STATE", state)
+        .envs([fake.variable()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut stdout = process.stdout.take().unwrap();
+    let mut seen = vec![0; preamble::line(&nonce).len()];
+    stdout.read_exact(&mut seen).await.unwrap();
+    let mut peer = Peer::new(stdout, process.stdin.take().unwrap(), &[]);
+    peer.hello_as(CONTROLLER, "unix:///nonexistent/engine").await;
+    Talk { peer, process }
+}
+
+fn wish(max_age: u64) -> Request {
+    Request::Gpus {
+        max_age: Some(max_age),
+        detect: false,
+    }
+}
+
+impl Talk {
+    async fn gpus(&mut self, max_age: u64) -> GpuReport {
+        match self.peer.ask(wish(max_age)).await.unwrap() {
+            Reply::Gpus(report) => *report,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// How long a sign of life takes.
+    async fn ping(&mut self) -> Duration {
+        let begun = Instant::now();
+        self.peer.send(Frame::empty(Kind::Ping, 0)).await;
+        while self.peer.next().await.unwrap().kind != Kind::Pong {}
+        begun.elapsed()
+    }
+
+    /// Asks for what is there until the answer is as wanted.
+    async fn until(&mut self, what: &str, wanted: impl Fn(&GpuReport) -> bool) -> GpuReport {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let report = self.gpus(20_000).await;
+            if wanted(&report) {
+                return report;
+            }
+            assert!(Instant::now() < deadline, "{what}: {report:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_who_ask_at_once_start_one_child() {
+    let (state, fake) = (tempfile::tempdir().unwrap(), NvidiaSmi::with_gpus(8));
+    fake.take_seconds(0.1);
+    let mut talks = Vec::new();
+    for _ in 0..10 {
+        talks.push(talk(state.path(), &fake).await);
+    }
+    let mut asked = Vec::new();
+    for talk in &mut talks {
+        for _ in 0..5 {
+            asked.push(talk.peer.post(&wish(20_000)).await);
+        }
+    }
+    let mut answered = 0;
+    for (talk, ids) in talks.iter_mut().zip(asked.chunks(5)) {
+        let mut missing = ids.to_vec();
+        while !missing.is_empty() {
+            let frame = talk.peer.next().await.unwrap();
+            assert_eq!(frame.kind, Kind::Reply);
+            missing.retain(|id| *id != frame.id);
+            answered += 1;
+        }
+    }
+    assert_eq!(answered, 50);
+    for talk in &mut talks {
+        talk.until("all see the figures", |report| report.gpus.len() == 8)
+            .await;
+    }
+    assert_eq!(fake.queries(), 1, "{:?}", fake.calls());
+}
+
+#[tokio::test]
+async fn a_child_of_twenty_seconds_is_not_waited_for() {
+    let (state, fake) = (tempfile::tempdir().unwrap(), NvidiaSmi::with_gpus(1));
+    let mut talks = [talk(state.path(), &fake).await, talk(state.path(), &fake).await];
+    let first = talks[0]
+        .until("the first figures", |report| report.gpus.len() == 1)
+        .await;
+    fake.take_seconds(20.0);
+    tokio::time::sleep(Duration::from_millis(260)).await;
+    let queries = fake.queries();
+    for _ in 0..3 {
+        for talk in &mut talks {
+            let begun = Instant::now();
+            let report = talk.gpus(0).await;
+            let took = begun.elapsed();
+            assert!(took < Duration::from_secs(1), "{took:?}");
+            assert_ne!(report.state, Freshness::Fresh);
+            assert_eq!(report.sampled_at, first.sampled_at);
+            assert!(report.refreshing_ms.is_some(), "{report:?}");
+        }
+    }
+    assert_eq!(fake.queries(), queries + 1);
+    // The conversation whose reading it is ends in the middle.
+    let [mut one, mut other] = talks;
+    assert_eq!(fake.alive().len(), 1);
+    one.process.kill().await.unwrap();
+    other.process.kill().await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !fake.alive().is_empty() {
+        assert!(
+            Instant::now() < deadline,
+            "nothing is left behind: {:?}",
+            fake.alive()
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_child_that_hangs_and_ignores_requests_is_one_and_delays_nobody() {
+    let (state, fake) = (tempfile::tempdir().unwrap(), NvidiaSmi::with_gpus(1));
+    fake.hang(true);
+    fake.ignore_term(true);
+    let mut talks = [talk(state.path(), &fake).await, talk(state.path(), &fake).await];
+    let deadline = Instant::now() + PATIENCE;
+    let mut slowest = Duration::ZERO;
+    let trouble = 'ended: loop {
+        for talk in &mut talks {
+            slowest = slowest.max(talk.ping().await);
+            let begun = Instant::now();
+            let report = talk.gpus(0).await;
+            slowest = slowest.max(begun.elapsed());
+            assert!(fake.alive().len() <= 1, "{:?}", fake.alive());
+            if let Some(trouble) = report.trouble {
+                break 'ended trouble;
+            }
+        }
+        assert!(Instant::now() < deadline, "the child is ended");
+    };
+    assert_eq!(trouble.kind, TroubleKind::Timeout);
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert_eq!(fake.queries(), 1);
+    assert_eq!(fake.alive(), Vec::<u32>::new());
+}
