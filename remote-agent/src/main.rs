@@ -25,7 +25,12 @@ fn main() -> ExitCode {
         },
         Some("verify") => say(serve::own_sha256().map(|sha256| sha256.to_string())),
         Some("--version") => say(Ok(env!("CARGO_PKG_VERSION").to_owned())),
-        Some(gpu::LIMITED_ROLE) => gpu::become_program(&rest),
+        Some(gpu::LIMITED_ROLE) => {
+            let reason = gpu::become_program(&rest);
+            // Whoever started it reads this; without it the exit code is all there is.
+            let _ = std::io::stderr().write_all(reason.as_bytes());
+            gpu::NOT_STARTED
+        }
         Some("open-outputs") => open_outputs(&rest),
         _ => USAGE,
     };

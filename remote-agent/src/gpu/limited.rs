@@ -7,7 +7,6 @@ use rustix::process::{
     Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
 };
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -15,21 +14,22 @@ use std::process::Command;
 /// First argument of this role.
 pub const ROLE: &str = "limited";
 /// The program could not be started; standard error says why.
-pub(super) const NOT_STARTED: u8 = 127;
+pub const NOT_STARTED: u8 = 127;
 /// Descriptors it may open. Some drivers' tools walk through all that are allowed, which can take a minute.
 const DESCRIPTORS: u64 = 1024;
 
 /// Becomes a program: `limited PARENT RECORD PROGRAM [ARGUMENT…]`, where RECORD is the file to write, or nothing.
-/// Answers with an exit code only when that failed.
-pub fn become_program(arguments: &[OsString]) -> u8 {
+/// Answers with the reason only when that
+/// failed; its caller says it on standard error and ends with [`NOT_STARTED`].
+pub fn become_program(arguments: &[OsString]) -> String {
     let [parent, record, program, rest @ ..] = arguments else {
-        return NOT_STARTED;
+        return "it is started with a parent, a record and a program".to_owned();
     };
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     // The signal is sent for a death from now on; a parent that is gone already is seen here.
     let alive = getppid().map(|pid| pid.as_raw_nonzero().get().to_string());
     if alive.as_deref() != parent.to_str() {
-        return NOT_STARTED;
+        return "its parent is gone".to_owned();
     }
     let allowed = getrlimit(Resource::Nofile);
     let most = allowed.maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
@@ -44,7 +44,5 @@ pub fn become_program(arguments: &[OsString]) -> u8 {
         // A folder that cannot be written must not keep anybody from seeing their GPUs.
         let _ = ChildRecord::of_this_process().write(Path::new(record));
     }
-    let error = Command::new(program).args(rest).exec();
-    let _ = std::io::stderr().write_all(error.to_string().as_bytes());
-    NOT_STARTED
+    Command::new(program).args(rest).exec().to_string()
 }

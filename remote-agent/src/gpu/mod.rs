@@ -42,5 +42,5 @@ mod query_tests;
 pub use child::ChildLimits;
 pub(crate) use device::{VARIABLE as DEVICE_VARIABLE, for_run as device_for_run, said as device_said};
 pub use gpus::{Gpus, Settings};
-pub use limited::{ROLE as LIMITED_ROLE, become_program};
+pub use limited::{NOT_STARTED, ROLE as LIMITED_ROLE, become_program};
 pub use program::Program;
