@@ -52,10 +52,12 @@ class Lab:
 
     def open(self):
         """Starts what has to be ended by [`close`], however far this came."""
-        # What a host's login finds: a stand-in for a tool of the host goes into `host_programs`.
-        self.host_programs = self.folder / "host-programs"
+        # What a login on the host finds. The start-up files of this account are left out: they cost every contestant
+        # the same and say nothing about any of them. A stand-in for a tool of the host goes into `host_programs`.
+        self.host_programs, login = self.folder / "host-programs", self.folder / "login"
         self.host_programs.mkdir()
-        self.host_environment = {"PATH": f"{self.host_programs}:/usr/local/bin:/usr/bin:/bin"}
+        login.mkdir()
+        self.host_environment = {"PATH": f"{self.host_programs}:/usr/local/bin:/usr/bin:/bin", "HOME": login}
         port = int(common("free_port"))
         self.closing.callback(self.end_server)
         common('start_sshd "$1" "$2" "${@:3}" >/dev/null', self.folder / "sshd", port, "MaxStartups 400",
