@@ -13,8 +13,8 @@ mod support;
 use farrun_agent::record::RunFolder;
 use farrun_agent::serve::{Context, conversation};
 use farrun_protocol::frame::{Frame, Kind};
-use farrun_protocol::log::{LogEnd, TAIL_LENGTH};
-use farrun_protocol::message::{FetchLog, Hello, InputState, RunsPage};
+use farrun_protocol::log::{LogChunk, LogEnd, TAIL_LENGTH};
+use farrun_protocol::message::{FetchLog, Hello, InputState, Place, RunsPage};
 use farrun_protocol::record::{FORMAT, Settled};
 use farrun_protocol::spec::Input;
 use farrun_protocol::verdict::{Reason, RunResult, Verdict};
@@ -231,6 +231,41 @@ async fn a_waiting_fetch_is_woken_by_a_byte_and_by_the_end() {
     let empty = run_with_log(state.path());
     let chunk = peer.fetch(from(empty.run_id(), 0, 10)).await.unwrap();
     assert_eq!((chunk.end, chunk.bytes.len()), (None, 0));
+}
+
+#[tokio::test]
+async fn requests_sent_ahead_are_answered_one_after_the_other_as_bytes_come() {
+    let state = tempfile::tempdir().unwrap();
+    let folder = run_with_log(state.path());
+    append(&folder, b"before");
+    let (mut peer, _serving) = talk(state.path()).await;
+    let mut ids = Vec::new();
+    // All of them before there is anything to answer with.
+    for index in 0..4 {
+        let fetch = FetchLog {
+            place: Some(Place { chain: 1, index }),
+            ..from(folder.run_id(), 6, 20_000)
+        };
+        ids.push(peer.post(&Request::FetchLog(fetch)).await);
+    }
+    let mut offset = 6;
+    for (id, line) in ids.iter().zip([&b"one\n"[..], b"three\n", b"four\n"]) {
+        append(&folder, line);
+        let chunk = LogChunk::decode(peer.answer(*id).await.unwrap().payload).unwrap();
+        assert_eq!((chunk.offset, &chunk.bytes[..]), (offset, line));
+        offset += line.len() as u64;
+    }
+    // A new chain leaves the old one's last request without an answer worth having.
+    let fetch = FetchLog {
+        place: Some(Place { chain: 2, index: 0 }),
+        ..from(folder.run_id(), 0, 0)
+    };
+    assert_eq!(peer.fetch(fetch).await.unwrap().bytes.len() as u64, offset);
+    let late = FetchLog {
+        place: Some(Place { chain: 1, index: 9 }),
+        ..from(folder.run_id(), 0, 20_000)
+    };
+    assert_eq!(code::<_>(peer.fetch(late).await), ErrorCode::Cancelled);
 }
 
 #[tokio::test]

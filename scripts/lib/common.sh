@@ -92,9 +92,11 @@ for _ in range(500):
 PY
 }
 
-# start_sshd FOLDER PORT: a server of our own for this account; its pid lands in FOLDER/sshd.pid.
+# start_sshd FOLDER PORT [LINE...]: a server of our own for this account, with these lines more in its configuration;
+# its pid lands in FOLDER/sshd.pid.
 start_sshd() {
     local folder=$1 port=$2 name
+    shift 2
     mkdir -p "$folder"
     for name in host_key identity; do
         [ -e "$folder/$name" ] || ssh-keygen -q -t ed25519 -N '' -C farrun -f "$folder/$name"
@@ -115,6 +117,7 @@ PermitRootLogin prohibit-password
 UsePAM no
 PrintMotd no
 EOF
+    if [ $# -gt 0 ]; then printf '%s\n' "$@" >>"$folder/sshd_config"; fi
     if [ "$(id -u)" = 0 ]; then mkdir -p /run/sshd; fi
     /usr/sbin/sshd -f "$folder/sshd_config" -E "$folder/sshd.log" || die "sshd did not start: $(tail -n 3 "$folder/sshd.log")"
     local tries=0

@@ -106,6 +106,7 @@ fn fetch() -> FetchLog {
         run_id: run_id(),
         generation: None,
         offset: 0,
+        place: None,
         tail_sha256: None,
         max: 100,
         wait: 25_000,
@@ -385,28 +386,29 @@ async fn a_cut_at_any_byte_is_an_error_and_never_a_hang() {
 /// Answers log requests from memory until the controller hangs up.
 async fn serve_log(mut script: Script, log: &[u8]) {
     let generation = Generation::random();
+    let mut reached = 0;
     while let Ok(Some(frame)) = script.frames.next().await {
         if frame.kind != Kind::Request {
             continue;
         }
         match serde_json::from_slice(&frame.payload).unwrap() {
-            Request::FetchLog(fetch) if fetch.offset as usize > log.len() => {
-                let failure = Failure::new(ErrorCode::OffsetBeyondEnd, "");
-                script
-                    .say(Kind::Failure, frame.id, serde_json::to_vec(&failure).unwrap())
-                    .await;
-            }
             Request::FetchLog(fetch) => {
-                let stop = log.len().min((fetch.offset + fetch.max) as usize);
+                // Answered one by one, so each goes on where the last one ended.
+                let start = match fetch.place {
+                    Some(place) if place.index > 0 => reached,
+                    _ => fetch.offset as usize,
+                };
+                let stop = log.len().min(start + fetch.max as usize);
+                reached = stop;
                 let end = (stop == log.len()).then(|| farrun_protocol::log::LogEnd {
                     length: log.len() as u64,
                     sha256: Sha256::of(log),
                 });
                 let chunk = LogChunk {
                     generation: generation.clone(),
-                    offset: fetch.offset,
+                    offset: start as u64,
                     end,
-                    bytes: Bytes::copy_from_slice(&log[fetch.offset as usize..stop]),
+                    bytes: Bytes::copy_from_slice(&log[start..stop]),
                 };
                 script.say(Kind::LogChunk, frame.id, chunk.encode()).await;
             }

@@ -1,7 +1,11 @@
 //! Agent programs that this controller can put on hosts, one per platform.
 
+use bytes::Bytes;
 use farrun_protocol::Sha256;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// An agent program on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,8 +14,8 @@ pub struct AgentProgram {
     pub path: PathBuf,
     /// Hash of its content; names its folder on every host.
     pub sha256: Sha256,
-    /// Its content; a few megabytes.
-    pub bytes: Vec<u8>,
+    /// Its content; a few megabytes, shared by everybody who found it.
+    pub bytes: Bytes,
 }
 
 /// There is no agent for a host.
@@ -85,15 +89,9 @@ pub fn find(platform: &str, searched: &[PathBuf]) -> Result<AgentProgram, AgentP
     let file = format!("{system}-{machine}/{}", farrun_protocol::layout::AGENT);
     for folder in searched {
         let path = folder.join(&file);
-        match std::fs::read(&path) {
-            Ok(bytes) => {
-                return Ok(AgentProgram {
-                    sha256: Sha256::of(&bytes),
-                    bytes,
-                    path,
-                });
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        match read(&path) {
+            Ok(program) => return Ok(program),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(AgentProgramError::Read { path, source }),
         }
     }
@@ -104,9 +102,58 @@ pub fn find(platform: &str, searched: &[PathBuf]) -> Result<AgentProgram, AgentP
     })
 }
 
+/// A file as it was when it was read.
+#[derive(Debug, PartialEq, Eq)]
+struct Version {
+    path: PathBuf,
+    file: (u64, u64),
+    length: u64,
+    changed: (i64, i64),
+}
+
+/// The program that was read last. Who talks to a hundred hosts at once reads and hashes it once.
+static NEWEST: Mutex<Option<(Version, AgentProgram)>> = Mutex::new(None);
+
+fn read(path: &Path) -> io::Result<AgentProgram> {
+    let metadata = std::fs::metadata(path)?;
+    let version = Version {
+        path: path.to_owned(),
+        file: (metadata.dev(), metadata.ino()),
+        length: metadata.len(),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    };
+    let mut newest = NEWEST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, program)) = newest.as_ref().filter(|(known, _)| *known == version) {
+        return Ok(program.clone());
+    }
+    let bytes = Bytes::from(std::fs::read(path)?);
+    let program = AgentProgram {
+        path: path.to_owned(),
+        sha256: Sha256::of(&bytes),
+        bytes,
+    };
+    *newest = Some((version, program.clone()));
+    Ok(program)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_read_once_and_again_when_it_was_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("Linux-x86_64/farrun-agent");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, b"one").unwrap();
+        let searched = [folder.path().to_owned()];
+        let found = || find("Linux x86_64", &searched).unwrap();
+        assert_eq!(found(), found());
+        let other = folder.path().join("other");
+        std::fs::write(&other, b"two").unwrap();
+        std::fs::rename(other, &path).unwrap();
+        assert_eq!(found().sha256, Sha256::of(b"two"));
+    }
 
     #[test]
     fn the_first_folder_that_has_one_serves() {

@@ -1,30 +1,35 @@
 //! Requests for log bytes that are under way.
 //!
-//! One is always asked ahead. While every answer comes back full the mirror is behind, and more are asked at
-//! once, so that a distant host is limited by its link and not by its round trip. Such a request is speculative:
-//! it names an offset that the log may not have reached yet.
+//! They form a chain: each goes on where the answer to the one before it ended, which the host knows first. So what the
+//! job writes is on its way here as soon as it is written, and a distant host is limited by its link and not by its
+//! round trip, neither for the next line nor for a long log.
 
 use super::{LogSource, SourceError};
-use farrun_protocol::log::{LogChunk, MAX_CHUNK};
-use farrun_protocol::message::FetchLog;
+use farrun_protocol::log::LogChunk;
+use farrun_protocol::message::{FetchLog, Place};
 use farrun_protocol::{Generation, RunId, Sha256};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-/// Most requests under way; with the largest chunk this bounds what lies in memory.
-const MAX_DEPTH: usize = 8;
+/// Requests under way while the mirror has caught up: so many writes of the job may follow each other within a round
+/// trip without waiting for it.
+const DEPTH: usize = 8;
+/// The same while it is behind. With [`PIECE`] this bounds what lies in memory, and what is under way on a distant link;
+/// a conversation has room for more calls than these.
+const DEPTH_BEHIND: usize = 24;
+/// Most bytes asked for at once.
+pub(super) const PIECE: usize = 512 * 1024;
 
-/// An answer and the request it belongs to.
-pub(super) struct Answer {
-    pub(super) chunk: Result<LogChunk, SourceError>,
-    /// Whether it was asked before its predecessor was answered.
-    pub(super) speculative: bool,
-}
+/// Number of the next chain. Later ones have higher numbers.
+static CHAIN: AtomicU64 = AtomicU64::new(1);
 
-/// Requests under way, in the order of their offsets.
+type Answer = Result<LogChunk, SourceError>;
+
+/// Requests under way, in the order of their places.
 pub(super) struct Ahead<'a, S> {
     source: &'a S,
     run_id: RunId,
@@ -32,8 +37,8 @@ pub(super) struct Ahead<'a, S> {
     pub(super) generation: Option<Generation>,
     queue: FuturesOrdered<BoxFuture<'a, Answer>>,
     early: Option<Answer>,
-    next: u64,
-    depth: usize,
+    next: Place,
+    offset: u64,
 }
 
 impl<'a, S: LogSource> Ahead<'a, S> {
@@ -45,32 +50,33 @@ impl<'a, S: LogSource> Ahead<'a, S> {
             generation: None,
             queue: FuturesOrdered::new(),
             early: None,
-            next: 0,
-            depth: 1,
+            next: Place { chain: 0, index: 0 },
+            offset: 0,
         }
     }
 
     /// Forgets what is under way and asks from `offset`, with the hash of what lies before it.
     pub(super) async fn restart(&mut self, offset: u64, tail_sha256: Option<Sha256>) {
         self.queue = FuturesOrdered::new();
-        (self.early, self.depth, self.next) = (None, 1, offset);
+        self.early = None;
+        self.next = Place {
+            chain: CHAIN.fetch_add(1, Ordering::Relaxed),
+            index: 0,
+        };
+        self.offset = offset;
         self.push(tail_sha256);
-        self.poll_once().await;
+        self.go_on(false).await;
     }
 
-    /// Learns that everything before `offset` has come, with the last answer full or not, and asks on.
-    pub(super) async fn advance(&mut self, offset: u64, full: bool) {
-        let idle = self.queue.is_empty() && self.early.is_none();
-        if full {
-            self.depth = (self.depth * 2).min(MAX_DEPTH);
-        } else {
-            self.queue = FuturesOrdered::new();
-            (self.early, self.depth) = (None, 1);
-        }
-        if idle || !full {
-            self.next = offset;
-        }
-        while self.queue.len() + usize::from(self.early.is_some()) < self.depth {
+    /// Learns that an answer has come, full or not, and asks on.
+    pub(super) async fn go_on(&mut self, full: bool) {
+        let depth = match full {
+            true => DEPTH_BEHIND,
+            // Who does not wait for more often needs no second answer.
+            false if self.wait.is_zero() => 1,
+            false => DEPTH,
+        };
+        while self.queue.len() + usize::from(self.early.is_some()) < depth {
             self.push(None);
         }
         self.poll_once().await;
@@ -85,23 +91,17 @@ impl<'a, S: LogSource> Ahead<'a, S> {
     }
 
     fn push(&mut self, tail_sha256: Option<Sha256>) {
-        let speculative = !self.queue.is_empty() || self.early.is_some();
         let fetch = FetchLog {
             run_id: self.run_id.clone(),
             generation: self.generation.clone(),
-            offset: self.next,
+            offset: self.offset,
+            place: Some(self.next),
             tail_sha256,
-            max: MAX_CHUNK as u64,
+            max: PIECE as u64,
             wait: self.wait.as_millis() as u64,
         };
-        self.next = self.next.saturating_add(MAX_CHUNK as u64);
-        let answer = self.source.fetch(fetch);
-        self.queue.push_back(Box::pin(async move {
-            Answer {
-                chunk: answer.await,
-                speculative,
-            }
-        }));
+        self.next.index += 1;
+        self.queue.push_back(Box::pin(self.source.fetch(fetch)));
     }
 
     /// Sets new requests going: a future does nothing before it is polled.

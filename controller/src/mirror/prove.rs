@@ -22,6 +22,7 @@ impl<S: LogSource> Session<'_, S> {
             run_id: self.mirror.run_id.clone(),
             generation: local.generation.clone(),
             offset: local.length(),
+            place: None,
             tail_sha256: local.tail_sha256()?,
             max: 1,
             wait: 0,

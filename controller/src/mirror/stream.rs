@@ -1,11 +1,10 @@
 //! The loop from request to file and reader.
 
-use super::ahead::{Ahead, Answer};
+use super::ahead::{Ahead, PIECE as ASKED};
 use super::follow::{Event, Followed, From, Mirror, Options, Until};
 use super::local::{Local, PIECE, is_full};
-use super::{LogSource, MirrorError, read};
-use farrun_protocol::ErrorCode;
-use farrun_protocol::log::{LogChunk, LogEnd, MAX_CHUNK};
+use super::{LogSource, MirrorError, SourceError, read};
+use farrun_protocol::log::{LogChunk, LogEnd};
 use std::time::{Duration, Instant};
 
 /// How long a request waits for a byte.
@@ -169,16 +168,12 @@ impl<'a, S: LogSource> Session<'a, S> {
 
     async fn take(
         &mut self,
-        answer: Answer,
+        answer: Result<LogChunk, SourceError>,
         ahead: &mut Ahead<'_, S>,
         asked: Instant,
     ) -> Result<Next, MirrorError> {
-        let mut chunk = match answer.chunk {
+        let mut chunk = match answer {
             Ok(chunk) => chunk,
-            // The log had not come so far when this was asked; it says nothing about the file.
-            Err(error) if answer.speculative && error.code() == Some(ErrorCode::OffsetBeyondEnd) => {
-                return Ok(Next::Again);
-            }
             Err(error) => {
                 self.refused(error).await?;
                 return Ok(Next::Prepare);
@@ -193,7 +188,7 @@ impl<'a, S: LogSource> Session<'a, S> {
             return Ok(Next::Prepare);
         }
         let position = self.position();
-        let full = chunk.bytes.len() >= MAX_CHUNK && chunk.offset == position;
+        let full = chunk.bytes.len() >= ASKED && chunk.offset == position;
         if !trim(&mut chunk, position) {
             self.contradiction()?;
             return Ok(Next::Again);
@@ -205,7 +200,7 @@ impl<'a, S: LogSource> Session<'a, S> {
             } else if asked.elapsed() < AT_ONCE {
                 tokio::time::sleep(self.options.pause).await;
             }
-            ahead.advance(position + chunk.bytes.len() as u64, full).await;
+            ahead.go_on(full).await;
         }
         self.keep(&chunk.bytes).await?;
         if (!full || chunk.end.is_some()) && self.mirror.told.is_none() {

@@ -163,6 +163,9 @@ pub struct FetchLog {
     pub generation: Option<Generation>,
     /// Run-log bytes the caller already holds. Fails as `offset_beyond_end` when the log is shorter.
     pub offset: u64,
+    /// Its place among requests that are sent ahead of each other's answers; none for one that stands alone.
+    #[serde(default)]
+    pub place: Option<Place>,
     /// Hash of the last [`crate::log::TAIL_LENGTH`] bytes (or fewer) before `offset`, to prove that they are the
     /// same bytes. Fails as `tail_mismatch` when they are not.
     #[serde(default)]
@@ -171,6 +174,19 @@ pub struct FetchLog {
     pub max: u64,
     /// How long to wait for a byte, in milliseconds; capped at 30 s. An empty chunk answers when none came.
     pub wait: u64,
+}
+
+/// A place in a chain of requests for one run log.
+///
+/// The first begins at its own offset. Each other waits for the answer to the one before it and begins where that
+/// ended, whatever its own offset says; only then does its time to wait begin. So a follower at a distance gets what
+/// the job writes without a round trip between two answers, although it cannot know the offsets when it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Names the chain; a later one of the same conversation and run has a higher number and ends the earlier.
+    pub chain: u64,
+    /// Number of requests before it.
+    pub index: u64,
 }
 
 /// Removes what a host no longer needs.

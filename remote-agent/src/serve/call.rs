@@ -1,5 +1,6 @@
 //! One request that is being answered: its way out and its cancellation.
 
+use super::turns::Answered;
 use bytes::Bytes;
 use farrun_protocol::frame::{Frame, Kind, MAX_PAYLOAD};
 use farrun_protocol::log::LogChunk;
@@ -14,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) enum Answer {
     /// A JSON reply.
     Reply(Reply),
-    /// Run-log bytes.
-    Chunk(LogChunk),
+    /// Run-log bytes, and what lets the request behind this one go on.
+    Chunk(LogChunk, Answered),
 }
 
 /// One request's way to the outside.
@@ -67,13 +68,18 @@ impl Call {
 
     /// Sends the one answer.
     pub(crate) async fn finish(&self, answer: Result<Answer, Failure>) {
+        let mut chunk_answered = None;
         let frame = match answer {
-            Ok(Answer::Chunk(chunk)) => self.frame(Kind::LogChunk, chunk.encode()),
+            Ok(Answer::Chunk(chunk, answered)) => {
+                chunk_answered = Some(answered);
+                self.frame(Kind::LogChunk, chunk.encode())
+            }
             Ok(Answer::Reply(reply)) => self.json(Kind::Reply, &reply),
             Err(failure) => self.json(Kind::Failure, &failure),
         };
         // A writer that is gone has ended the conversation already.
         let _ = self.outbox.send(frame).await;
+        drop(chunk_answered);
     }
 
     fn json<T: serde::Serialize>(&self, kind: Kind, value: &T) -> Frame {

@@ -156,7 +156,7 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
         Request::FetchLog(fetch) => {
             return fetch_log::fetch_log(session, fetch, call)
                 .await
-                .map(Answer::Chunk);
+                .map(|(chunk, answered)| Answer::Chunk(chunk, answered));
         }
         Request::HashLog { run_id, length } => hash_log::hash_log(session, run_id, length).await,
         Request::StopRun { run_id, grace, kill } => {

@@ -4,6 +4,7 @@ use super::call::{Call, cancelled};
 use super::facts;
 use super::log_reader::LogReader;
 use super::session::Session;
+use super::turns::Answered;
 use crate::record::RunFolder;
 use farrun_protocol::log::{LogChunk, LogEnd, MAX_CHUNK};
 use farrun_protocol::message::FetchLog;
@@ -25,10 +26,15 @@ pub(crate) async fn fetch_log(
     session: &Arc<Session>,
     fetch: FetchLog,
     call: &Call,
-) -> Result<LogChunk, Failure> {
+) -> Result<(LogChunk, Answered), Failure> {
     session.peer()?;
     let folder = session.folder(&fetch.run_id);
     let reader = session.reader(&fetch.run_id)?;
+    let offset = tokio::select! {
+        () = call.cancel.cancelled() => return Err(cancelled()),
+        offset = reader.turns.wait(fetch.place, fetch.offset) => offset.ok_or_else(cancelled)?,
+    };
+    let fetch = FetchLog { offset, ..fetch };
     check(&reader, &fetch)?;
     let engine_capture = folder.spec()?.is_some_and(|spec| spec.capture == Capture::Docker);
     let deadline = Instant::now() + Duration::from_millis(fetch.wait).min(LONGEST_WAIT);
@@ -38,7 +44,8 @@ pub(crate) async fn fetch_log(
         let chunk = read(&reader, &fetch, end)?;
         let left = deadline.saturating_duration_since(Instant::now());
         if !chunk.bytes.is_empty() || chunk.end.is_some() || left.is_zero() {
-            return Ok(chunk);
+            let reaches = chunk.offset + chunk.bytes.len() as u64;
+            return Ok((chunk, reader.turns.answered(fetch.place, reaches)));
         }
         let waiting = wait_for_news(session, &folder, &reader, engine_capture, left);
         tokio::select! {

@@ -1,6 +1,7 @@
 //! One open run log and what wakes its readers.
 
 use super::settle::OpenOutput;
+use super::turns::Turns;
 use crate::record::{RecordError, RunFolder};
 use farrun_protocol::{Failure, Generation, Sha256, log::TAIL_LENGTH};
 use futures_util::StreamExt as _;
@@ -23,6 +24,8 @@ pub(crate) struct LogReader {
     file: File,
     pub(crate) generation: Generation,
     events: Mutex<Option<Events>>,
+    /// Whose turn it is among requests that were sent ahead.
+    pub(crate) turns: Turns,
     /// When the engine was last asked whether the run has ended.
     pub(crate) last_look: std::sync::Mutex<Option<Instant>>,
     /// The engine's stream, where the engine captures.
@@ -50,6 +53,7 @@ impl LogReader {
             file,
             generation,
             events: Mutex::new(events),
+            turns: Turns::default(),
             last_look: std::sync::Mutex::new(None),
             output: Mutex::default(),
         })

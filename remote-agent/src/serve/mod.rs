@@ -24,6 +24,7 @@ mod runs;
 mod session;
 mod settle;
 mod stop_run;
+mod turns;
 
 pub use context::{Context, own_sha256};
 pub use conversation::conversation;

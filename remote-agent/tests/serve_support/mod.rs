@@ -173,6 +173,7 @@ pub fn from(run_id: &RunId, offset: u64, wait: u64) -> FetchLog {
         run_id: run_id.clone(),
         generation: None,
         offset,
+        place: None,
         tail_sha256: None,
         max: u64::MAX,
         wait,

@@ -3,7 +3,7 @@
 use crate::mirror::{Disk, Event, LogSource, RealDisk, SourceError};
 use bytes::Bytes;
 use farrun_protocol::log::{LogChunk, LogEnd, MAX_CHUNK, TAIL_LENGTH};
-use farrun_protocol::message::FetchLog;
+use farrun_protocol::message::{FetchLog, Place};
 use farrun_protocol::{ErrorCode, Failure, Generation, RunId, Sha256};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -29,6 +29,8 @@ pub(super) struct Log {
     pub(super) ended: bool,
     pub(super) faults: VecDeque<Fault>,
     pub(super) hash_cuts: u32,
+    /// Whose turn it is in the newest chain, and where it begins.
+    turn: (Place, u64),
     /// What the end says instead of the truth.
     pub(super) false_end: Option<LogEnd>,
 }
@@ -51,6 +53,7 @@ impl Fake {
                 ended: false,
                 faults: VecDeque::new(),
                 hash_cuts: 0,
+                turn: (Place { chain: 0, index: 0 }, 0),
                 false_end: None,
             }),
             changed: Notify::new(),
@@ -69,6 +72,37 @@ impl Fake {
 
     pub(super) fn truth(&self) -> Vec<u8> {
         self.with(|log| log.bytes.clone())
+    }
+
+    /// The request with the offset it begins at; none while it is not its turn.
+    fn turn(&self, fetch: &FetchLog) -> Option<FetchLog> {
+        let mut log = self.log.lock().unwrap();
+        match fetch.place {
+            None => Some(fetch.clone()),
+            Some(first) if first.index == 0 => {
+                log.turn = (first, fetch.offset);
+                Some(fetch.clone())
+            }
+            Some(place) => (log.turn.0 == place).then(|| FetchLog {
+                offset: log.turn.1,
+                ..fetch.clone()
+            }),
+        }
+    }
+
+    /// The request is answered with bytes up to an offset.
+    fn pass(&self, place: Option<Place>, offset: u64) {
+        let turn = &mut self.log.lock().unwrap().turn;
+        if place == Some(turn.0) {
+            *turn = (
+                Place {
+                    index: turn.0.index + 1,
+                    ..turn.0
+                },
+                offset,
+            );
+            self.changed.notify_waiters();
+        }
     }
 
     fn answer(&self, fetch: &FetchLog, fault: Fault) -> Result<Option<LogChunk>, SourceError> {
@@ -151,7 +185,10 @@ impl LogSource for Fake {
         }
         loop {
             let changed = self.changed.notified();
-            if let Some(chunk) = self.answer(&fetch, fault)? {
+            if let Some(fetch) = self.turn(&fetch)
+                && let Some(chunk) = self.answer(&fetch, fault)?
+            {
+                self.pass(fetch.place, chunk.offset + chunk.bytes.len() as u64);
                 return Ok(chunk);
             }
             changed.await;

@@ -57,7 +57,9 @@ async fn a_long_log_is_asked_for_in_several_requests_at_once() {
         .await
         .unwrap();
     assert!(followed.complete);
-    assert_eq!(fake.most_under_way.load(Ordering::Relaxed), 8);
+    let most = fake.most_under_way.load(Ordering::Relaxed);
+    // Answers that have come and were not taken yet count as under way.
+    assert!((16..=24).contains(&most), "{most} at once");
     assert!(reader.bytes == fake.truth() && place.file() == fake.truth());
 }
 
@@ -86,8 +88,13 @@ async fn what_the_job_writes_arrives_while_it_runs() {
     let (followed, ()) = tokio::time::timeout(DEADLINE, both).await.expect("it hangs");
     assert!(followed.unwrap().complete);
     assert!(
-        fake.fetches.load(Ordering::Relaxed) <= 55,
-        "a caught-up mirror asks once per chunk"
+        fake.fetches.load(Ordering::Relaxed) <= 60,
+        "a caught-up mirror asks once per chunk, and a few times ahead"
+    );
+    assert_eq!(
+        fake.most_under_way.load(Ordering::Relaxed),
+        8,
+        "the next lines are asked for before they are written"
     );
 }
 
