@@ -11,11 +11,24 @@ fi
 umask 022
 { : <&0; } 2>/dev/null || exec </dev/null
 
-say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+# Bold at a terminal that wants it.
+BOLD='' PLAIN=''
+if [ -t 2 ] && [ -z "${NO_COLOR:-}" ]; then BOLD=$'\033[1m' PLAIN=$'\033[0m'; fi
+say() { printf '%s==>%s %s\n' "$BOLD" "$PLAIN" "$*" >&2; }
 warn() { printf 'warning: %s\n' "$*" >&2; }
 die() {
     printf 'error: %s\n' "$*" >&2
     exit 1
+}
+# shown WORD...: the words as a shell would take them, quoted only where it matters.
+shown() {
+    local word
+    for word in "$@"; do
+        case $word in
+        '' | *[!A-Za-z0-9_./:=@%+,-]*) printf " '%s'" "${word//\'/\'\\\'\'}" ;;
+        *) printf ' %s' "$word" ;;
+        esac
+    done
 }
 have() { command -v "$1" >/dev/null 2>&1; }
 
