@@ -26,12 +26,21 @@ Examples:
   farrun prompt create \"a harbour\" --inputs-from renders/scene1   (color.mp4, depth.mp4, segmentation.mp4)")]
     Create(Create),
     /// List prompts, newest first
+    #[command(after_help = "Example:\n  farrun prompt list --limit 10")]
     List(List),
     /// Show a prompt and its runs
+    #[command(after_help = "Examples:\n  farrun prompt show city\n  farrun prompt show @last --json")]
     Show(Show),
     /// Find prompts by a part of their text or name
+    #[command(after_help = "Example:\n  farrun prompt search rain")]
     Search(Search),
     /// Delete a prompt
+    #[command(after_help = "\
+Examples:
+  farrun prompt delete city
+  farrun prompt delete city --with-runs     also forget its runs
+
+Files here and on hosts stay.")]
     Delete(Delete),
 }
 
@@ -40,13 +49,13 @@ Examples:
 pub struct Create {
     /// What is wanted; `-` reads it from stdin
     text: String,
-    /// Name; it names folders. Default: made from the text
+    /// Its name, which also names the folder of its outputs; default made from the text
     #[arg(long)]
     name: Option<String>,
     /// What is not wanted
     #[arg(long, value_name = "TEXT")]
     negative: Option<String>,
-    /// An input file for a role, such as `video=color.mp4`
+    /// An input file for a role of the recipe, such as `video=color.mp4`; may be given several times
     #[arg(long, value_name = "ROLE=FILE", value_parser = super::launch_args::parse_pair)]
     input: Vec<(String, String)>,
     /// A folder with `color.mp4` and, if there, `depth.mp4` and `segmentation.mp4`
@@ -65,7 +74,7 @@ pub struct List {
 /// Arguments of `farrun prompt show`.
 #[derive(Debug, clap::Args)]
 pub struct Show {
-    /// Id, prefix or name
+    /// Name, id or its beginning, or `@last`
     prompt: String,
 }
 
@@ -82,7 +91,7 @@ pub struct Search {
 /// Arguments of `farrun prompt delete`.
 #[derive(Debug, clap::Args)]
 pub struct Delete {
-    /// Id, prefix or name
+    /// Name, id or its beginning, or `@last`
     prompt: String,
     /// Delete the rows of its runs as well; their files stay
     #[arg(long)]

@@ -14,7 +14,7 @@ use crate::ui::{Table, format};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  farrun show @last\n  farrun show city\n  farrun show rs_k3v9 --json")]
 pub struct Args {
-    /// A run (`rs_…`, a prefix, `@last`) or a prompt (`ps_…`, its name)
+    /// A run (`rs_…` or its beginning, `@last`) or a prompt (its name, `ps_…` or its beginning)
     what: String,
     /// Ask no host; show what was last known
     #[arg(long)]
