@@ -37,6 +37,6 @@ pub use lab::{Lab, TEST_ACCOUNT, test_account};
 pub use place::{binary, target_folder, temporary_folder};
 pub use process::{Outcome, run};
 pub use proxy::{Direction, FaultProxy};
-pub use registry::Registry;
+pub use registry::{FRESH_LAYER, Registry};
 pub use sshd::{Sshd, SshdOptions};
 pub use wait::{wait_for, wait_until};
