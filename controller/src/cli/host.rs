@@ -467,14 +467,15 @@ async fn refuse_if_needed(controller: &Controller, host: &Host) -> Result<(), Co
     let runs = controller.store.runs(&filter).await.map_err(RunError::from)?;
     let open = runs.iter().filter(|run| !run.status.is_final()).count();
     if open > 0 {
-        return Err(
-            CommandError::refused(format!("{open} runs on `{}` are not finished", host.name))
-                .hint(format!("bring them home with `farrun sync --host {}`", host.name))
-                .hint(format!(
-                    "or give them up with `farrun host remove {} --abandon`",
-                    host.name
-                )),
-        );
+        return Err(CommandError::refused(match open {
+            1 => format!("a run on `{}` is not finished", host.name),
+            _ => format!("{open} runs on `{}` are not finished", host.name),
+        })
+        .hint(format!("bring them home with `farrun sync --host {}`", host.name))
+        .hint(format!(
+            "or give them up with `farrun host remove {} --abandon`",
+            host.name
+        )));
     }
     Ok(())
 }

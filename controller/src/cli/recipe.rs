@@ -139,9 +139,11 @@ impl From<RecipeError> for CommandError {
                 .position
                 .map(|(line, column)| format!("{line}:{column}: "))
                 .unwrap_or_default();
-            command
-                .causes
-                .push(format!("{place}{}: {}", problem.key, problem.message));
+            let key = match problem.key.as_str() {
+                "" => String::new(),
+                key => format!("{key}: "),
+            };
+            command.causes.push(format!("{place}{key}{}", problem.message));
             command.hints.extend(problem.hint.clone());
         }
         command

@@ -82,7 +82,7 @@ fn fields(controller: &Controller, run: &Run) -> Vec<(&'static str, String)> {
     );
     optional("took", elapsed(run));
     fields.push(("image", run.spec.image.clone()));
-    fields.push(("command", run.spec.command.join(" ")));
+    fields.push(("command", format::words(&run.spec.command)));
     fields.push(("gpus", run.gpus.clone()));
     let mut optional = |name, value: Option<String>| fields.extend(value.map(|value| (name, value)));
     optional(
