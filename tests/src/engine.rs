@@ -53,6 +53,7 @@ done
 tries=0
 while kill -0 "$1" 2>/dev/null && [ "$tries" -lt 20 ]; do sleep 1; tries=$((tries + 1)); done
 kill -9 "$1" 2>/dev/null
+grep -F " $2/engine/" /proc/self/mounts | cut -d' ' -f2 | sort -r | while read -r mount; do umount -l "$mount"; done
 rm -rf "$2/engine"
 "#;
 
