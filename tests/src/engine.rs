@@ -23,6 +23,8 @@ pub struct EngineOptions {
     pub live_restore: bool,
     /// The engine accepts GPU requests although there is none.
     pub fake_gpu: bool,
+    /// The engine gives a layer up when its connection breaks, instead of trying for more than a minute.
+    pub one_download_attempt: bool,
 }
 
 /// A Docker engine and the folder it lives in.
@@ -249,6 +251,9 @@ impl Engine {
         ]);
         if self.options.live_restore {
             command.arg("--live-restore");
+        }
+        if self.options.one_download_attempt {
+            command.arg("--max-download-attempts=1");
         }
         let log = File::create(self.folder.join("log")).expect("log of the engine");
         command

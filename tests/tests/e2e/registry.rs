@@ -1,6 +1,8 @@
 //! Images that the host has to fetch.
 
-use farrun_tests::{BUSYBOX, Direction, Engine, FRESH_LAYER, FaultProxy, Lab, Registry, SshdOptions};
+use farrun_tests::{
+    BUSYBOX, Direction, Engine, EngineOptions, FRESH_LAYER, FaultProxy, Lab, Registry, SshdOptions,
+};
 
 #[test]
 fn absent_image_is_pulled() {
@@ -117,11 +119,11 @@ fn fetch_that_is_cut_is_told_and_leaves_nothing_running() {
 
 /// A host whose registry is behind a proxy, and the name of an image there that only a fetch brings. `None` where
 /// this account may not enter the engine's namespace.
-fn behind_a_proxy(name: &str) -> Option<(Lab, Registry, FaultProxy, String)> {
+fn behind_a_proxy(engine: Engine, name: &str) -> Option<(Lab, Registry, FaultProxy, String)> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
-    let lab = Lab::new();
+    let lab = Lab::with(engine, &SshdOptions::default());
     let registry = Registry::start(&lab.engine);
     registry.publish_fresh(&lab.engine, name);
     let proxy = FaultProxy::beside(&lab.engine, registry.port());
@@ -131,7 +133,11 @@ fn behind_a_proxy(name: &str) -> Option<(Lab, Registry, FaultProxy, String)> {
 
 #[test]
 fn registry_lost_within_a_layer_is_told_and_the_next_order_fetches_the_rest() {
-    let Some((lab, _registry, proxy, image)) = behind_a_proxy("lost:1") else {
+    let engine = Engine::own(EngineOptions {
+        one_download_attempt: true,
+        ..EngineOptions::default()
+    });
+    let Some((lab, _registry, proxy, image)) = behind_a_proxy(engine, "lost:1") else {
         return;
     };
     proxy.end_after(Direction::Down, FRESH_LAYER / 2);
@@ -149,7 +155,7 @@ fn registry_lost_within_a_layer_is_told_and_the_next_order_fetches_the_rest() {
 
 #[test]
 fn connection_cut_within_a_layer_costs_only_time() {
-    let Some((lab, _registry, proxy, image)) = behind_a_proxy("cut-once:1") else {
+    let Some((lab, _registry, proxy, image)) = behind_a_proxy(Engine::shared(), "cut-once:1") else {
         return;
     };
     proxy.cut_after(Direction::Down, FRESH_LAYER / 2);
