@@ -90,8 +90,8 @@ impl CommandError {
         let mut source = error.source();
         while let Some(cause) = source {
             let text = cause.to_string();
-            // A transparent layer says the same again.
-            if causes.last() != Some(&text) {
+            // A transparent layer says the same again, or says it behind words of its own.
+            if !causes.last().is_some_and(|last: &String| last.ends_with(&text)) {
                 causes.push(text);
             }
             source = cause.source();
@@ -409,5 +409,23 @@ mod tests {
             Exit::Detached,
         ];
         assert_eq!(codes.map(|exit| exit as u8), [0, 1, 2, 3, 4, 5, 6, 7, 8, 130]);
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        source: Option<Box<Self>>,
+    }
+
+    #[test]
+    fn a_cause_that_was_just_said_is_not_said_again() {
+        let layers = ["opening it", "connecting: refused", "refused", "no route"];
+        let chain = layers
+            .into_iter()
+            .rev()
+            .fold(None, |source, text| Some(Box::new(Layer { text, source })));
+        let error = CommandError::from_error(Exit::Internal, &*chain.unwrap());
+        assert_eq!(error.causes, ["connecting: refused", "no route"]);
     }
 }

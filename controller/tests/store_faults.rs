@@ -209,6 +209,20 @@ async fn a_server_that_is_not_there_is_named_without_the_password() {
     assert!(!format!("{error} {error:?}").contains("hunter2"));
 }
 
+#[tokio::test]
+async fn a_server_without_the_database_is_not_called_silent() {
+    let fixture = Fixture::postgres();
+    let Fixture::Postgres(cluster) = &fixture else {
+        unreachable!("it was just made");
+    };
+    let url = cluster.url().replace("/postgres", "/elsewhere");
+    let error = Store::open(&Location::parse(&url).unwrap(), "laptop")
+        .await
+        .unwrap_err();
+    assert_eq!(error.trouble(), Some(Trouble::Absent), "{error:?}");
+    assert!(error.hint().unwrap().contains("createdb"), "{error}");
+}
+
 async fn open_at_once(fixture: Fixture) {
     let mut opening = tokio::task::JoinSet::new();
     for number in 0..12 {

@@ -1,26 +1,53 @@
 # shellcheck shell=bash
 # What the scripts share. Sourced by bash with `set -euo pipefail`; $ROOT is the clone.
 
-say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+# A shell of `su`, cron or a runner may lack what a login sets: the folders of root's programs, a home, open files
+# that other accounts may read, and a stdin.
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+if [ -z "${HOME:-}" ]; then
+    HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
+    export HOME=${HOME:-/}
+fi
+umask 022
+{ : <&0; } 2>/dev/null || exec </dev/null
+
+# Bold at a terminal that wants it.
+BOLD='' PLAIN=''
+if [ -t 2 ] && [ -z "${NO_COLOR:-}" ]; then BOLD=$'\033[1m' PLAIN=$'\033[0m'; fi
+say() { printf '%s==>%s %s\n' "$BOLD" "$PLAIN" "$*" >&2; }
 warn() { printf 'warning: %s\n' "$*" >&2; }
 die() {
     printf 'error: %s\n' "$*" >&2
     exit 1
 }
+# shown WORD...: the words as a shell would take them, quoted only where it matters.
+shown() {
+    local word
+    for word in "$@"; do
+        case $word in
+        '' | *[!A-Za-z0-9_./:=@%+,-]*) printf " '%s'" "${word//\'/\'\\\'\'}" ;;
+        *) printf ' %s' "$word" ;;
+        esac
+    done
+}
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Runs a command with the rights of root.
+# Runs a command with the rights of root. At a terminal sudo may ask for a password; elsewhere it must not.
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
-    elif have sudo && [ -t 0 ] && [ -t 2 ]; then
-        sudo "$@" || die "\`$*\` failed; it needs root"
-    elif have sudo; then
-        sudo -n "$@" || die "\`$*\` needs root: run it yourself, or allow sudo without a password for this run"
+    elif ! have sudo; then
+        warn "\`$*\` needs root, and there is no sudo"
+        return 1
+    elif [ -t 0 ] && [ -t 2 ]; then
+        sudo "$@"
     else
-        die "\`$*\` needs root, and there is no sudo"
+        sudo -n "$@"
     fi
 }
+
+# may_be_root: whether `as_root` works; at a terminal this is where the password is asked for.
+may_be_root() { [ "$(id -u)" = 0 ] || { have sudo && as_root true; }; }
 
 # want PACKAGE TEST...: notes PACKAGE as missing unless the test succeeds.
 MISSING=()
@@ -33,13 +60,11 @@ want() {
 # Installs what `want` noted, and nothing when nothing is missing.
 install_missing() {
     [ ${#MISSING[@]} -gt 0 ] || return 0
-    have apt-get || die "missing: ${MISSING[*]} (this is no Debian or Ubuntu: install them by hand)"
-    say "installing ${MISSING[*]}"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >/dev/null || warn "apt-get update failed; trying with the lists at hand"
-    # A package must not start its service: an engine or server of the machine is none of our business.
-    as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 NEEDRESTART_MODE=l \
-        apt-get install -y -qq --no-install-recommends "${MISSING[@]}" >/dev/null ||
-        die "apt-get could not install ${MISSING[*]}"
+    have apt-get || die "missing: ${MISSING[*]} (Debian's names; this is no Debian or Ubuntu: install them by hand)"
+    may_be_root || die "missing: ${MISSING[*]}
+This account may not install them. Have root run \`apt-get install --no-install-recommends ${MISSING[*]}\`, then start again."
+    say "installing ${MISSING[*]} (a minute or more); no service of theirs is started"
+    as_root sh "$ROOT/scripts/lib/install-packages" "${MISSING[@]}" || die "apt-get could not install ${MISSING[*]}"
     MISSING=()
 }
 
@@ -54,7 +79,8 @@ find_cargo() {
 # Sends a signal to one process of ours and waits for its end, at most $2 seconds; then kills it.
 end_process() {
     local pid=$1 seconds=${2:-10} tries=0
-    as_root kill "$pid" 2>/dev/null || return 0
+    [ -d "/proc/$pid" ] || return 0
+    kill "$pid" 2>/dev/null || as_root kill "$pid" 2>/dev/null || return 0
     while [ -d "/proc/$pid" ] && [ $tries -lt $((seconds * 10)) ]; do
         sleep 0.1
         tries=$((tries + 1))

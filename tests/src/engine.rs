@@ -23,6 +23,8 @@ pub struct EngineOptions {
     pub live_restore: bool,
     /// The engine accepts GPU requests although there is none.
     pub fake_gpu: bool,
+    /// The engine gives a layer up when its connection breaks, instead of trying for more than a minute.
+    pub one_download_attempt: bool,
 }
 
 /// A Docker engine and the folder it lives in.
@@ -53,6 +55,7 @@ done
 tries=0
 while kill -0 "$1" 2>/dev/null && [ "$tries" -lt 20 ]; do sleep 1; tries=$((tries + 1)); done
 kill -9 "$1" 2>/dev/null
+grep -F " $2/engine/" /proc/self/mounts | cut -d' ' -f2 | sort -r | while read -r mount; do umount -l "$mount"; done
 rm -rf "$2/engine"
 "#;
 
@@ -248,6 +251,9 @@ impl Engine {
         ]);
         if self.options.live_restore {
             command.arg("--live-restore");
+        }
+        if self.options.one_download_attempt {
+            command.arg("--max-download-attempts=1");
         }
         let log = File::create(self.folder.join("log")).expect("log of the engine");
         command

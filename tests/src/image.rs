@@ -112,7 +112,7 @@ fn import(docker: &impl Fn() -> Command, root: &Path, name: &str, changes: &[&st
     let _ = run(command, Duration::from_secs(120)).ok();
 }
 
-fn place_busybox(to: &Path) {
+pub(crate) fn place_busybox(to: &Path) {
     std::fs::copy(busybox(), to).expect("a copy of busybox");
     std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o755)).expect("mode of busybox");
 }

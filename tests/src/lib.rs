@@ -40,6 +40,6 @@ pub use nvidia_smi::NvidiaSmi;
 pub use place::{binary, target_folder, temporary_folder};
 pub use process::{Outcome, run};
 pub use proxy::{Direction, FaultProxy};
-pub use registry::Registry;
+pub use registry::{FRESH_LAYER, Registry};
 pub use sshd::{Sshd, SshdOptions};
 pub use wait::{wait_for, wait_until};

@@ -1,6 +1,9 @@
 //! A TCP proxy that misbehaves on request.
 
+use crate::engine::Engine;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,6 +29,8 @@ struct Faults {
     /// Bytes that may still pass before every connection is cut.
     budget: [Option<u64>; 2],
     refused: bool,
+    /// Whether new connections are refused once a budget is spent.
+    refuse_then: bool,
     /// Counts the cuts; a connection ends when it sees the number change.
     cuts: u64,
 }
@@ -52,17 +57,39 @@ impl FaultProxy {
     /// # Panics
     /// When the machine has no port or thread left.
     pub fn start(target: SocketAddr) -> Self {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
-        listener.set_nonblocking(true).expect("non-blocking listener");
-        let address = listener.local_addr().expect("address of the proxy");
+        Self::launch(target, None)
+    }
+
+    /// As [`FaultProxy::start`], on the loopback of an engine's network namespace, where its registries are. Only
+    /// root may enter it.
+    ///
+    /// # Panics
+    /// When the namespace cannot be entered, or it has no port left.
+    pub fn beside(engine: &Engine, port: u16) -> Self {
+        let pid = engine.pid().expect("the engine's process id");
+        let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).expect("the engine's namespace");
+        Self::launch(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), Some(namespace))
+    }
+
+    fn launch(target: SocketAddr, namespace: Option<std::fs::File>) -> Self {
         let shared = Arc::new(Shared {
             faults: watch::Sender::new(Faults::default()),
             passed: Mutex::default(),
             accepted: Mutex::default(),
         });
         let (end, ended) = tokio::sync::oneshot::channel();
+        let (tell, told) = std::sync::mpsc::channel();
         let inner = Arc::clone(&shared);
+        // Namespaces belong to threads: only this one moves, and its sockets stay where they were made.
         let thread = std::thread::spawn(move || {
+            if let Some(namespace) = namespace {
+                let network = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(namespace.as_fd(), network).expect("the engine's namespace");
+            }
+            let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
+            listener.set_nonblocking(true).expect("non-blocking listener");
+            let address = listener.local_addr().expect("address of the proxy");
+            tell.send(address).expect("somebody who waits for the address");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async move {
                 let listener = TcpListener::from_std(listener).expect("a listener");
@@ -73,7 +100,7 @@ impl FaultProxy {
             });
         });
         Self {
-            address,
+            address: told.recv().expect("address of the proxy"),
             shared,
             end: Some(end),
             thread: Some(thread),
@@ -113,6 +140,14 @@ impl FaultProxy {
     /// Cuts every connection once `bytes` more have passed in a direction.
     pub fn cut_after(&self, direction: Direction, bytes: u64) {
         self.change(|faults| faults.budget[direction as usize] = Some(bytes));
+    }
+
+    /// As [`FaultProxy::cut_after`], and refuses new connections from then on.
+    pub fn end_after(&self, direction: Direction, bytes: u64) {
+        self.change(|faults| {
+            faults.budget[direction as usize] = Some(bytes);
+            faults.refuse_then = true;
+        });
     }
 
     /// Cuts every connection now, with a reset.
@@ -258,6 +293,7 @@ fn spend(shared: &Shared, way: usize, bytes: u64) -> bool {
         *budget = budget.saturating_sub(bytes);
         if *budget == 0 {
             faults.budget[way] = None;
+            faults.refused |= std::mem::take(&mut faults.refuse_then);
             faults.cuts += 1;
             spent = true;
         }
@@ -357,6 +393,18 @@ mod tests {
         let _ = stream.read_to_end(&mut Vec::new());
         assert_eq!(proxy.passed(Direction::Up), 1005);
         answer(&mut connect(&proxy), b"a new connection works");
+    }
+
+    #[test]
+    fn end_after_lets_nobody_in_again_until_told() {
+        let proxy = echo();
+        proxy.end_after(Direction::Up, 1000);
+        let mut stream = connect(&proxy);
+        let _ = stream.write_all(&[1; 5000]);
+        let _ = stream.read_to_end(&mut Vec::new());
+        assert!(!matches!(connect(&proxy).read(&mut [0; 8]), Ok(1..)));
+        proxy.refuse(false);
+        answer(&mut connect(&proxy), b"again");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Debian's registry on the loopback of an engine's namespace.
 
 use crate::engine::Engine;
+use crate::image::place_busybox;
 use crate::place::{free_port, temporary_folder};
 use crate::process::{descendants, kill_group, privileged, run, signal};
 use crate::wait::wait_until;
@@ -8,6 +9,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+/// Bytes that the layer has at least of [`Registry::publish_fresh`].
+pub const FRESH_LAYER: u64 = 1_000_000;
 
 /// A registry that one engine can push to and pull from. Docker trusts loopback registries without TLS.
 #[derive(Debug)]
@@ -42,6 +46,11 @@ impl Registry {
         format!("127.0.0.1:{}/{name}", self.port)
     }
 
+    /// Its port, on the loopback of the engine's namespace.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its address, as `docker login` writes it down.
     pub fn server(&self) -> String {
         format!("127.0.0.1:{}", self.port)
@@ -73,21 +82,25 @@ impl Registry {
         target
     }
 
-    /// Publishes an image whose one layer nobody else has.
+    /// Publishes an image with a shell whose one layer nobody else has; [`FRESH_LAYER`] bytes of it no compression
+    /// makes smaller.
     ///
     /// # Panics
     /// When the engine refuses.
     pub fn publish_fresh(&self, engine: &Engine, name: &str) -> String {
         let folder = temporary_folder();
-        let content: Vec<u8> = (0..1_000_000).map(|_| rand::random::<u8>()).collect();
+        let content: Vec<u8> = (0..FRESH_LAYER).map(|_| rand::random::<u8>()).collect();
         std::fs::write(folder.path().join("content"), content).expect("content of a layer");
+        let bin = folder.path().join("bin");
+        std::fs::create_dir(&bin).expect("folder of programs");
+        place_busybox(&bin.join("sh"));
         let archive = folder.path().join("layer.tar");
         let mut tar = Command::new("tar");
         tar.arg("-cf")
             .arg(&archive)
             .arg("-C")
             .arg(folder.path())
-            .arg("content");
+            .args(["content", "bin"]);
         let _ = run(tar, Duration::from_secs(60)).ok();
         let target = self.image(name);
         engine.ask(&["import", &archive.display().to_string(), &target]);

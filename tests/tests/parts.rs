@@ -127,6 +127,7 @@ fn engine_of_ones_own_survives_a_kill_with_its_containers() {
     let engine = Engine::own(EngineOptions {
         live_restore: true,
         fake_gpu: true,
+        ..EngineOptions::default()
     });
     let folder = engine.socket().parent().unwrap().to_path_buf();
     let id = engine.ask(&[

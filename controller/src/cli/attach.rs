@@ -15,7 +15,7 @@ Examples:
 
 An order that was interrupted before its host acknowledged it is taken up where it stopped.")]
 pub struct Args {
-    /// The run
+    /// The run: id or its beginning, a prompt's name for its newest run, or `@last`
     run: String,
     /// Begin the log with its last lines
     #[arg(long, value_name = "LINES")]

@@ -20,7 +20,7 @@ Examples:
   farrun enhance city                 writes the result as a new prompt, city_enhanced
   farrun enhance city --name city_v2")]
 pub struct Args {
-    /// The prompt: id, prefix or name
+    /// The prompt: name, id or its beginning, or `@last`
     #[arg(required_unless_present = "help_recipe")]
     prompt: Option<String>,
     /// Name of the new prompt; default the old name and `_enhanced`

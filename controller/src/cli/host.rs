@@ -32,8 +32,10 @@ Examples:
   farrun host add box --address root@[2001:db8::7] --docker-sudo")]
     Add(Add),
     /// List hosts
+    #[command(after_help = "Example:\n  farrun host list")]
     List,
-    /// Show a host
+    /// Show how a host is reached and used
+    #[command(after_help = "Example:\n  farrun host show gpu1")]
     Show(Named),
     /// Change how a host is reached or used
     #[command(
@@ -41,8 +43,16 @@ Examples:
     )]
     Set(Set),
     /// Trust the key a host shows
+    #[command(after_help = "\
+Example:
+  farrun host trust gpu1     shows the fingerprint and asks
+
+A key that changed or was revoked is never trusted.")]
     Trust(Trust),
     /// Forget a host; nothing on it is touched
+    #[command(
+        after_help = "Examples:\n  farrun host remove gpu1\n  farrun host remove gpu1 --abandon     it will never come back"
+    )]
     Remove(Remove),
 }
 
@@ -52,10 +62,10 @@ pub struct SettingsArgs {
     /// `[user@]address[:port]`; without it the name is an alias of ~/.ssh/config
     #[arg(long)]
     address: Option<String>,
-    /// Private key file
+    /// Private key file; default those of ~/.ssh and ssh-agent, as for `ssh`
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
-    /// State folder on the host, relative to the login folder or absolute
+    /// State folder on the host, relative to the login folder or absolute; default `.local/share/farrun`
     #[arg(long, value_name = "PATH")]
     state: Option<String>,
     /// Docker needs `sudo -n` there
@@ -463,14 +473,15 @@ async fn refuse_if_needed(controller: &Controller, host: &Host) -> Result<(), Co
     let runs = controller.store.runs(&filter).await.map_err(RunError::from)?;
     let open = runs.iter().filter(|run| !run.status.is_final()).count();
     if open > 0 {
-        return Err(
-            CommandError::refused(format!("{open} runs on `{}` are not finished", host.name))
-                .hint(format!("bring them home with `farrun sync --host {}`", host.name))
-                .hint(format!(
-                    "or give them up with `farrun host remove {} --abandon`",
-                    host.name
-                )),
-        );
+        return Err(CommandError::refused(match open {
+            1 => format!("a run on `{}` is not finished", host.name),
+            _ => format!("{open} runs on `{}` are not finished", host.name),
+        })
+        .hint(format!("bring them home with `farrun sync --host {}`", host.name))
+        .hint(format!(
+            "or give them up with `farrun host remove {} --abandon`",
+            host.name
+        )));
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ pub struct LaunchArgs {
     #[command(flatten)]
     #[allow(missing_docs, reason = "its own documentation")]
     pub place: PlacementArgs,
-    /// Set a variable of the job's environment
+    /// Set a variable of the job's environment; may be given several times, as --secret and --mount
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair, help_heading = "The job")]
     pub env: Vec<(String, String)>,
     #[arg(long, value_name = "NAME[=SOURCE]", help = secrets::HELP, help_heading = "The job")]
@@ -20,7 +20,7 @@ pub struct LaunchArgs {
     /// End the job after this time (`90s`, `30m`, `2h`)
     #[arg(long, value_name = "TIME", value_parser = parse_seconds, help_heading = "The job")]
     pub time_limit: Option<u64>,
-    /// Bytes of the log's head (`100m`, units are powers of 1024); what exceeds them goes to a rolling tail
+    /// How much of the log is kept from its beginning (`100m`); beyond it the last 4 MiB are kept on the host
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "The job")]
     pub log_cap: Option<u64>,
     /// A folder of the host inside the container: `SOURCE:TARGET[:ro]`; `~/…` is the account's home there
@@ -32,10 +32,10 @@ pub struct LaunchArgs {
     /// Size of /dev/shm (`8g`)
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "The job")]
     pub shm: Option<u64>,
-    /// When to fetch the image: `missing`, `never` or `always`
+    /// When the host fetches the image: `missing`, `never` or `always`; default the recipe's, else `missing`
     #[arg(long, value_name = "WHEN", value_parser = parse_pull, help_heading = "The job")]
     pub pull_image: Option<PullPolicy>,
-    /// Return as soon as the host has acknowledged the order
+    /// Return as soon as the host has acknowledged the order; `farrun attach` comes back
     #[arg(long, short, help_heading = "How")]
     pub detach: bool,
     /// Give up on a host that stays out of reach for this time while the run is followed (`2h`); the run goes on.
@@ -45,7 +45,7 @@ pub struct LaunchArgs {
     /// Show the plan and start nothing
     #[arg(long, help_heading = "How")]
     pub dry_run: bool,
-    /// Find the run that an earlier order with this key made, instead of a second one
+    /// A name of your own for this order: given again, it finds the run it made instead of starting a second one
     #[arg(long, value_name = "KEY", help_heading = "How")]
     pub key: Option<String>,
 }

@@ -16,11 +16,12 @@ use chrono::Utc;
     after_help = "Examples:\n  farrun list --status failed\n  farrun list --host gpu1 --limit 200 --json"
 )]
 pub struct Args {
-    /// Only runs in this state; may be given several times
+    /// Only runs in this state: pending, uploading, queued, running, downloading, completed, failed or cancelled; may
+    /// be given several times
     #[arg(long, value_name = "STATE")]
     status: Vec<RunStatus>,
     /// Only runs of this prompt
-    #[arg(long)]
+    #[arg(long, value_name = "PROMPT")]
     prompt: Option<String>,
     /// Only runs on this host
     #[arg(long)]

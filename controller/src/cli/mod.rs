@@ -55,6 +55,9 @@ Examples:
 A run or prompt is named by its id or any unambiguous prefix of it. A prompt's name
 stands for it or for its newest run, `@last` for the newest prompt or run.
 
+Defaults come from ~/.config/farrun/config.toml, FARRUN_HOST, FARRUN_RECIPE, FARRUN_OUTPUTS
+and FARRUN_DATABASE. Outputs arrive in ~/farrun/outputs unless told otherwise.
+
 Exit codes:
   0 completed    1 the run failed    2 usage        3 host unreachable
   4 not found    5 refused           6 host key     7 cancelled
@@ -70,7 +73,7 @@ pub struct Cli {
     /// Show no progress and no notes
     #[arg(long, short, global = true, help_heading = GLOBAL)]
     pub quiet: bool,
-    /// Show telemetry on stderr; twice for all of it
+    /// Show farrun's own messages (telemetry) on stderr; twice for all of them
     #[arg(long, short, global = true, help_heading = GLOBAL, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Use this configuration file
@@ -120,7 +123,7 @@ pub enum Command {
     Adopt(adopt::Args),
     /// Show hosts, their containers and active runs
     Status(status::Args),
-    /// Show what hosts no longer need, and remove it
+    /// Remove what a host no longer needs
     Gc(gc::Args),
     /// List, show and check recipes
     #[command(subcommand)]
@@ -213,10 +216,22 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// The commands that do something, below those that only group others.
+    fn verbs(command: &clap::Command) -> Vec<clap::Command> {
+        if !command.has_subcommands() {
+            return vec![command.clone()];
+        }
+        command.get_subcommands().flat_map(verbs).collect()
+    }
+
     #[test]
-    fn every_verb_explains_itself() {
-        for verb in Cli::command().get_subcommands() {
+    fn every_verb_explains_itself_with_an_example_that_is_one() {
+        for verb in verbs(&Cli::command()) {
             assert!(verb.get_about().is_some(), "{}", verb.get_name());
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = help.lines().skip(1).find(|line| line.starts_with("  farrun "));
+            let example = example.unwrap_or_else(|| panic!("{} has no example", verb.get_name()));
+            assert!(example.contains(verb.get_name()), "{example}");
         }
     }
 }

@@ -10,13 +10,14 @@ use crate::recipe::{GpuNeed, Resolved, Source};
 use crate::run::order::LocalPaths;
 use crate::run::{Order, OrderInput, OrderSource, RunError};
 use crate::run::{choose, explain_gpus};
-use crate::ui::escape;
+use crate::ui::{escape, format};
 use farrun_protocol::lease::Wait;
 use farrun_protocol::spec::{Gpus, ParentOutput, RunSpec};
 use farrun_protocol::{RunId, spec};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a run is about, apart from its recipe.
 #[derive(Debug, Clone)]
@@ -249,14 +250,25 @@ pub fn show_plan(context: &Context, controller: &Controller, order: &Order) -> R
     let mounts: Vec<String> = spec
         .mounts
         .iter()
-        .map(|mount| format!("{} -> {}", mount.source, mount.target))
+        .map(|mount| {
+            let only = if mount.read_only { " (read only)" } else { "" };
+            format!("{} -> {}{only}", mount.source, mount.target)
+        })
         .collect();
+    let size = |bytes: Option<u64>| bytes.map(format::bytes).unwrap_or_default();
+    let time = |seconds: u64| format::duration(Duration::from_secs(seconds));
     let fields = [
         ("host", order.host.clone()),
         ("operation", spec.operation.clone()),
         ("image", spec.image.clone()),
-        ("command", spec.command.join(" ")),
+        ("command", format::words(&spec.command)),
+        ("working in", spec.working_dir.clone().unwrap_or_default()),
+        ("user", spec.user.clone().unwrap_or_default()),
+        ("network", spec.network.clone().unwrap_or_default()),
         ("gpus", gpus(spec)),
+        ("memory", size(spec.memory_limit)),
+        ("/dev/shm", size(spec.shm_size)),
+        ("time limit", spec.time_limit.map(time).unwrap_or_default()),
         (
             "environment",
             spec.env

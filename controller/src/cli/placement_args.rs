@@ -7,7 +7,8 @@ use farrun_protocol::spec::Gpus;
 /// Where a run goes.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct PlacementArgs {
-    /// Host to run on, or `any` for the one that fits best; without it the configured one, or the only one
+    /// Host to run on, or `any` for the one that fits best; default the configured one or the only one, for `upscale` and
+    /// `rerun` that of the earlier run
     #[arg(long, value_name = "NAME|any", help_heading = "Where")]
     pub host: Option<String>,
     /// GPUs: how many, `all`, `none`, or which ones with commas: UUIDs, places (`gpu0`, or `0,1` in a list) or parts of

@@ -66,6 +66,12 @@ impl Observer for TerminalObserver {
             Event::HashingInputs { files: 0 } => {}
             Event::HashingInputs { .. } => self.brief("hashing inputs"),
             Event::Uploading { done, total } => self.step("uploading", Some((*done, *total))),
+            // Every byte is there and the engine is at work on the layers, for minutes when they are large.
+            Event::PullingImage { image, done, total }
+                if done == total && *total > 0 && self.ui.draws_bars() =>
+            {
+                self.step(&format!("unpacking `{image}`"), None);
+            }
             Event::PullingImage { image, done, total } => {
                 self.step(&format!("pulling `{image}`"), Some((*done, *total)))
             }

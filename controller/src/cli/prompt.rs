@@ -25,12 +25,21 @@ Examples:
   farrun prompt create \"a harbour\" --inputs-from renders/scene1   (color.mp4, depth.mp4, segmentation.mp4)")]
     Create(create::Create),
     /// List prompts, newest first
+    #[command(after_help = "Example:\n  farrun prompt list --limit 10")]
     List(List),
     /// Show a prompt and its runs
+    #[command(after_help = "Examples:\n  farrun prompt show city\n  farrun prompt show @last --json")]
     Show(Show),
     /// Find prompts by a part of their text or name
+    #[command(after_help = "Example:\n  farrun prompt search rain")]
     Search(Search),
     /// Delete a prompt
+    #[command(after_help = "\
+Examples:
+  farrun prompt delete city
+  farrun prompt delete city --with-runs     also forget its runs
+
+Files here and on hosts stay.")]
     Delete(Delete),
 }
 
@@ -45,7 +54,7 @@ pub struct List {
 /// Arguments of `farrun prompt show`.
 #[derive(Debug, clap::Args)]
 pub struct Show {
-    /// Id, prefix or name
+    /// Name, id or its beginning, or `@last`
     prompt: String,
 }
 
@@ -62,7 +71,7 @@ pub struct Search {
 /// Arguments of `farrun prompt delete`.
 #[derive(Debug, clap::Args)]
 pub struct Delete {
-    /// Id, prefix or name
+    /// Name, id or its beginning, or `@last`
     prompt: String,
     /// Delete the rows of its runs as well; their files stay
     #[arg(long)]

@@ -15,7 +15,7 @@ Examples:
   farrun pull @last
   farrun pull rs_k3v9          also brings what a failed run left")]
 pub struct Args {
-    /// The run
+    /// The run: id or its beginning, a prompt's name for its newest run, or `@last`
     run: String,
 }
 

@@ -18,6 +18,9 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// List built-in recipes and your own
+    #[command(
+        after_help = "Example:\n  farrun recipe list\n\nYours are the files in ~/.config/farrun/recipes/."
+    )]
     List,
     /// Show a recipe's operations and parameters
     #[command(
@@ -49,16 +52,17 @@ pub struct Check {
 /// Which recipe, and with which parameters.
 #[derive(Debug, Clone, clap::Args)]
 pub struct RecipeArgs {
-    /// Recipe: a name of `farrun recipe list`, or a file
+    /// Recipe: a name of `farrun recipe list`, or a file; default the configured one, for `upscale` that of the
+    /// earlier run
     #[arg(long, value_name = "NAME")]
     pub recipe: Option<String>,
-    /// Set a parameter
+    /// Set a parameter of the recipe; may be given several times, `--help-recipe` explains them
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub set: Vec<(String, String)>,
     /// Use this image instead of the recipe's
     #[arg(long, value_name = "IMAGE")]
     pub image: Option<String>,
-    /// Explain the recipe's parameters and inputs
+    /// Explain the recipe's parameters and inputs, and do nothing else
     #[arg(long)]
     pub help_recipe: bool,
 }
@@ -135,9 +139,11 @@ impl From<RecipeError> for CommandError {
                 .position
                 .map(|(line, column)| format!("{line}:{column}: "))
                 .unwrap_or_default();
-            command
-                .causes
-                .push(format!("{place}{}: {}", problem.key, problem.message));
+            let key = match problem.key.as_str() {
+                "" => String::new(),
+                key => format!("{key}: "),
+            };
+            command.causes.push(format!("{place}{key}{}", problem.message));
             command.hints.extend(problem.hint.clone());
         }
         command

@@ -19,9 +19,9 @@ Examples:
 
 Secrets are asked for again: they are kept nowhere.")]
 pub struct Args {
-    /// The run
+    /// The run: id or its beginning, a prompt's name for its newest run, or `@last`
     run: String,
-    /// Change a parameter of its recipe
+    /// Change a parameter of its recipe; may be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     set: Vec<(String, String)>,
     #[command(flatten)]

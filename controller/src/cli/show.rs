@@ -14,7 +14,7 @@ use crate::ui::{Table, format};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  farrun show @last\n  farrun show city\n  farrun show rs_k3v9 --json")]
 pub struct Args {
-    /// A run (`rs_…`, a prefix, `@last`) or a prompt (`ps_…`, its name)
+    /// A run (`rs_…` or its beginning, `@last`) or a prompt (its name, `ps_…` or its beginning)
     what: String,
     /// Ask no host; show what was last known
     #[arg(long)]
@@ -88,7 +88,7 @@ fn fields(controller: &Controller, run: &Run) -> Vec<(&'static str, String)> {
     );
     optional("took", elapsed(run));
     fields.push(("image", run.spec.image.clone()));
-    fields.push(("command", run.spec.command.join(" ")));
+    fields.push(("command", format::words(&run.spec.command)));
     fields.push(("gpus", run.gpus.clone()));
     let mut optional = |name, value: Option<String>| fields.extend(value.map(|value| (name, value)));
     optional(

@@ -90,7 +90,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         return Ok(exit);
     }
     if brought.is_empty() && reconciled.changed.is_empty() {
-        context.ui.note("nothing was due");
+        context.ui.note(if exit == Exit::Unreachable {
+            "nothing was due on the hosts that answered"
+        } else {
+            "nothing was due"
+        });
     }
     for run in reconciled.changed.iter().filter(|run| run.status.is_final()) {
         context.ui.note(format!("{} {}", run.id, run.status));

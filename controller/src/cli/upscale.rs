@@ -18,7 +18,7 @@ Examples:
   farrun upscale rs_k3v9 --set weight=0.6
   farrun upscale --help-recipe")]
 pub struct Args {
-    /// The run whose output is upscaled
+    /// The run whose output is upscaled: id or its beginning, a prompt's name, or `@last`
     #[arg(required_unless_present = "help_recipe")]
     run: Option<String>,
     #[command(flatten)]

@@ -18,7 +18,7 @@ const LOOK_APART: Duration = Duration::from_millis(200);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  farrun wait rs_k3v9 rs_8m2c && echo all of them completed")]
 pub struct Args {
-    /// The runs
+    /// The runs: ids or their beginnings, prompts' names for their newest runs, or `@last`
     #[arg(required = true)]
     runs: Vec<String>,
     /// Give up on a host that stays out of reach for this time (`2h`); the run goes on. Without it: never on a

@@ -146,6 +146,8 @@ pub enum Trouble {
     Locked,
     /// It does not answer.
     Unreachable,
+    /// The server answers and has no database of that name.
+    Absent,
     /// It refuses our name or password.
     Denied,
     /// It is not a database, or its pages are damaged.
@@ -161,6 +163,7 @@ impl fmt::Display for Trouble {
             Self::ReadOnly => "it can only be read",
             Self::Locked => "other processes keep it locked",
             Self::Unreachable => "it does not answer",
+            Self::Absent => "the server has no such database",
             Self::Denied => "it refuses the user or password",
             Self::Malformed => "it is not a database, or damaged",
             Self::Other => "it refused",
@@ -183,6 +186,7 @@ impl StoreError {
                 Trouble::ReadOnly => "check the permissions of the database and its folder",
                 Trouble::Locked => "end the process that holds the database, or try again",
                 Trouble::Unreachable => "check that the database server runs and its address is right",
+                Trouble::Absent => "make it there with `createdb`, or check the name at the end of the URL",
                 Trouble::Denied => "check user and password in the database's URL",
                 Trouble::Malformed => {
                     "restore the database from a copy, or name another with `FARRUN_DATABASE`"
@@ -254,7 +258,7 @@ fn of_postgres_code(code: &str) -> Trouble {
         "53100" => Trouble::DiskFull,
         "25006" | "42501" => Trouble::ReadOnly,
         "40001" | "40P01" | "55P03" | "57014" => Trouble::Locked,
-        "3D000" => Trouble::Unreachable,
+        "3D000" => Trouble::Absent,
         _ if code.starts_with("28") => Trouble::Denied,
         _ if code.starts_with("08") || code.starts_with("57P") || code == "53300" => Trouble::Unreachable,
         _ => Trouble::Other,

@@ -23,6 +23,22 @@ pub fn bytes(size: u64) -> String {
     format!("{value:.1} {unit}")
 }
 
+/// The words of a command as a shell would take them: quoted where they must be.
+pub fn words(words: &[String]) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_@%+=:,./-".contains(c);
+    let quoted: Vec<String> = words
+        .iter()
+        .map(|word| {
+            if !word.is_empty() && word.chars().all(plain) {
+                word.clone()
+            } else {
+                format!("'{}'", word.replace('\'', r"'\''"))
+            }
+        })
+        .collect();
+    quoted.join(" ")
+}
+
 /// A duration in its two largest units: `0.4 s`, `42 s`, `2 m 05 s`, `3 h 04 m`, `2 d 03 h`.
 pub fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -66,6 +82,12 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_is_shown_as_it_can_be_pasted() {
+        let command = ["sh", "-c", "echo it's > x", "", "a=b", "~/x"].map(str::to_owned);
+        assert_eq!(words(&command), r"sh -c 'echo it'\''s > x' '' a=b '~/x'");
+    }
 
     #[test]
     fn sizes_change_unit_before_they_read_1024() {

@@ -1,13 +1,16 @@
 //! Bars and spinners on stderr that give way to output.
 
 use super::terminal::Ui;
-use super::{escape, format};
+use super::{escape, format, table};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::Cell;
 use std::time::Duration;
 
 /// How often a spinner moves.
 const TICK: Duration = Duration::from_millis(120);
+
+/// Columns that a label may take beside a bar: what would not fit in one line of a terminal is drawn over and over.
+const LABEL: usize = 44;
 
 thread_local! {
     /// Whether this thread holds the bars' lock already; taking it twice would never return.
@@ -73,7 +76,7 @@ impl Ui {
         let bar = if self.0.facts.draws_bars() {
             let bar = self.0.bars.0.add(ProgressBar::new_spinner());
             bar.set_style(style("{spinner} {prefix} {msg} {elapsed}"));
-            bar.set_prefix(label.clone());
+            bar.set_prefix(table::cut(&label, LABEL));
             bar.enable_steady_tick(TICK);
             bar
         } else {
@@ -102,12 +105,12 @@ impl Progress {
             format!("{} / {}", format::bytes(done), format::bytes(total))
         };
         self.bar.set_message(message);
-        self.measure(done, total, "{prefix} [{bar:30}] {msg}  {eta}");
+        self.measure(done, total, "{prefix} [{wide_bar}] {msg}  {eta}");
     }
 
     /// Things done of `total`; a total of 0 is unknown.
     pub fn set_position(&self, done: u64, total: u64) {
-        self.measure(done, total, "{prefix} [{bar:30}] {pos}/{len} {msg}");
+        self.measure(done, total, "{prefix} [{wide_bar}] {pos}/{len} {msg}");
     }
 
     fn measure(&self, done: u64, total: u64, template: &str) {

@@ -131,6 +131,15 @@ struct Layer {
     done: bool,
 }
 
+impl Layer {
+    /// An engine that takes up a layer after a broken connection counts only what was left of it.
+    fn downloading(&mut self, current: u64, total: u64) {
+        self.size = self.size.max(total);
+        let before = if total > 0 { self.size - total } else { 0 };
+        self.fetched = before.saturating_add(current);
+    }
+}
+
 impl Layers {
     fn note(&mut self, event: &CreateImageInfo) {
         /// No image has more; an engine that names more is not believed.
@@ -153,8 +162,9 @@ impl Layers {
         }
         let layer = self.0.entry(id.clone()).or_default();
         if let ("Downloading", Some(detail)) = (status, &event.progress_detail) {
-            layer.fetched = detail.current.unwrap_or_default().try_into().unwrap_or_default();
-            layer.size = detail.total.unwrap_or_default().try_into().unwrap_or_default();
+            let current = detail.current.unwrap_or_default().try_into().unwrap_or_default();
+            let total = detail.total.unwrap_or_default().try_into().unwrap_or_default();
+            layer.downloading(current, total);
         }
         if matches!(
             status,
@@ -197,6 +207,19 @@ mod tests {
         };
         assert_eq!(image.digest_for("h:5000/a:tag").unwrap(), "h:5000/a@sha256:2");
         assert_eq!(image.digest_for("local").unwrap(), "other@sha256:1");
+    }
+
+    #[test]
+    fn a_layer_that_is_taken_up_again_keeps_what_it_had() {
+        let mut layers = Layers::default();
+        for (current, total, done) in [(4, 10, 4), (1, 6, 5), (6, 6, 10)] {
+            let event = format!(
+                r#"{{"status":"Downloading","progressDetail":{{"current":{current},"total":{total}}},"id":"aa"}}"#
+            );
+            layers.note(&serde_json::from_str(&event).unwrap());
+            let progress = layers.progress();
+            assert_eq!((progress.bytes_done, progress.bytes), (done, 10));
+        }
     }
 
     #[test]

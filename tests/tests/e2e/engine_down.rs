@@ -15,7 +15,7 @@ fn reason(lab: &Lab, run: &str) -> String {
 fn killed_engine(live_restore: bool) -> (Lab, Counter, String, Vec<u8>, i32) {
     let engine = Engine::own(EngineOptions {
         live_restore,
-        fake_gpu: false,
+        ..EngineOptions::default()
     });
     let lab = Lab::with(engine, &SshdOptions::default());
     let counter = Counter::new();

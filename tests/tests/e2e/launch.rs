@@ -180,7 +180,19 @@ fn detached_order_is_done_once_its_job_was_started() {
 #[test]
 fn dry_run_sends_nothing() {
     let lab = Lab::new();
-    let _ = lab.shell(&["--dry-run"], "echo never").ok();
+    let options = [
+        "--dry-run",
+        "--time-limit",
+        "90m",
+        "--memory",
+        "2g",
+        "--mount",
+        "~/m:/m:ro",
+    ];
+    let plan = lab.shell(&options, "echo never").ok();
+    for part in ["'echo never'", "1 h 30 m", "2.0 GiB", "~/m -> /m (read only)"] {
+        assert!(plan.text().contains(part), "{part}: {plan}");
+    }
     assert!(
         !lab.state().join("runs").exists()
             || std::fs::read_dir(lab.state().join("runs")).unwrap().count() == 0

@@ -314,6 +314,14 @@ fn recipe_file_is_checked() {
         .farrun(&["recipe", "check", broken.to_str().unwrap()])
         .expect_code(2)
         .expect_error("14:9");
+    let misspelt = lab
+        .home
+        .write("misspelt.toml", RECIPE.replace("format =", "fromat ="));
+    let _ = lab
+        .home
+        .farrun(&["recipe", "check", misspelt.to_str().unwrap()])
+        .expect_code(2)
+        .expect_error("2:1: unknown field `fromat`");
     let whole = lab.home.write("whole.toml", RECIPE);
     let _ = lab
         .home

@@ -78,7 +78,7 @@ fn frozen_link_is_noticed_and_the_run_lives() {
 fn engine_killed_under_a_run_is_told_apart() {
     let engine = Engine::own(EngineOptions {
         live_restore: true,
-        fake_gpu: false,
+        ..EngineOptions::default()
     });
     let lab = Lab::with(engine, &SshdOptions::default());
     let run = lab.detached(&[], COUNTS);

@@ -1,6 +1,8 @@
 //! Images that the host has to fetch.
 
-use farrun_tests::{BUSYBOX, Engine, Lab, Registry, SshdOptions};
+use farrun_tests::{
+    BUSYBOX, Direction, Engine, EngineOptions, FRESH_LAYER, FaultProxy, Lab, Registry, SshdOptions,
+};
 
 #[test]
 fn absent_image_is_pulled() {
@@ -113,4 +115,53 @@ fn fetch_that_is_cut_is_told_and_leaves_nothing_running() {
     assert!(["image_pull", "image_missing"].contains(&reason), "{shown}");
     let run = shown["run"]["id"].as_str().unwrap();
     assert_eq!(lab.containers(run), Vec::<String>::new());
+}
+
+/// A host whose registry is behind a proxy, and the name of an image there that only a fetch brings. `None` where
+/// this account may not enter the engine's namespace.
+fn behind_a_proxy(engine: Engine, name: &str) -> Option<(Lab, Registry, FaultProxy, String)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let lab = Lab::with(engine, &SshdOptions::default());
+    let registry = Registry::start(&lab.engine);
+    registry.publish_fresh(&lab.engine, name);
+    let proxy = FaultProxy::beside(&lab.engine, registry.port());
+    let image = format!("127.0.0.1:{}/{name}", proxy.port());
+    Some((lab, registry, proxy, image))
+}
+
+#[test]
+fn registry_lost_within_a_layer_is_told_and_the_next_order_fetches_the_rest() {
+    let engine = Engine::own(EngineOptions {
+        one_download_attempt: true,
+        ..EngineOptions::default()
+    });
+    let Some((lab, _registry, proxy, image)) = behind_a_proxy(engine, "lost:1") else {
+        return;
+    };
+    proxy.end_after(Direction::Down, FRESH_LAYER / 2);
+    let order = lab.shell_arguments(&image, &[], "echo whole");
+    let outcome = lab.home.farrun(&order).expect_code(1).expect_error(&image);
+    assert_eq!(outcome.text(), "");
+    let shown = lab.show("@last");
+    assert_eq!(shown["run"]["reason"], "image_pull", "{shown}");
+    let run = shown["run"]["id"].as_str().unwrap();
+    assert_eq!(lab.containers(run), Vec::<String>::new());
+    proxy.refuse(false);
+    assert_eq!(lab.home.farrun(&order).ok().text(), "whole\n");
+    lab.engine.ask(&["rmi", "-f", &image]);
+}
+
+#[test]
+fn connection_cut_within_a_layer_costs_only_time() {
+    let Some((lab, _registry, proxy, image)) = behind_a_proxy(Engine::shared(), "cut-once:1") else {
+        return;
+    };
+    proxy.cut_after(Direction::Down, FRESH_LAYER / 2);
+    let order = lab.shell_arguments(&image, &[], "echo whole");
+    assert_eq!(lab.home.farrun(&order).ok().text(), "whole\n");
+    let passed = proxy.passed(Direction::Down);
+    assert!(passed > FRESH_LAYER, "{passed}");
+    lab.engine.ask(&["rmi", "-f", &image]);
 }
