@@ -24,9 +24,11 @@ pub(crate) async fn hello(session: &Session, hello: Hello) -> Result<Reply, Fail
     } else {
         Address::default_for(context.runtime_folder.as_deref())
     };
+    let engine = Engine::new(address, context.home.clone())?;
+    engine.agree_ahead();
     session.set_peer(Peer {
         controller_id: hello.controller_id,
-        engine: Engine::new(address, context.home.clone())?,
+        engine,
     })?;
     Ok(Reply::Hello(HelloReply {
         protocol: PROTOCOL,
