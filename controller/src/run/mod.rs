@@ -10,6 +10,7 @@ pub mod error;
 pub mod explain;
 pub mod follow;
 pub mod garbage;
+mod lanes;
 pub mod launch;
 pub mod order;
 pub mod owner;

@@ -5,6 +5,7 @@
 //! owns the only way to the outside, a bounded queue in front of one writer.
 
 mod adopt;
+mod arriving;
 mod call;
 mod collect;
 mod context;
