@@ -75,7 +75,7 @@ pub(super) async fn run_lane(run: Arc<Run>, sftp: Sftp) -> Option<TransferError>
                 Err(error) => run.fail(unfinished(error)),
             },
             block = run.take(), if room => {
-                let Some(mut block) = block else { return None };
+                let mut block = block?;
                 let (run, lane) = (Arc::clone(&run), Arc::clone(&lane));
                 let (is_sent, next) = oneshot::channel();
                 let turn = Turn { before: std::mem::replace(&mut sent_before, next), is_sent };
