@@ -5,7 +5,7 @@
     reason = "the functions that tests share may fail like tests"
 )]
 
-use farrun::ssh::transfer::{DownloadOptions, Progress, Sftp, Wanted};
+use farrun::ssh::transfer::{DownloadOptions, Outgoing, Progress, Sftp, Upload, Wanted};
 use farrun_protocol::Sha256;
 use farrun_protocol::manifest::BLOCK;
 use sha2::Digest as _;
@@ -62,7 +62,15 @@ async fn large_files_take_bounded_memory_both_ways() {
     let (sftp, _server) = connect().await;
     let target = host.path().join("sent");
     let before = peak();
-    sftp.upload(&source, target.to_str().unwrap(), 0, &Progress::new())
+    let outgoing = Outgoing {
+        local: source.clone(),
+        remote: target.to_str().unwrap().to_owned(),
+        marks: host.path().join("marks").to_str().unwrap().to_owned(),
+        begun: false,
+    };
+    let (telling, _told) = tokio::sync::mpsc::unbounded_channel();
+    Upload::new(sftp.clone())
+        .send(&[outgoing], &Progress::new(), telling)
         .await
         .unwrap();
     let upload = peak() - before;

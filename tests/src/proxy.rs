@@ -39,7 +39,15 @@ struct Faults {
 struct Shared {
     faults: watch::Sender<Faults>,
     passed: Mutex<[u64; 2]>,
+    turns: Mutex<Turns>,
     accepted: Mutex<u64>,
+}
+
+/// How often the server has answered.
+#[derive(Debug, Default)]
+struct Turns {
+    asked: bool,
+    count: u64,
 }
 
 /// A proxy in front of one address. It runs on a thread of its own until it is dropped.
@@ -75,6 +83,7 @@ impl FaultProxy {
         let shared = Arc::new(Shared {
             faults: watch::Sender::new(Faults::default()),
             passed: Mutex::default(),
+            turns: Mutex::default(),
             accepted: Mutex::default(),
         });
         let (end, ended) = tokio::sync::oneshot::channel();
@@ -165,6 +174,12 @@ impl FaultProxy {
         lock(&self.shared.passed)[direction as usize]
     }
 
+    /// How often the server has said something after the client had, over all connections: with a delay, about the
+    /// round trips that one conversation took.
+    pub fn turns(&self) -> u64 {
+        lock(&self.shared.turns).count
+    }
+
     /// Connections accepted so far.
     pub fn accepted(&self) -> u64 {
         *lock(&self.shared.accepted)
@@ -181,6 +196,13 @@ impl Drop for FaultProxy {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+impl Turns {
+    fn note(&mut self, direction: Direction) {
+        self.count += u64::from(self.asked && direction == Direction::Down);
+        self.asked = direction == Direction::Up;
     }
 }
 
@@ -276,6 +298,7 @@ async fn write(to: &mut WriteHalf<'_>, piece: &[u8], direction: Direction, share
         return false;
     }
     lock(&shared.passed)[way] += allowed as u64;
+    lock(&shared.turns).note(direction);
     let spent = spend(shared, way, allowed as u64);
     if let Some(rate) = rate {
         tokio::time::sleep(Duration::from_secs_f64(allowed as f64 / rate.max(1) as f64)).await;
@@ -334,6 +357,16 @@ mod tests {
         let mut back = vec![0; bytes.len()];
         stream.read_exact(&mut back).unwrap();
         back
+    }
+
+    #[test]
+    fn answers_are_counted_as_turns() {
+        let proxy = echo();
+        let mut stream = connect(&proxy);
+        for turn in 1..=3 {
+            assert_eq!(answer(&mut stream, b"x"), b"x");
+            assert_eq!(proxy.turns(), turn);
+        }
     }
 
     #[test]

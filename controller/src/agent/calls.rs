@@ -51,7 +51,25 @@ impl Client {
     /// # Errors
     /// See [`AgentError`].
     pub async fn commit_input(&self, sha256: Sha256, size: u64) -> Result<(), AgentError> {
-        ask!(self, Request::CommitInput { sha256, size }, |_| {}, "`done`", Reply::Done => ())
+        let request = Request::CommitInput {
+            sha256,
+            size,
+            arriving: false,
+        };
+        ask!(self, request, |_| {}, "`done`", Reply::Done => ())
+    }
+
+    /// Has an upload hashed while it arrives, then named. Dropping the future ends the wait.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn follow_input(&self, sha256: Sha256, size: u64) -> Result<(), AgentError> {
+        let request = Request::CommitInput {
+            sha256,
+            size,
+            arriving: true,
+        };
+        ask!(self, request, |_| {}, "`done`", Reply::Done => ())
     }
 
     /// Starts a run, or finds it started.

@@ -3,7 +3,7 @@
 use super::opening::read_preamble;
 use super::wire::{self, Shared, Waiting};
 use super::{AgentError, Cause};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, MAX_PAYLOAD};
 use farrun_protocol::log::LogChunk;
 use farrun_protocol::message::{Hello, HelloReply};
@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::DropGuard;
 
+/// The request id of a hello, which is the first of its conversation.
+const HELLO: u64 = 1;
 /// Most requests that wait for an answer at one time; each answer may be as large as a frame.
 const MAX_CALLS: usize = 32;
 /// Frames that may wait to be written.
@@ -121,7 +123,25 @@ impl Drop for CancelOnDrop<'_> {
 }
 
 impl Client {
-    /// Opens a conversation with the usual [`Timing`].
+    /// The first bytes of a conversation: its hello. They may be sent before the agent has said anything, for they
+    /// hold no secret and start nothing.
+    ///
+    /// # Errors
+    /// A hello that does not fit a frame.
+    pub fn greeting(hello: Hello, host: &str) -> Result<Bytes, AgentError> {
+        let payload = encode(&Request::Hello(hello), host)?;
+        let mut bytes = BytesMut::new();
+        Frame {
+            kind: Kind::Request,
+            id: HELLO,
+            payload,
+        }
+        .encode(&mut bytes)
+        .map_err(|error| AgentError::Frame(Arc::new(error)))?;
+        Ok(bytes.freeze())
+    }
+
+    /// Takes up a conversation, whose [`Client::greeting`] was sent, with the usual [`Timing`].
     ///
     /// # Errors
     /// No agent of this protocol answers in time, or it refuses.
@@ -129,17 +149,16 @@ impl Client {
         reader: R,
         writer: W,
         nonce: &str,
-        hello: Hello,
         host: &str,
     ) -> Result<(Self, HelloReply), AgentError>
     where
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
-        Self::start_with(reader, writer, nonce, hello, host, Timing::default()).await
+        Self::start_with(reader, writer, nonce, host, Timing::default()).await
     }
 
-    /// Opens a conversation.
+    /// As [`Client::start`], with other patience.
     ///
     /// # Errors
     /// No agent of this protocol answers in time, or it refuses.
@@ -147,7 +166,6 @@ impl Client {
         mut reader: R,
         writer: W,
         nonce: &str,
-        hello: Hello,
         host: &str,
         timing: Timing,
     ) -> Result<(Self, HelloReply), AgentError>
@@ -160,25 +178,34 @@ impl Client {
         let shared = Arc::new(Shared::new(host, outbound));
         let client = Self {
             calls: Arc::new(Semaphore::new(MAX_CALLS)),
-            next_id: Arc::new(AtomicU64::new(1)),
+            next_id: Arc::new(AtomicU64::new(HELLO + 1)),
             _end: Arc::new(shared.over.clone().drop_guard()),
             shared: Arc::clone(&shared),
         };
+        let (answer, answered) = oneshot::channel();
+        // A hello has no progress to report.
+        let (progress, _) = mpsc::channel(1);
+        shared.expect(HELLO, Waiting { answer, progress });
         let frames = FrameReader::new(wire::Listening::new(reader, &shared), &rest);
         let reading = Arc::clone(&shared);
         tokio::spawn(async move { wire::read(&reading, frames, timing.silence).await });
         tokio::spawn(async move { wire::write(&shared, writer, queue, timing.ping).await });
-        let reply = tokio::time::timeout(timing.opening, client.hello(hello)).await;
+        let reply = tokio::time::timeout(timing.opening, answered).await;
         let reply = reply.map_err(|_| AgentError::Silent {
             host: host.to_owned(),
             after: timing.opening,
-        })??;
+        })?;
+        let reply = match reply {
+            Ok(frame) => client.decode(frame)?,
+            Err(_) => return Err(client.closed().await),
+        };
+        let reply = client.check_hello(reply)?;
         Ok((client, reply))
     }
 
-    async fn hello(&self, hello: Hello) -> Result<HelloReply, AgentError> {
-        match self.call(Request::Hello(hello)).await? {
-            Reply::Hello(reply) if reply.protocol == PROTOCOL => {
+    fn check_hello(&self, answer: Answer) -> Result<HelloReply, AgentError> {
+        match answer {
+            Answer::Reply(Reply::Hello(reply)) if reply.protocol == PROTOCOL => {
                 let texts = [&reply.version, &reply.boot_id, &reply.machine, &reply.state];
                 match texts.iter().find(|text| text.len() > MAX_HELLO_TEXT) {
                     None => Ok(reply),
@@ -189,11 +216,11 @@ impl Client {
                     }),
                 }
             }
-            Reply::Hello(reply) => Err(AgentError::VersionMismatch {
+            Answer::Reply(Reply::Hello(reply)) => Err(AgentError::VersionMismatch {
                 host: self.shared.host.clone(),
                 got: reply.protocol,
             }),
-            other => Err(self.unexpected("`hello`", &Answer::Reply(other))),
+            other => Err(self.unexpected("`hello`", &other)),
         }
     }
 
@@ -253,7 +280,7 @@ impl Client {
     where
         F: FnMut(Progress) + Send,
     {
-        let payload = self.encode(request)?;
+        let payload = encode(request, &self.shared.host)?;
         let Ok(_permit) = self.calls.acquire().await else {
             return Err(self.shared.dropped());
         };
@@ -300,17 +327,6 @@ impl Client {
         }
     }
 
-    fn encode(&self, request: &Request) -> Result<Bytes, AgentError> {
-        let payload = serde_json::to_vec(request).map_err(|error| AgentError::Closed {
-            host: self.shared.host.clone(),
-            cause: Cause::Broken(Arc::new(error.into())),
-        })?;
-        if payload.len() > MAX_PAYLOAD {
-            return Err(AgentError::Frame(Arc::new(FrameError::TooLarge(payload.len()))));
-        }
-        Ok(payload.into())
-    }
-
     fn decode(&self, frame: Frame) -> Result<Answer, AgentError> {
         let malformed = |expected| AgentError::Unexpected {
             host: self.shared.host.clone(),
@@ -343,6 +359,17 @@ impl Client {
             got: got.describe(),
         }
     }
+}
+
+fn encode(request: &Request, host: &str) -> Result<Bytes, AgentError> {
+    let payload = serde_json::to_vec(request).map_err(|error| AgentError::Closed {
+        host: host.to_owned(),
+        cause: Cause::Broken(Arc::new(error.into())),
+    })?;
+    if payload.len() > MAX_PAYLOAD {
+        return Err(AgentError::Frame(Arc::new(FrameError::TooLarge(payload.len()))));
+    }
+    Ok(payload.into())
 }
 
 fn tell(report: &[u8], progress: &mut impl FnMut(Progress)) {

@@ -75,14 +75,16 @@ fn greeting() -> HelloReply {
 
 async fn opened(timing: Timing) -> (Client, Script) {
     let (near, far) = tokio::io::duplex(64 * 1024);
-    let (reader, writer) = tokio::io::split(near);
+    let (reader, mut writer) = tokio::io::split(near);
     let (far_reader, far_writer) = tokio::io::split(far);
     let mut script = Script {
         frames: FrameReader::new(far_reader, &[]),
         stream: far_writer,
     };
     let nonce = nonce();
-    let start = Client::start_with(reader, writer, &nonce, hello(), "gpu1", timing);
+    let first = Client::greeting(hello(), "gpu1").unwrap();
+    writer.write_all(&first).await.unwrap();
+    let start = Client::start_with(reader, writer, &nonce, "gpu1", timing);
     let agent = async {
         script.stream.write_all(b"motd\n").await.unwrap();
         script.stream.write_all(&preamble::line(&nonce)).await.unwrap();
@@ -371,7 +373,7 @@ async fn a_cut_at_any_byte_is_an_error_and_never_a_hang() {
         let (reader, writer) = tokio::io::split(near);
         tokio::spawn(speak(far, opening.clone(), reply.clone(), cut));
         let conversation = async {
-            let (client, _) = Client::start_with(reader, writer, &nonce(), hello(), "gpu1", PATIENT).await?;
+            let (client, _) = Client::start_with(reader, writer, &nonce(), "gpu1", PATIENT).await?;
             client.commit_input(Sha256::of(b""), 0).await
         };
         let outcome = in_time(conversation).await;

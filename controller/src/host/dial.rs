@@ -218,18 +218,22 @@ impl Dialer {
             "{state}/{} serve {nonce}",
             layout::agent(&program.sha256).display()
         );
-        let Exec {
-            stdin,
-            stdout,
-            mut ending,
-        } = session.exec(&command).await.map_err(NotStarted::Ssh)?;
         let hello = Hello {
             protocol: PROTOCOL,
             controller_id: self.controller_id.clone(),
             docker_sudo: host.settings.docker_sudo,
             docker_host: host.settings.docker_host.clone(),
         };
-        match Client::start(stdout, stdin, &nonce, hello, &host.name).await {
+        let greeting = Client::greeting(hello, &host.name).map_err(NotStarted::Agent)?;
+        let Exec {
+            stdin,
+            stdout,
+            mut ending,
+        } = session
+            .exec_telling(&command, greeting)
+            .await
+            .map_err(NotStarted::Ssh)?;
+        match Client::start(stdout, stdin, &nonce, &host.name).await {
             Ok(conversation) => {
                 tokio::spawn(async move {
                     let end = ending.wait().await;

@@ -13,6 +13,7 @@ pub mod explain;
 pub mod explain_gpus;
 pub mod follow;
 pub mod garbage;
+mod lanes;
 pub mod launch;
 mod line;
 pub mod log_error;

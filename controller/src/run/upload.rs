@@ -1,29 +1,36 @@
 //! Sends the inputs of an order that its host does not have, by content, over as many connections as help.
 
 use super::RunError;
+use super::lanes::Lanes;
 use super::order::Sources;
 use crate::agent::{AgentError, Client};
 use crate::controller::{Controller, Event};
 use crate::host::Link;
 use crate::model::{Host, Run, RunStatus};
-use crate::ssh::Session;
-use crate::ssh::transfer::{Progress as TransferProgress, Sftp, TransferError};
-use farrun_protocol::ErrorCode;
+use crate::ssh::transfer::{Outgoing, Progress as TransferProgress, Told, TransferError};
+use farrun_protocol::manifest::BLOCK;
 use farrun_protocol::message::InputState;
 use farrun_protocol::spec::Input;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use farrun_protocol::{ErrorCode, layout};
+use futures_util::StreamExt as _;
+use std::collections::HashSet;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// How often progress of a transfer is told.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a ping may take that tells how far away a host is.
-const PING: Duration = Duration::from_secs(15);
-/// Most connections that carry inputs.
-const MOST_LANES: usize = 4;
-/// Inputs that together are smaller are sent over one connection.
-const WORTH_LANES: u64 = 16 * 1024 * 1024;
-/// From this round trip on, one connection cannot fill the way to the host.
-const FAR: Duration = Duration::from_millis(15);
+/// Inputs that a host verifies at the same time.
+const AT_ONCE: usize = 8;
+
+/// An input that its host does not have.
+#[derive(Debug, Clone)]
+struct Missing {
+    input: Input,
+    /// Where it goes.
+    remote: String,
+    /// How long an earlier upload has made it.
+    have: u64,
+}
 
 /// Sends what the host does not have yet.
 pub(super) async fn send_inputs(
@@ -37,12 +44,13 @@ pub(super) async fn send_inputs(
         return Ok(());
     }
     let states = link.client.check_inputs(run.spec.inputs.clone()).await?;
-    let mut missing: Vec<(Input, String, u64)> = Vec::new();
+    let mut missing: Vec<Missing> = Vec::new();
     for (input, state) in run.spec.inputs.iter().zip(states) {
-        if let InputState::Missing { path, have } = state
-            && !missing.iter().any(|(known, ..)| known.sha256 == input.sha256)
+        if let InputState::Missing { path: remote, have } = state
+            && !missing.iter().any(|known| known.input.sha256 == input.sha256)
         {
-            missing.push((input.clone(), path, have));
+            let input = input.clone();
+            missing.push(Missing { input, remote, have });
         }
     }
     if missing.is_empty() {
@@ -56,7 +64,7 @@ pub(super) async fn send_inputs(
     controller.store.change_run(&run.id, uploading).await?;
     let total = missing
         .iter()
-        .fold(0u64, |sum, (input, ..)| sum.saturating_add(input.size));
+        .fold(0u64, |sum, entry| sum.saturating_add(entry.input.size));
     let progress = TransferProgress::new();
     let upload = upload(controller, link, host, run, sources, &missing, &progress);
     watch(controller, upload, || {
@@ -76,114 +84,143 @@ async fn upload(
     host: &Host,
     run: &Run,
     sources: &Sources,
-    missing: &[(Input, String, u64)],
+    missing: &[Missing],
     progress: &TransferProgress,
 ) -> Result<(), RunError> {
-    let first = controller.dialer().files(host).await?;
-    let further = further_lanes(link, missing).await;
-    let dialer = controller.dialer().unasking();
-    let joining = (0..further).map(|_| dialer.files(host));
-    // What else is to be had; the first one alone is enough.
-    let joined = futures_util::future::join_all(joining).await;
-    let lanes: Vec<(Session, Sftp)> = std::iter::once(first)
-        .chain(joined.into_iter().flatten())
-        .collect();
-    let next = AtomicUsize::new(0);
-    let sending = lanes.iter().map(|(_, sftp)| async {
-        while let Some(entry) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-            send(&link.client, sftp, run, sources, entry, progress).await?;
-        }
-        Ok::<(), RunError>(())
-    });
-    futures_util::future::try_join_all(sending).await?;
-    for (session, _) in lanes {
-        session.close().await;
+    let mut files = Vec::with_capacity(missing.len());
+    for entry in missing {
+        files.push(outgoing(run, sources, entry)?);
     }
-    Ok(())
+    let rejected = send(controller, link, host, missing, &files, progress).await?;
+    if rejected.is_empty() {
+        return Ok(());
+    }
+    // What an earlier upload left was damaged, or the file is not what was ordered: once more from the start.
+    let (missing, files): (Vec<Missing>, Vec<Outgoing>) = missing
+        .iter()
+        .zip(files)
+        .enumerate()
+        .filter(|(index, _)| rejected.contains(index))
+        .map(|(_, (entry, file))| (entry.clone(), Outgoing { begun: false, ..file }))
+        .unzip();
+    let rejected = send(controller, link, host, &missing, &files, progress).await?;
+    match rejected.first().and_then(|index| files.get(*index)) {
+        Some(file) => Err(RunError::InputChanged {
+            path: file.local.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Sends files and has them verified while they arrive. Answers with those whose content was not what it should be.
+async fn send(
+    controller: &Controller,
+    link: &Link,
+    host: &Host,
+    missing: &[Missing],
+    files: &[Outgoing],
+    progress: &TransferProgress,
+) -> Result<Vec<usize>, RunError> {
+    let lanes = Lanes::new(controller.dialer(), host);
+    let left = missing.iter().fold(0u64, |sum, entry| {
+        sum.saturating_add(entry.input.size.saturating_sub(entry.have))
+    });
+    let upload = lanes.upload(link, left).await?;
+    let (telling, told) = mpsc::unbounded_channel();
+    let sending = async {
+        match upload.send(files, progress, telling).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(why_not_sent(&link.client, &host.name, left, error).await),
+        }
+    };
+    let ((), rejected) = tokio::try_join!(sending, verify(&link.client, missing, told))?;
+    lanes.close().await;
+    Ok(rejected)
+}
+
+/// Has each input verified: small ones once they are there, large ones while they arrive.
+async fn verify(
+    client: &Client,
+    missing: &[Missing],
+    mut told: mpsc::UnboundedReceiver<Told>,
+) -> Result<Vec<usize>, RunError> {
+    let mut followed = HashSet::new();
+    let verdicts = futures_util::stream::poll_fn(move |context| told.poll_recv(context))
+        .filter_map(|told| {
+            let next = match told {
+                Told::Begun(index) => {
+                    let entry = missing.get(index).filter(|entry| entry.input.size > BLOCK);
+                    entry.map(|entry| (index, entry, followed.insert(index)))
+                }
+                Told::Arrived(index) if followed.contains(&index) => None,
+                Told::Arrived(index) => missing.get(index).map(|entry| (index, entry, false)),
+            };
+            std::future::ready(next)
+        })
+        .map(|(index, entry, arriving)| async move {
+            let Input { sha256, size, .. } = &entry.input;
+            let verdict = match arriving {
+                true => client.follow_input(sha256.clone(), *size).await,
+                false => client.commit_input(sha256.clone(), *size).await,
+            };
+            (index, verdict)
+        })
+        .buffer_unordered(AT_ONCE);
+    let mut verdicts = std::pin::pin!(verdicts);
+    let mut rejected = Vec::new();
+    while let Some((index, verdict)) = verdicts.next().await {
+        match verdict {
+            Ok(()) => {}
+            Err(AgentError::Failed(failure)) if is_rejection(failure.code) => rejected.push(index),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(rejected)
+}
+
+/// Whether sending the content anew can help. It is missing when another upload of it took it away.
+fn is_rejection(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::HashMismatch | ErrorCode::InputMissing)
 }
 
 /// SFTP has no word for a full disk; the agent knows.
-async fn why_not_sent(client: &Client, host: &str, input: &Input, error: TransferError) -> RunError {
+async fn why_not_sent(client: &Client, host: &str, needed: u64, error: TransferError) -> RunError {
     if error.is_here() || error.is_connection() {
         return error.into();
     }
     match client.host().await {
-        Ok(facts) if facts.disk_free < input.size => RunError::HostFull {
+        Ok(facts) if facts.disk_free < needed => RunError::HostFull {
             host: host.to_owned(),
             free: facts.disk_free,
-            needed: input.size,
+            needed,
         },
         _ => error.into(),
     }
 }
 
-/// How many connections beside the first are worth making: at a distance each carries no more than the window of the
-/// host's SSH server allows.
-async fn further_lanes(link: &Link, missing: &[(Input, String, u64)]) -> usize {
-    let left: u64 = missing
-        .iter()
-        .map(|(input, _, have)| input.size.saturating_sub(*have))
-        .sum();
-    if missing.len() < 2 || left < WORTH_LANES {
-        return 0;
-    }
-    match link.session.round_trip(PING).await {
-        Ok(trip) if trip >= FAR => missing.len().min(MOST_LANES) - 1,
-        _ => 0,
-    }
-}
-
-async fn send(
-    client: &Client,
-    sftp: &Sftp,
-    run: &Run,
-    sources: &Sources,
-    (input, remote, have): &(Input, String, u64),
-    progress: &TransferProgress,
-) -> Result<(), RunError> {
+fn outgoing(run: &Run, sources: &Sources, missing: &Missing) -> Result<Outgoing, RunError> {
+    let Missing { input, remote, have } = missing;
     let gone = || RunError::InputGone {
         run: run.id.clone(),
         path: input.path.clone(),
     };
     let local = sources.file(&input.sha256).ok_or_else(gone)?;
     match std::fs::metadata(local) {
-        Ok(facts) if facts.len() == input.size => {}
-        Ok(_) => {
-            return Err(RunError::InputChanged {
-                path: local.to_owned(),
-            });
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
-        Err(source) => {
-            return Err(RunError::Input {
-                path: local.to_owned(),
-                source,
-            });
-        }
-    }
-    let sent = sftp
-        .upload(local, remote, (*have).min(input.size), progress)
-        .await;
-    if let Err(error) = sent {
-        return Err(why_not_sent(client, &run.host, input, error).await);
-    }
-    let committed = client.commit_input(input.sha256.clone(), input.size).await;
-    if !is_hash_mismatch(&committed) {
-        return Ok(committed?);
-    }
-    // What an earlier upload left was damaged, or the file is not what was ordered: once more from the start.
-    sftp.upload(local, remote, 0, progress).await?;
-    let again = client.commit_input(input.sha256.clone(), input.size).await;
-    if is_hash_mismatch(&again) {
-        return Err(RunError::InputChanged {
+        Ok(facts) if facts.len() == input.size => Ok(Outgoing {
+            local: local.to_owned(),
+            remote: remote.clone(),
+            marks: layout::marks(remote),
+            begun: *have > 0,
+        }),
+        Ok(_) => Err(RunError::InputChanged {
             path: local.to_owned(),
-        });
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(gone()),
+        Err(source) => Err(RunError::Input {
+            path: local.to_owned(),
+            source,
+        }),
     }
-    Ok(again?)
-}
-
-fn is_hash_mismatch<T>(result: &Result<T, AgentError>) -> bool {
-    matches!(result, Err(AgentError::Failed(failure)) if failure.code == ErrorCode::HashMismatch)
 }
 
 /// Drives `work`, calling `tick` ten times a second, until it ends or the user interrupts.

@@ -17,7 +17,7 @@ use russh::client::{self, Handle};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -108,7 +108,7 @@ async fn attempt(
     let breaker = CancellationToken::new();
     let breaks = breaker.clone().drop_guard();
     let stream = Watched::new(open_stream(endpoint, outer).await?, &breaker);
-    let heard = stream.heard();
+    let (heard, said_goodbye) = (stream.heard(), stream.shut());
     let closed = CancellationToken::new();
     let notes = Arc::new(Notes::default());
     let client = Client {
@@ -150,6 +150,7 @@ async fn attempt(
         handle,
         notes,
         closed,
+        said_goodbye,
         _breaks: breaks,
         traffic: Traffic {
             channels: watch::Sender::new(0),
@@ -158,6 +159,7 @@ async fn attempt(
             broken: breaker,
         },
         answer_timeout: options.timeouts.answer,
+        quickest_us: AtomicU64::new(u64::MAX),
     }))
 }
 

@@ -7,13 +7,14 @@ use super::error::SshError;
 use super::exec::{Ending, Exec, ExecStdin, ExecStdout, Output};
 use super::handler::{Client, Notes};
 use super::hop;
+use bytes::Bytes;
 use russh::client::{Handle, Msg};
 use russh::{Channel, ChannelMsg, Disconnect};
 use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
@@ -47,10 +48,11 @@ pub struct Timeouts {
 }
 
 impl Default for Timeouts {
+    /// Each a little less than the 25 s within which a dead peer has to be noticed.
     fn default() -> Self {
         Self {
-            handshake: Duration::from_secs(30),
-            login: Duration::from_secs(30),
+            handshake: Duration::from_secs(20),
+            login: Duration::from_secs(22),
             answer: Duration::from_secs(20),
         }
     }
@@ -90,9 +92,12 @@ pub(super) struct Link {
     pub(super) handle: Handle<Client>,
     pub(super) notes: Arc<Notes>,
     pub(super) closed: CancellationToken,
+    /// Our end of the stream was closed, behind everything that was written to it.
+    pub(super) said_goodbye: CancellationToken,
     pub(super) _breaks: DropGuard,
     pub(super) traffic: Traffic,
     pub(super) answer_timeout: Duration,
+    pub(super) quickest_us: AtomicU64,
 }
 
 /// One authenticated connection to a host. Dropping it cuts the connection; [`Session::close`] says goodbye first.
@@ -128,14 +133,37 @@ impl Session {
         self.link.traffic.heard.clone()
     }
 
+    /// The quickest answer to the opening of a channel so far: about a round trip.
+    pub fn quickest_answer(&self) -> Option<Duration> {
+        let micros = self.link.quickest_us.load(Ordering::Relaxed);
+        (micros < u64::MAX).then(|| Duration::from_micros(micros))
+    }
+
     /// Starts a command by the account's login shell.
     ///
     /// # Errors
     ///
     /// [`SshError::ChannelRefused`], [`SshError::AnswerTimeout`] or [`SshError::Lost`].
     pub async fn exec(&self, command: &str) -> Result<Exec, SshError> {
+        self.exec_telling(command, Bytes::new()).await
+    }
+
+    /// As [`Session::exec`], and sends the first bytes of its input along instead of waiting for the start: that
+    /// saves a round trip. Whatever is started reads them, so they must be harmless to any program.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Session::exec`].
+    pub async fn exec_telling(&self, command: &str, first: Bytes) -> Result<Exec, SshError> {
         let (channel, counted) = self.open_channel().await?;
-        self.answered("a command", channel.exec(true, command)).await?;
+        self.answered("a command", async {
+            channel.exec(true, command).await?;
+            if first.is_empty() {
+                return Ok(());
+            }
+            channel.data_bytes(first).await
+        })
+        .await?;
         self.started(channel, counted, "a command").await
     }
 
@@ -206,10 +234,13 @@ impl Session {
         let counted = self.link.traffic.count();
         let deadline = Instant::now() + PLACE_IS_FREED;
         loop {
-            match self
+            let asked = Instant::now();
+            let answer = self
                 .answered("a channel", self.link.handle.channel_open_session())
-                .await
-            {
+                .await;
+            let micros = u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.link.quickest_us.fetch_min(micros, Ordering::Relaxed);
+            match answer {
                 Err(SshError::ChannelRefused { .. }) if Instant::now() < deadline => {
                     tokio::time::sleep(ASK_AGAIN).await;
                 }
@@ -299,7 +330,8 @@ impl Session {
         Ok(start.elapsed())
     }
 
-    /// Says goodbye and closes the connection, and the ones it goes through.
+    /// Says goodbye and closes the connection, and the ones it goes through. Returns once the goodbye is on its way:
+    /// whether it arrives makes no difference to anybody here.
     pub async fn close(mut self) {
         let goodbye = async {
             let _ = self
@@ -307,7 +339,10 @@ impl Session {
                 .handle
                 .disconnect(Disconnect::ByApplication, "", "en")
                 .await;
-            self.closed().await;
+            tokio::select! {
+                () = self.closed() => {}
+                () = self.link.said_goodbye.cancelled() => {}
+            }
         };
         // A peer that does not react is cut off by dropping the session.
         let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;

@@ -7,21 +7,30 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 
 /// How long sent bytes may stay unacknowledged before the kernel gives the connection up.
-const USER_TIMEOUT_MILLIS: u32 = 30_000;
+const USER_TIMEOUT_MILLIS: u32 = 20_000;
+/// How long names and addresses are tried in all, unless one attempt may take longer by the user's own word.
+const ALL_ADDRESSES: Duration = Duration::from_secs(20);
 /// A handshake is a chain of small packets in both directions; delayed acknowledgements would cost 40 ms in it.
 const PROMPT_READS: u32 = 200;
 const READ_BUFFER: usize = 64 * 1024;
 
 /// Connects to the first address of an endpoint that answers.
 pub(super) async fn connect(endpoint: &Endpoint) -> Result<BufReader<PromptSocket>, SshError> {
+    let patience = ALL_ADDRESSES.max(endpoint.connect_timeout);
+    let deadline = Instant::now() + patience;
     let mut last = None;
     for address in resolve(endpoint).await? {
-        match connect_one(endpoint, address).await {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // An address that nobody has time for says nothing about the host; the ones before it do.
+        if left.is_zero() && last.is_some() {
+            break;
+        }
+        match connect_one(endpoint, address, endpoint.connect_timeout.min(left)).await {
             Ok(stream) => return Ok(BufReader::with_capacity(READ_BUFFER, PromptSocket::new(stream))),
             Err(error) => last = Some(error),
         }
@@ -52,15 +61,19 @@ fn unresolved(endpoint: &Endpoint, reason: String) -> SshError {
     }
 }
 
-async fn connect_one(endpoint: &Endpoint, address: SocketAddr) -> Result<TcpStream, SshError> {
+async fn connect_one(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    limit: Duration,
+) -> Result<TcpStream, SshError> {
     let host = endpoint.name.clone();
-    let connecting = tokio::time::timeout(endpoint.connect_timeout, TcpStream::connect(address));
+    let connecting = tokio::time::timeout(limit, TcpStream::connect(address));
     let stream = match connecting.await {
         Err(_) => {
             return Err(SshError::ConnectTimeout {
                 host,
                 address,
-                seconds: endpoint.connect_timeout.as_secs(),
+                seconds: limit.as_secs(),
             });
         }
         Ok(Err(source)) if source.kind() == io::ErrorKind::ConnectionRefused => {

@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 pub(super) struct Watched<S> {
     stream: S,
     heard: Arc<AtomicBool>,
+    shut: CancellationToken,
     // Each direction is polled with a waker of its own, and a cancellation future remembers only one.
     broken_for_reads: Pin<Box<WaitForCancellationFutureOwned>>,
     broken_for_writes: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -27,6 +28,7 @@ impl<S> Watched<S> {
         Self {
             stream,
             heard: Arc::new(AtomicBool::new(true)),
+            shut: CancellationToken::new(),
             broken_for_reads: Box::pin(breaker.clone().cancelled_owned()),
             broken_for_writes: Box::pin(breaker.clone().cancelled_owned()),
         }
@@ -35,6 +37,11 @@ impl<S> Watched<S> {
     /// Set whenever something arrived, or somebody else than the peer is the reason that nothing did.
     pub(super) fn heard(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.heard)
+    }
+
+    /// Cancelled when this end was closed, behind everything that was written.
+    pub(super) fn shut(&self) -> CancellationToken {
+        self.shut.clone()
     }
 }
 
@@ -109,6 +116,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let outcome = Pin::new(&mut self.stream).poll_shutdown(context);
+        if outcome.is_ready() {
+            self.shut.cancel();
+        }
+        outcome
     }
 }

@@ -1,38 +1,11 @@
 //! A disk that runs full while files arrive.
 
 use crate::content::{assert_here, assert_nothing_unverified, make};
+use crate::disk::SmallDisk;
 use crate::server::{connect, hooked};
 use farrun::ssh::transfer::{DownloadOptions, Progress, TransferError};
-use std::path::Path;
-use std::process::Command;
 
 const MIB: usize = 1024 * 1024;
-
-/// A file system in memory; gone when dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(mebibytes: usize) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let size = format!("size={mebibytes}m");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(folder.path())
-            .status();
-        assert!(mounted.unwrap().success(), "these tests run as root");
-        Self(folder)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fills_up_keeps_what_arrived() {

@@ -8,6 +8,7 @@
 )]
 
 mod content;
+mod disk;
 mod download;
 mod full_disk;
 mod hostile;

@@ -5,6 +5,7 @@
 //! agents/<sha256>/farrun-agent             0555, never overwritten
 //! blobs/<sha256>                           inputs by content, 0444
 //! blobs/incoming/<sha256>.<controller_id>  an upload in progress
+//! blobs/incoming/….marks                   a byte for each of its pieces, 1 once it is there
 //! runs/<run_id>/spec.json launch.lock start.intent stop.intent settled.json manifest.json outputs.pack adopted
 //!   secrets.json lease.json waits.json series.jsonl device
 //! runs/<run_id>/inputs/ outputs/ diagnostics/
@@ -78,6 +79,14 @@ pub fn blob(sha256: &Sha256) -> PathBuf {
 /// Where a controller uploads an input until it is verified.
 pub fn incoming(sha256: &Sha256, controller: &ControllerId) -> PathBuf {
     PathBuf::from("blobs/incoming").join(format!("{sha256}.{controller}"))
+}
+
+/// Bytes of an upload that one mark stands for: two of the largest writes that OpenSSH takes.
+pub const UPLOAD_PIECE: u64 = 2 * 261_120;
+
+/// The marks of an upload that goes to `incoming`.
+pub fn marks(incoming: &str) -> String {
+    format!("{incoming}.marks")
 }
 
 /// Folder of one run.

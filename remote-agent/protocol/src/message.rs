@@ -22,13 +22,17 @@ pub enum Request {
         /// The inputs of a run that is about to be launched.
         inputs: Vec<Input>,
     },
-    /// An upload is finished: verify it and give it its name. Answered by [`Reply::Done`]; fails as
-    /// `hash_mismatch`, and then the upload is gone.
+    /// Verify an upload and give it its name. Answered by [`Reply::Done`]; fails as `hash_mismatch`, and then the
+    /// upload is gone.
     CommitInput {
         /// What it must hash to.
         sha256: Sha256,
         /// How long it must be.
         size: u64,
+        /// Whether it has begun and is still on its way: then it is hashed as far as its marks go, until all of it is
+        /// there. Fails as `input_missing` when another upload of the same content has taken it away.
+        #[serde(default)]
+        arriving: bool,
     },
     /// Start a run, or find it started. Answered by [`Reply::Run`], with any number of [`Progress`] before. An order
     /// that wants GPUs is given them, stands in line ([`crate::record::Phase::Queued`]) when it is willing to wait,
@@ -285,11 +289,12 @@ pub struct HelloReply {
 pub enum InputState {
     /// It lies on the host, verified.
     Present,
-    /// It must be uploaded to `path` (absolute), from byte `have` on.
+    /// It must be uploaded to `path` (absolute). Which pieces of it are there already say its
+    /// [marks](crate::layout::marks); the whole is verified at the end.
     Missing {
         /// Where to.
         path: String,
-        /// Bytes of an earlier upload that are already there; the whole is verified at the end.
+        /// How long an earlier upload has made it; 0 when there is none.
         have: u64,
     },
 }

@@ -17,8 +17,9 @@ pub use transport::Address;
 use bollard::Docker;
 use farrun_protocol::message::EngineFacts;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 /// For calls that only look something up.
 const LOOK: Duration = Duration::from_secs(10);
@@ -30,7 +31,7 @@ const NEWEST_API: (u32, u32) = (1, 47);
 pub struct Engine {
     docker: Docker,
     address: Address,
-    api: Arc<OnceLock<String>>,
+    api: Arc<OnceCell<String>>,
     home: PathBuf,
 }
 
@@ -40,7 +41,7 @@ impl Engine {
     /// # Errors
     /// The client could not be built.
     pub fn new(address: Address, home: PathBuf) -> Result<Self, EngineError> {
-        let api = Arc::new(OnceLock::new());
+        let api = Arc::new(OnceCell::new());
         let docker = transport::client(&address, Arc::clone(&api))?;
         Ok(Self {
             docker,
@@ -81,19 +82,30 @@ impl Engine {
         }
     }
 
-    /// Agrees on an API version once per conversation: the engine's own, or the newest that was tried.
+    /// Agrees on an API version once per conversation: the engine's own, or the newest that was tried. Whoever comes
+    /// while that is going on waits for it.
     ///
     /// # Errors
     /// The engine does not answer.
     pub async fn agree(&self) -> Result<(), EngineError> {
-        if self.api.get().is_some() {
-            return Ok(());
+        let asking = || async {
+            let version = self.bounded("version", LOOK, self.docker.version()).await?;
+            let theirs = version.api_version.unwrap_or_default();
+            let (major, minor) = parse_api(&theirs).unwrap_or((1, 41)).min(NEWEST_API);
+            Ok(format!("/v{major}.{minor}"))
+        };
+        self.api.get_or_try_init(asking).await.map(|_| ())
+    }
+
+    /// Agrees while nobody waits for it: the first request that needs the engine finds it done. Not through a program
+    /// in between, which would be started for every conversation.
+    pub fn agree_ahead(&self) {
+        if self.address == Address::Sudo {
+            return;
         }
-        let version = self.bounded("version", LOOK, self.docker.version()).await?;
-        let theirs = version.api_version.unwrap_or_default();
-        let (major, minor) = parse_api(&theirs).unwrap_or((1, 41)).min(NEWEST_API);
-        let _ = self.api.set(format!("/v{major}.{minor}"));
-        Ok(())
+        let engine = self.clone();
+        // Whoever needs the engine learns what is wrong with it.
+        tokio::spawn(async move { engine.agree().await.ok() });
     }
 
     /// What the engine is.

@@ -13,12 +13,13 @@ use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Stdio;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Join, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
 /// Where an engine is.
@@ -95,7 +96,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A client whose every request goes to `address` under the version prefix in `api`, once that is known: the
 /// library drops the prefix it is told.
-pub(super) fn client(address: &Address, api: Arc<OnceLock<String>>) -> Result<Docker, EngineError> {
+pub(super) fn client(address: &Address, api: Arc<OnceCell<String>>) -> Result<Docker, EngineError> {
     let target = address.clone();
     let transport = move |request: BollardRequest| {
         let (target, prefix) = (target.clone(), api.get().cloned().unwrap_or_default());

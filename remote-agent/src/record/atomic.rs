@@ -21,6 +21,15 @@ pub fn sync_folder(folder: &Path) -> Result<(), RecordError> {
 /// # Errors
 /// The kernel's; the temporary file is gone then.
 pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<(), RecordError> {
+    write_unsynced(path, bytes, mode)?;
+    match path.parent() {
+        Some(folder) => sync_folder(folder),
+        None => Ok(()),
+    }
+}
+
+/// As [`write_atomically`], but leaves it to the caller to sync the folder.
+fn write_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<(), RecordError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}", uuid::Uuid::new_v4().simple()));
     let written = write_new(&temporary, bytes, mode).and_then(|()| std::fs::rename(&temporary, path));
@@ -28,10 +37,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Reco
         let _ = std::fs::remove_file(&temporary);
         return Err(RecordError::io(path)(error));
     }
-    match path.parent() {
-        Some(folder) => sync_folder(folder),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
@@ -43,6 +49,9 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(bytes)?;
     // The umask may have taken bits away that another user needs.
     file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    if bytes.is_empty() {
+        return Ok(());
+    }
     file.sync_all()
 }
 
@@ -56,6 +65,25 @@ pub fn write_in_place(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Record
         return Ok(());
     }
     write_atomically(path, bytes, mode)
+}
+
+/// As [`write_in_place`], for several files of one folder, which is synced once. Empty files have nothing else to sync.
+///
+/// # Errors
+/// The kernel's.
+pub fn write_all_in_place(folder: &Path, files: &[(&str, &[u8], u32)]) -> Result<(), RecordError> {
+    let mut made = false;
+    for (name, bytes, mode) in files {
+        let path = folder.join(name);
+        if !path.exists() {
+            write_unsynced(&path, bytes, *mode)?;
+            made = true;
+        }
+    }
+    match made {
+        true => sync_folder(folder),
+        false => Ok(()),
+    }
 }
 
 /// Removes a file that may be gone already.

@@ -1,8 +1,8 @@
 //! One run's folder: every file of it has one method here.
 
 use super::{
-    Lock, RecordError, make_private_folder, read_bounded, read_json, remove_if_present, write_atomically,
-    write_in_place, write_json,
+    Lock, RecordError, make_private_folder, read_bounded, read_json, remove_if_present, write_all_in_place,
+    write_atomically, write_in_place, write_json,
 };
 use crate::queue::WaitsFor;
 use chrono::{DateTime, Utc};
@@ -403,12 +403,12 @@ impl RunFolder {
         }
         let record = self.record();
         let generation = format!("{}\n", Generation::random());
-        write_in_place(&record.join("generation"), generation.as_bytes(), 0o644)?;
-        for name in ["run.log", "run.tail", "started"] {
-            write_in_place(&record.join(name), b"", 0o666)?;
-        }
+        let mut files: Vec<(&str, &[u8], u32)> = vec![("generation", generation.as_bytes(), 0o644)];
+        files.extend(["run.log", "run.tail", "started"].map(|name| (name, &b""[..], 0o666)));
         // Their blocks are written now: a disk that is full at the end must not turn a success into a failure.
-        write_in_place(&record.join("exit.json"), &vec![0; EXIT_SIZE], 0o666)?;
+        let exit = vec![0; EXIT_SIZE];
+        files.push(("exit.json", &exit, 0o666));
+        write_all_in_place(&record, &files)?;
         if self.path.join("settled.json").exists() {
             return Ok(());
         }

@@ -4,7 +4,8 @@ use super::advance::advance_beside;
 use super::call::{Answer, Call};
 use super::session::Session;
 use super::{
-    Context, adopt, collect, fetch_log, gpus, hash_log, hello, host, inputs, launch, outputs, runs, stop_run,
+    Context, adopt, arriving, collect, fetch_log, gpus, hash_log, hello, host, inputs, launch, outputs, runs,
+    stop_run,
 };
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, write_frame};
 use farrun_protocol::{ErrorCode, Failure, Request};
@@ -149,7 +150,12 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
             reply
         }
         Request::CheckInputs { inputs } => inputs::check(session, inputs).await,
-        Request::CommitInput { sha256, size } => inputs::commit(session, sha256, size).await,
+        Request::CommitInput {
+            sha256,
+            size,
+            arriving: false,
+        } => inputs::commit(session, sha256, size).await,
+        Request::CommitInput { sha256, size, .. } => arriving::commit(session, sha256, size, call).await,
         Request::Launch(order) => launch::launch(session, *order, call).await,
         Request::Runs { run_ids, page } => runs::runs(session, run_ids, page).await,
         Request::Spec { run_id } => runs::spec(session, &run_id),

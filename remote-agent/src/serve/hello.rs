@@ -21,7 +21,9 @@ pub(crate) async fn hello(session: &Session, hello: Hello) -> Result<Reply, Fail
         sudo: hello.docker_sudo,
         host: hello.docker_host,
     };
-    session.set_peer(Peer::new(context, hello.controller_id, docker)?)?;
+    let peer = Peer::new(context, hello.controller_id, docker)?;
+    peer.engine.agree_ahead();
+    session.set_peer(peer)?;
     Ok(Reply::Hello(HelloReply {
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -3,8 +3,8 @@
 use super::call::blocking;
 use super::session::Session;
 use crate::record::{
-    RecordError, RunFolder, copy_or_clone, hash_reader, make_private_folder, open_beneath, remove_if_present,
-    sync_folder,
+    RecordError, RunFolder, copy_or_clone, file_sha256, hash_reader, make_private_folder, open_beneath,
+    remove_if_present, sync_folder,
 };
 use farrun_protocol::manifest::is_safe_path;
 use farrun_protocol::message::InputState;
@@ -34,7 +34,7 @@ fn state_of(state: &Path, input: &Input, controller_id: &ControllerId) -> Result
     let path = state.join(layout::incoming(&input.sha256, controller_id));
     let mut have = std::fs::metadata(&path).map_or(0, |partial| partial.len());
     if have > input.size {
-        remove_if_present(&path)?;
+        discard(&path)?;
         have = 0;
     }
     Ok(InputState::Missing {
@@ -82,31 +82,75 @@ pub(crate) async fn commit(session: &Session, sha256: Sha256, size: u64) -> Resu
 
 /// Verifies a file and gives it its name among the blobs.
 fn accept(state: &Path, incoming: &Path, sha256: &Sha256, size: u64) -> Result<(), Failure> {
-    let blob = state.join(layout::blob(sha256));
-    let file = match File::open(incoming) {
-        Ok(file) => file,
-        // The reply to an earlier commit may have been lost.
-        Err(_) if std::fs::metadata(&blob).is_ok_and(|blob| blob.len() == size) => return Ok(()),
-        Err(_) => return Err(Failure::new(ErrorCode::InputMissing, sha256)),
+    let Some(file) = open_incoming(state, incoming, sha256, size)? else {
+        return Ok(());
     };
-    let (found, length) = hash_reader(&file, size.saturating_add(1)).map_err(RecordError::io(incoming))?;
-    if found != *sha256 || length != size {
-        remove_if_present(incoming)?;
+    let found = hash_reader(&file, size.saturating_add(1)).map_err(RecordError::io(incoming))?;
+    admit(state, incoming, &file, found, (sha256, size))
+}
+
+/// The upload; none when its content is among the blobs: the reply to an earlier commit may have been lost, or
+/// another upload of the same content was quicker.
+pub(super) fn open_incoming(
+    state: &Path,
+    incoming: &Path,
+    sha256: &Sha256,
+    size: u64,
+) -> Result<Option<File>, Failure> {
+    match File::open(incoming) {
+        Ok(file) => Ok(Some(file)),
+        Err(_) if is_blob(state, sha256, size) => Ok(None),
+        Err(_) => Err(Failure::new(ErrorCode::InputMissing, sha256)),
+    }
+}
+
+fn is_blob(state: &Path, sha256: &Sha256, size: u64) -> bool {
+    std::fs::metadata(state.join(layout::blob(sha256))).is_ok_and(|blob| blob.len() == size)
+}
+
+/// Gives a file its name among the blobs if what was `found` in it is what was `promised`.
+pub(super) fn admit(
+    state: &Path,
+    incoming: &Path,
+    file: &File,
+    found: (Sha256, u64),
+    promised: (&Sha256, u64),
+) -> Result<(), Failure> {
+    let (sha256, size) = promised;
+    let blob = state.join(layout::blob(sha256));
+    if found != (sha256.clone(), size) {
+        discard(incoming)?;
         return Err(Failure::new(ErrorCode::HashMismatch, sha256));
     }
-    file.set_permissions(std::fs::Permissions::from_mode(0o444))
+    let named = file
+        .set_permissions(std::fs::Permissions::from_mode(0o444))
         .and_then(|()| file.sync_all())
-        .and_then(|()| std::fs::rename(incoming, &blob))
-        .map_err(RecordError::io(&blob))?;
+        .and_then(|()| std::fs::rename(incoming, &blob));
+    match named {
+        // Another upload to the same name was verified meanwhile.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_blob(state, sha256, size) => {}
+        named => named.map_err(RecordError::io(&blob))?,
+    }
+    remove_if_present(&marks_of(incoming))?;
     sync_folder(&state.join("blobs"))?;
     Ok(())
+}
+
+/// Removes an upload that is of no use.
+fn discard(incoming: &Path) -> Result<(), RecordError> {
+    remove_if_present(incoming)?;
+    remove_if_present(&marks_of(incoming))
+}
+
+pub(super) fn marks_of(incoming: &Path) -> PathBuf {
+    PathBuf::from(layout::marks(&incoming.to_string_lossy()))
 }
 
 /// Puts a run's inputs where its container mounts them. Does nothing for those that are there.
 pub(crate) fn lay_out(state: &Path, folder: &RunFolder, inputs: &[Input]) -> Result<(), Failure> {
     for input in inputs {
         let target = folder.inputs().join(&input.path);
-        if std::fs::symlink_metadata(&target).is_ok_and(|file| file.is_file() && file.len() == input.size) {
+        if holds(&target, input) {
             continue;
         }
         let blob = blob_of(state, input)?;
@@ -120,6 +164,13 @@ pub(crate) fn lay_out(state: &Path, folder: &RunFolder, inputs: &[Input]) -> Res
     }
     sync_folder(&folder.inputs())?;
     Ok(())
+}
+
+/// Whether a copy that an earlier attempt made is still good. Copies are not synced, for after a power loss no
+/// container uses them: whoever finds one reads it.
+fn holds(target: &Path, input: &Input) -> bool {
+    std::fs::symlink_metadata(target).is_ok_and(|file| file.is_file() && file.len() == input.size)
+        && file_sha256(target).is_ok_and(|(sha256, _)| sha256 == input.sha256)
 }
 
 /// The blob of an input, made from its parent's output when only that is here.

@@ -6,6 +6,7 @@
 
 mod adopt;
 mod advance;
+mod arriving;
 mod call;
 mod collect;
 mod context;

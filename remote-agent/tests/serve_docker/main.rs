@@ -544,6 +544,7 @@ async fn inputs_reach_a_job_of_any_user(world: &World) {
     let commit = Request::CommitInput {
         sha256: spec.inputs[0].sha256.clone(),
         size: 6,
+        arriving: false,
     };
     assert_eq!(talk.peer.ask(commit).await, Ok(Reply::Done));
     talk.peer.launch(&spec).await.unwrap();

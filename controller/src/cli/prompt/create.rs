@@ -19,13 +19,13 @@ use std::path::Path;
 pub struct Create {
     /// What is wanted; `-` reads it from stdin
     text: String,
-    /// Name; it names folders. Default: made from the text
+    /// Its name, which also names the folder of its outputs; default made from the text
     #[arg(long)]
     name: Option<String>,
     /// What is not wanted
     #[arg(long, value_name = "TEXT")]
     negative: Option<String>,
-    /// An input file for a role, such as `video=color.mp4`
+    /// An input file for a role of the recipe, such as `video=color.mp4`; may be given several times
     #[arg(long, value_name = "ROLE=FILE", value_parser = crate::cli::launch_args::parse_pair)]
     input: Vec<(String, String)>,
     /// A folder with `color.mp4` and, if there, `depth.mp4` and `segmentation.mp4`

@@ -8,8 +8,9 @@ use crate::run::RunError;
 use farrun_protocol::spec::{Input, ParentOutput};
 use farrun_protocol::{RunId, Sha256};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One input of an order.
 #[derive(Debug, Clone)]
@@ -93,6 +94,9 @@ pub(super) fn folder(config: &Config, run: &RunId) -> PathBuf {
 }
 
 pub(super) fn write_sources(config: &Config, run: &RunId, sources: &Sources) -> Result<(), RunError> {
+    if sources.files.is_empty() {
+        return Ok(());
+    }
     let folder = folder(config, run);
     let path = folder.join("order.json");
     let local = |source| RunError::Local {
@@ -132,10 +136,11 @@ pub(super) fn hash_inputs(inputs: Vec<OrderInput>, folder: &Path) -> Result<(Vec
         ..Sources::default()
     };
     let mut hashed = Vec::with_capacity(inputs.len());
+    let mut hashes = hash_local(&inputs).into_iter();
     for OrderInput { path, source } in inputs {
         let input = match source {
             OrderSource::Local(file) => {
-                let (sha256, size) = hash_file(&file)?;
+                let (sha256, size) = hashes.next().unwrap_or_else(|| hash_file(&file))?;
                 sources
                     .files
                     .insert(sha256.clone(), std::path::absolute(&file).unwrap_or(file));
@@ -187,6 +192,32 @@ pub(super) fn hash_inputs(inputs: Vec<OrderInput>, folder: &Path) -> Result<(Vec
         hashed.push(input);
     }
     Ok((hashed, sources))
+}
+
+/// Hash and size of every local file among `inputs`, in their order, as many at once as there are processors.
+fn hash_local(inputs: &[OrderInput]) -> Vec<Result<(Sha256, u64), RunError>> {
+    let local = |input: &OrderInput| match &input.source {
+        OrderSource::Local(file) => Some(file.clone()),
+        _ => None,
+    };
+    let files: Vec<PathBuf> = inputs.iter().filter_map(local).collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        std::iter::from_fn(|| {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            files.get(at).map(|file| (at, hash_file(file)))
+        })
+        .collect::<Vec<_>>()
+    };
+    let mut hashes: HashMap<usize, _> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.min(files.len())).map(|_| scope.spawn(work)).collect();
+        let mut hashes = work();
+        hashes.extend(others.into_iter().filter_map(|other| other.join().ok()).flatten());
+        hashes.into_iter().collect()
+    });
+    let hash_of = |(at, file): (usize, &PathBuf)| hashes.remove(&at).unwrap_or_else(|| hash_file(file));
+    files.iter().enumerate().map(hash_of).collect()
 }
 
 /// Hash and size of a file.

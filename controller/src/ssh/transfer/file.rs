@@ -167,16 +167,6 @@ impl OpenFile {
         }
     }
 
-    /// Cuts the file to `size`.
-    pub(super) async fn set_size(&self, size: u64) -> Result<(), TransferError> {
-        const SIZE: u32 = 1;
-        self.set_attributes(|packet| {
-            packet.put_u32(SIZE);
-            packet.put_u64(size);
-        })
-        .await
-    }
-
     /// Sets the permission bits.
     pub(super) async fn set_mode(&self, mode: u32) -> Result<(), TransferError> {
         const PERMISSIONS: u32 = 4;

@@ -1,6 +1,6 @@
 //! Moves files over SFTP: verified, resumable, contained, and as fast as the link allows.
 //!
-//! [`Sftp`] is one session over an opened byte stream. [`Transfer`] spreads a download over several of them.
+//! [`Sftp`] is one session over an opened byte stream. [`Transfer`] spreads a download over several of them, [`Upload`] an upload.
 //! Control packets are coded by russh-sftp; packets that carry a file handle are coded in `wire`, because
 //! OpenSSH's handles are binary and the crate reads them as text. Replies are matched to requests here too, so
 //! that a request is late when the host is silent and not when the queue before it is long.
@@ -17,8 +17,10 @@ mod folder;
 mod growth;
 mod job;
 mod lane;
+mod outgoing;
 mod progress;
 mod queue;
+mod sending;
 mod session;
 mod sftp;
 mod upload;
@@ -29,7 +31,9 @@ mod wire;
 pub use download::{DownloadOptions, Report, Transfer};
 pub use error::TransferError;
 pub use growth::More;
+pub use outgoing::Outgoing;
 pub use progress::Progress;
 pub use session::Timing;
 pub use sftp::{FileFacts, Sftp};
+pub use upload::{Told, Upload};
 pub use wanted::{Packed, Wanted};

@@ -28,8 +28,8 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            handshake: Duration::from_secs(30),
-            silence: Duration::from_secs(30),
+            handshake: Duration::from_secs(20),
+            silence: Duration::from_secs(24),
             sync: Duration::from_secs(120),
         }
     }

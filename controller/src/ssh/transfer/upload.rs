@@ -1,178 +1,227 @@
-//! Sends one local file, many writes under way at once.
+//! Sends local files over one or several connections.
 
-use super::file::OpenFile;
+use super::growth::{self, More};
+use super::outgoing::{Block, Outgoing, Source};
+use super::sending::run_lane;
 use super::{Progress, Sftp, TransferError};
-use bytes::{BufMut as _, Bytes, BytesMut};
-use russh_sftp::protocol::OpenFlags;
+use futures_util::stream::{BoxStream, FuturesUnordered};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use std::collections::VecDeque;
-use std::fs::{File, Metadata};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
-use tokio::sync::mpsc;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, mpsc};
 
-/// Pieces that are read ahead of the window.
-const AHEAD: usize = 8;
+/// Files whose marks are read at the same time.
+const LOOKED_AT: usize = 16;
 
-impl Sftp {
-    /// Sends the file `local` to `remote` from byte `from` on, syncs it there, and returns how many bytes were
-    /// sent. The bytes before `from` are the caller's word: check a hash on the host before using the file.
-    pub async fn upload(
-        &self,
-        local: &Path,
-        remote: &str,
-        from: u64,
+/// An upload over one or several connections to one host.
+pub struct Upload {
+    first: Sftp,
+    further: Further,
+}
+
+/// Where further connections come from.
+enum Further {
+    None,
+    /// They join as they come.
+    Coming(BoxStream<'static, Sftp>),
+    /// They are asked for while each makes the whole faster.
+    Growing(More),
+}
+
+/// What an upload tells about a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// A piece of the file with this index is on the host, and its marks with it.
+    Begun(usize),
+    /// All of it is.
+    Arrived(usize),
+}
+
+/// What all connections of one upload share.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) progress: Progress,
+    queue: Mutex<VecDeque<Block>>,
+    /// Told when the queue or the number of files changes.
+    changed: Notify,
+    files_left: AtomicUsize,
+    error: Mutex<Option<TransferError>>,
+    told: mpsc::UnboundedSender<Told>,
+}
+
+impl Upload {
+    /// Over one connection.
+    pub fn new(first: Sftp) -> Self {
+        Self {
+            first,
+            further: Further::None,
+        }
+    }
+
+    /// The same, joined by further connections as they come.
+    #[must_use]
+    pub fn joined_by(self, coming: BoxStream<'static, Sftp>) -> Self {
+        let further = Further::Coming(coming);
+        Self { further, ..self }
+    }
+
+    /// The same, asking for further connections while each makes the whole faster, up to four.
+    #[must_use]
+    pub fn growing(self, more: More) -> Self {
+        let further = Further::Growing(more);
+        Self { further, ..self }
+    }
+
+    /// Sends files, and tells what becomes of each; whether it is the right content, and on its disk, is for the host to
+    /// say. Answers with the bytes that were sent.
+    ///
+    /// # Errors
+    /// The first that is no connection's, or that of the last connection. What was confirmed until then is marked, and
+    /// the next upload of the file goes on from there.
+    pub async fn send(
+        self,
+        files: &[Outgoing],
         progress: &Progress,
+        told: mpsc::UnboundedSender<Told>,
     ) -> Result<u64, TransferError> {
-        let opening = local.to_path_buf();
-        let (file, before) = blocking(local, move || open_local(&opening)).await?;
-        let size = before.len();
-        if from > size {
-            return Err(TransferError::LocalChanged {
-                path: local.to_path_buf(),
-            });
+        let run = Arc::new(Run {
+            progress: progress.clone(),
+            queue: Mutex::default(),
+            changed: Notify::new(),
+            files_left: AtomicUsize::new(files.len()),
+            error: Mutex::default(),
+            told,
+        });
+        let first = &self.first;
+        let mut looked_at = futures_util::stream::iter(files.iter().enumerate())
+            .map(|(index, wanted)| look_at(first, index, wanted))
+            .buffered(LOOKED_AT);
+        let (mut bytes, mut kept) = (0_u64, 0_u64);
+        let mut blocks = VecDeque::new();
+        while let Some((source, marks)) = looked_at.try_next().await? {
+            let (cut, there) = source.blocks(&marks);
+            progress.expect(1, source.size());
+            progress.moved(there);
+            (bytes, kept) = (bytes.saturating_add(source.size()), kept.saturating_add(there));
+            blocks.extend(cut);
         }
-        progress.expect(1, size);
-        progress.moved(from);
-        let target = self.open_target(remote, from).await?;
-        let (packets, arriving) = mpsc::channel(AHEAD);
-        let reading = Reading {
-            file,
-            before,
-            path: local.to_path_buf(),
-            handle: target.handle(),
-            step: self.session.offers().write_length,
+        drop(looked_at);
+        *run.lock_queue() = blocks;
+        let already = progress.bytes_done();
+        let broken = self.run_lanes(&run, bytes - kept, already).await;
+        if let Some(error) = run.lock_error().take() {
+            return Err(error);
+        }
+        match broken {
+            Some(error) if run.files_left.load(Relaxed) > 0 => Err(error),
+            _ => Ok(bytes - kept),
+        }
+    }
+
+    /// Runs every connection to its end; answers why the last of them broke, if one did.
+    async fn run_lanes(self, run: &Arc<Run>, bytes: u64, already: u64) -> Option<TransferError> {
+        let sent = AtomicU64::new(0);
+        let fetched = || {
+            sent.store(run.progress.bytes_done().saturating_sub(already), Relaxed);
+            sent.load(Relaxed)
         };
-        let reader = blocking(local, move || reading.run(from, &packets));
-        let sender = self.send_all(&target, arriving, progress);
-        tokio::try_join!(sender, reader)?;
-        self.finish(target, remote, size).await?;
-        progress.finished_file();
-        Ok(size - from)
-    }
-
-    async fn open_target(&self, remote: &str, from: u64) -> Result<OpenFile, TransferError> {
-        let mut flags = OpenFlags::WRITE | OpenFlags::CREATE;
-        if from == 0 {
-            flags |= OpenFlags::TRUNCATE;
-        }
-        let target = OpenFile::open(&self.session, remote, flags, Some(0o600)).await?;
-        if from > 0 {
-            match target.attributes().await?.size {
-                Some(size) if size == from => {}
-                // What lies behind `from` could survive an upload that is cut; it is not known to be ours.
-                Some(size) if size > from => target.set_size(from).await?,
-                _ => return Err(target.changed()),
-            }
-        }
-        Ok(target)
-    }
-
-    async fn send_all(
-        &self,
-        target: &OpenFile,
-        mut arriving: mpsc::Receiver<(BytesMut, u32)>,
-        progress: &Progress,
-    ) -> Result<(), TransferError> {
-        let mut under_way = VecDeque::new();
-        while let Some((packet, length)) = arriving.recv().await {
-            under_way.push_back((target.write(packet).await, length));
-            // As many as the window can hold: with one more, the oldest must have been answered.
-            while under_way.len() > 64 {
-                if let Some((reply, length)) = under_way.pop_front() {
-                    target.written(reply).await?;
-                    progress.moved(u64::from(length));
-                }
-            }
-        }
-        for (reply, length) in under_way {
-            target.written(reply).await?;
-            progress.moved(u64::from(length));
-        }
-        Ok(())
-    }
-
-    async fn finish(&self, target: OpenFile, remote: &str, size: u64) -> Result<(), TransferError> {
-        if self.session.offers().sync {
-            target.sync().await?;
-        }
-        let there = target.attributes().await?.size;
-        target.close().await?;
-        match there {
-            Some(there) if there == size => Ok(()),
-            there => Err(TransferError::Refused {
-                host: self.session.host.clone(),
-                path: remote.to_owned(),
-                detail: format!("it holds {there:?} bytes after {size} were sent"),
-            }),
-        }
-    }
-}
-
-struct Reading {
-    file: File,
-    before: Metadata,
-    path: PathBuf,
-    handle: Bytes,
-    step: u32,
-}
-
-impl Reading {
-    /// Reads every piece straight into the packet that carries it.
-    fn run(self, from: u64, packets: &mpsc::Sender<(BytesMut, u32)>) -> Result<(), TransferError> {
-        let mut offset = from;
-        while offset < self.before.len() {
-            let length = self
-                .step
-                .min(u32::try_from(self.before.len() - offset).unwrap_or(self.step));
-            let packet = self.piece(offset, length)?;
-            if packets.blocking_send((packet, length)).is_err() {
-                return Ok(());
-            }
-            offset += u64::from(length);
-        }
-        let after = self
-            .file
-            .metadata()
-            .map_err(|error| TransferError::local(&self.path, error))?;
-        let facts = |of: &Metadata| (of.len(), of.mtime(), of.mtime_nsec(), of.ino());
-        match facts(&after) == facts(&self.before) {
-            true => Ok(()),
-            false => Err(TransferError::LocalChanged { path: self.path }),
-        }
-    }
-
-    fn piece(&self, offset: u64, length: u32) -> Result<BytesMut, TransferError> {
-        let mut packet = OpenFile::begin_write(&self.handle, offset, length);
-        let head = packet.len();
-        packet.put_bytes(0, length as usize);
-        let body = packet.get_mut(head..).unwrap_or_default();
-        self.file
-            .read_exact_at(body, offset)
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::UnexpectedEof => TransferError::LocalChanged {
-                    path: self.path.clone(),
+        let more = match &self.further {
+            Further::Growing(more) => Some(more.clone()),
+            _ => None,
+        };
+        let coming = match self.further {
+            Further::Coming(coming) => coming,
+            _ => futures_util::stream::empty().boxed(),
+        };
+        let growing = growth::joining(more.as_ref(), bytes, &fetched);
+        let mut joining = std::pin::pin!(futures_util::stream::select(coming, growing));
+        let mut running = FuturesUnordered::from_iter([run_lane(Arc::clone(run), self.first)]);
+        let (mut broken, mut joins) = (None, true);
+        loop {
+            tokio::select! {
+                ended = running.next() => match ended {
+                    Some(ended) => broken = ended.or(broken),
+                    None => return broken,
                 },
-                _ => TransferError::local(&self.path, error),
-            })?;
-        Ok(packet)
+                joined = joining.next(), if joins => match joined {
+                    Some(lane) => running.push(run_lane(Arc::clone(run), lane)),
+                    None => joins = false,
+                },
+            }
+        }
     }
 }
 
-fn open_local(path: &Path) -> Result<(File, Metadata), TransferError> {
-    use rustix::fs::{Mode, OFlags};
-    // A pipe in the place of the file must not block the open.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let opened =
-        rustix::fs::open(path, flags, Mode::empty()).map_err(|error| TransferError::local(path, error))?;
-    let file = File::from(opened);
-    let facts = file
-        .metadata()
-        .map_err(|error| TransferError::local(path, error))?;
-    match facts.is_file() {
-        true => Ok((file, facts)),
-        false => Err(TransferError::NotContained {
-            path: path.to_path_buf(),
-        }),
+/// Opens a file and reads the marks of an earlier upload.
+async fn look_at(
+    sftp: &Sftp,
+    index: usize,
+    wanted: &Outgoing,
+) -> Result<(Arc<Source>, Vec<u8>), TransferError> {
+    let opening = wanted.clone();
+    let source = blocking(&wanted.local, move || Source::open(index, &opening)).await?;
+    let marks = match wanted.begun && source.is_marked() {
+        true => sftp.read_small(&wanted.marks, source.piece_count()).await,
+        false => Ok(Vec::new()),
+    };
+    match marks {
+        Ok(marks) => Ok((Arc::new(source), marks)),
+        Err(error) if error.is_connection() => Err(error),
+        // Marks that cannot be read only cost sending the file again.
+        Err(_) => Ok((Arc::new(source), Vec::new())),
+    }
+}
+
+impl Run {
+    /// The next block, once there is one; none when there is nothing left to do.
+    pub(super) async fn take(&self) -> Option<Block> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.lock_error().is_some() || self.files_left.load(Relaxed) == 0 {
+                return None;
+            }
+            if let Some(block) = self.lock_queue().pop_front() {
+                return Some(block);
+            }
+            changed.await;
+        }
+    }
+
+    /// A block that its connection could not bring to its end; marked pieces are sent again.
+    pub(super) fn give_back(&self, block: Block) {
+        self.lock_queue().push_front(block);
+        self.changed.notify_waiters();
+    }
+
+    /// A piece of a file is on the host. Whoever asked may no longer listen.
+    pub(super) fn begun(&self, index: usize) {
+        let _ = self.told.send(Told::Begun(index));
+    }
+
+    /// All of a file is on the host.
+    pub(super) fn arrived(&self, index: usize) {
+        self.progress.finished_file();
+        let _ = self.told.send(Told::Arrived(index));
+        self.files_left.fetch_sub(1, Relaxed);
+        self.changed.notify_waiters();
+    }
+
+    /// Ends the upload; the first error is the one that is told.
+    pub(super) fn fail(&self, error: TransferError) {
+        self.lock_error().get_or_insert(error);
+        self.changed.notify_waiters();
+    }
+
+    fn lock_queue(&self) -> MutexGuard<'_, VecDeque<Block>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_error(&self) -> MutexGuard<'_, Option<TransferError>> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

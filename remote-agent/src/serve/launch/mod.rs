@@ -179,8 +179,13 @@ async fn proceed(
             start::start(&peer.engine, spec, folder, &found.facts.id).await
         }
         (Stage::Prepared, None) => {
-            lay_out(session, spec, folder).await?;
-            let image = image::obtain(&peer.engine, spec, folder, call).await?;
+            // Both to their ends: what is left half done would be in the way of settling a refusal.
+            let (laid_out, image) = tokio::join!(
+                lay_out(session, spec, folder),
+                image::obtain(&peer.engine, spec, folder, call)
+            );
+            laid_out?;
+            let image = image?;
             call.progress(&Progress::Starting);
             let new = compose::container(&session.context, spec, folder, &image, None)?;
             let id = start::create(&peer.engine, spec, folder, &new).await?;
