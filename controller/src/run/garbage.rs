@@ -1,6 +1,6 @@
 //! What a host no longer needs, and its removal. Nothing goes that was not listed.
 
-use super::{RunError, follow};
+use super::{RunError, follow, pulled};
 use crate::controller::Controller;
 use crate::host::Link;
 use crate::model::{Host, Run};
@@ -39,6 +39,12 @@ pub async fn collect(
             blobs: false,
         };
         items.extend(link.client.collect(order).await?);
+    }
+    if !dry_run {
+        // Nothing can be pulled of them any more.
+        run_ids
+            .iter()
+            .for_each(|run| pulled::forget(&controller.config.state_folder, run));
     }
     let order = Collect {
         dry_run,

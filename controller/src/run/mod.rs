@@ -4,6 +4,7 @@
 //! observer what happens; it prints nothing and knows no flags.
 
 pub mod adopt;
+pub mod bulk;
 pub mod collect;
 pub mod contact;
 pub mod error;
@@ -13,6 +14,7 @@ pub mod garbage;
 pub mod launch;
 pub mod order;
 pub mod owner;
+mod pulled;
 mod reach;
 pub mod reconcile;
 pub mod stop;

@@ -3,7 +3,7 @@
 use super::call::{Answer, Call};
 use super::session::Session;
 use super::{
-    Context, adopt, collect, fetch_log, hash_log, hello, host, inputs, launch, outputs, runs, stop_run,
+    Context, adopt, collect, digests, fetch_log, hash_log, hello, host, inputs, launch, outputs, runs, stop_run,
 };
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, write_frame};
 use farrun_protocol::{ErrorCode, Failure, Request};
@@ -156,6 +156,11 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
             stop_run::stop_run(session, &run_id, grace, kill, call).await
         }
         Request::Outputs { run_id } => outputs::outputs(session, run_id, call).await,
+        Request::Digests {
+            run_id,
+            manifest,
+            from,
+        } => digests::digests(session, run_id, manifest, from, call).await,
         Request::Adopt { run_id } => adopt::adopt(session, run_id).await,
         Request::Host => host::host(session).await,
         Request::Collect(collect) => collect::collect(session, collect).await,

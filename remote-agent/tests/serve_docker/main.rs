@@ -171,7 +171,7 @@ async fn a_run_is_launched_followed_and_settled_once(world: &World) {
     assert_eq!(Sha256::of(&bytes), reply.sha256);
     let manifest: Manifest = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(manifest.files.len(), 1);
-    assert_eq!(manifest.files[0].sha256, Sha256::of(b"made\n"));
+    assert_eq!(manifest.files[0].sha256, Some(Sha256::of(b"made\n")));
 
     let mut wanted = order("true");
     wanted.required_outputs = vec!["result".into()];

@@ -18,6 +18,7 @@ mod growth;
 mod job;
 mod lane;
 mod progress;
+mod proof;
 mod queue;
 mod session;
 mod sftp;
