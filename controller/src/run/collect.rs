@@ -162,6 +162,7 @@ async fn fetch(
     folder: &Path,
 ) -> Result<Manifest, RunError> {
     let id = &manifest.run_id;
+    let bytes = Some(bytes).filter(|bytes| bytes.len() <= pulled::MOST);
     pulled::forget(&controller.config.state_folder, id);
     // What the database wants and the transfer does not is asked for and written down meanwhile. A conversation that
     // breaks does not end the transfer.
@@ -177,7 +178,9 @@ async fn fetch(
     let ((), digests) = tokio::try_join!(downloading, async { Ok(recording.await) })?;
     let records = records(&manifest, &digests?, Some(Utc::now()));
     controller.store.set_outputs(id, &records).await?;
-    pulled::keep(&controller.config.state_folder, id, &bytes);
+    if let Some(bytes) = bytes {
+        pulled::keep(&controller.config.state_folder, id, &bytes);
+    }
     Ok(manifest)
 }
 
@@ -191,9 +194,11 @@ async fn digests(
     let count = manifest.large().count();
     let mut digests = Vec::with_capacity(count);
     while digests.len() < count {
-        let asking = link
-            .client
-            .digests(manifest.run_id.clone(), reply.sha256.clone(), digests.len() as u64);
+        let asking = link.client.digests(
+            manifest.run_id.clone(),
+            reply.sha256.clone(),
+            digests.len() as u64,
+        );
         let more = tokio::select! {
             more = asking => more,
             () = controller.interrupt.cancelled() => return Err(RunError::Interrupted { detached: None }),

@@ -10,8 +10,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Larger ones are not kept.
-const MOST: usize = 32 * 1024 * 1024;
+/// Larger ones are not kept: until everything is here they would lie in memory beside what was read from them.
+pub(super) const MOST: usize = 8 * 1024 * 1024;
 
 /// Whether a manifest is kept for this run.
 pub(super) fn is_kept(state: &Path, run: &RunId) -> bool {
@@ -20,9 +20,6 @@ pub(super) fn is_kept(state: &Path, run: &RunId) -> bool {
 
 /// Keeps the manifest of a run whose outputs are all here. Best effort: without it they are only read again.
 pub(super) fn keep(state: &Path, run: &RunId, manifest: &[u8]) {
-    if manifest.len() > MOST {
-        return forget(state, run);
-    }
     let path = path(state, run);
     let kept = make_private(&path).and_then(|()| write(&path, manifest));
     if let Err(error) = kept {

@@ -1,8 +1,8 @@
 //! Files with known content and what a host would announce about them.
 
 use farrun::ssh::transfer::Wanted;
-use farrun_protocol::{BlockHash, Sha256};
 use farrun_protocol::manifest::BLOCK;
+use farrun_protocol::{BlockHash, Sha256};
 use std::path::Path;
 
 /// Bytes that look random and depend on `seed` alone.
@@ -21,7 +21,10 @@ pub(crate) fn bytes(size: usize, seed: u64) -> Vec<u8> {
 
 /// What is announced for `content` at `folder/path`.
 pub(crate) fn announce(folder: &Path, path: &str, content: &[u8]) -> Wanted {
-    let blocks = content.chunks(BLOCK as usize).map(BlockHash::of).collect::<Vec<_>>();
+    let blocks = content
+        .chunks(BLOCK as usize)
+        .map(BlockHash::of)
+        .collect::<Vec<_>>();
     Wanted {
         remote: folder.join(path).to_str().unwrap().to_owned(),
         path: path.to_owned(),
@@ -37,7 +40,8 @@ pub(crate) fn announce(folder: &Path, path: &str, content: &[u8]) -> Wanted {
 /// Whether `content` is what was announced.
 pub(crate) fn is_announced(content: &[u8], file: &Wanted) -> bool {
     let announced = announce(Path::new("/"), &file.path, content);
-    (announced.size, announced.sha256, announced.blocks) == (file.size, file.sha256.clone(), file.blocks.clone())
+    (announced.size, announced.sha256, announced.blocks)
+        == (file.size, file.sha256.clone(), file.blocks.clone())
 }
 
 /// Writes a file and announces it.

@@ -3,8 +3,8 @@
 use crate::content::{announce, assert_nothing_unverified, bytes, make};
 use crate::server::{connect, hooked};
 use farrun::ssh::transfer::{DownloadOptions, Progress, TransferError, Wanted};
-use farrun_protocol::BlockHash;
 use farrun_protocol::manifest::BLOCK;
+use farrun_protocol::{BlockHash, Sha256};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 

@@ -47,10 +47,14 @@ mod tests {
     fn every_piece_is_done_once() {
         for count in [0, 1, 2, 1000] {
             let mut seen = vec![0; count];
-            abreast(count, |index| index * 2, |index, double| {
-                assert_eq!(double, index * 2);
-                seen[index] += 1;
-            });
+            abreast(
+                count,
+                |index| index * 2,
+                |index, double| {
+                    assert_eq!(double, index * 2);
+                    seen[index] += 1;
+                },
+            );
             assert!(seen.iter().all(|times| *times == 1));
         }
     }

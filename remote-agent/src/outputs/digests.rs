@@ -74,10 +74,13 @@ mod tests {
         let (target, pack) = (folder.path().join("manifest.json"), folder.path().join("pack"));
         let manifest = build(&root, &run_id, &target, &pack, |_| {}).unwrap();
         let all = digests(&root, &manifest, 0, || true).unwrap().unwrap();
-        assert_eq!(all, [
-            Sha256::of(&content),
-            Sha256::of(&[content.as_slice(), b"x"].concat())
-        ]);
+        assert_eq!(
+            all,
+            [
+                Sha256::of(&content),
+                Sha256::of(&[content.as_slice(), b"x"].concat())
+            ]
+        );
         let rest = digests(&root, &manifest, 1, || true).unwrap().unwrap();
         assert_eq!(rest, all[1..]);
         assert!(digests(&root, &manifest, 2, || true).unwrap().unwrap().is_empty());

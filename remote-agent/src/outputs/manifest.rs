@@ -149,7 +149,8 @@ fn still_valid(target: &Path, pack: &Path, found: &Found) -> Option<Manifest> {
         return None;
     }
     let known: Manifest = read_json(target, FORMAT).ok()??;
-    let same = known.format == FORMAT && known.files.len() == found.files.len()
+    let same = known.format == FORMAT
+        && known.files.len() == found.files.len()
         && known.files.iter().zip(&found.files).all(|(file, (path, facts))| {
             file.path == *path && file.size == facts.size && file.modified_ns == facts.modified_ns
         });
@@ -176,7 +177,11 @@ fn together(files: &[(String, FileFacts)]) -> usize {
     small.count().clamp(1, MOST_TOGETHER)
 }
 
-fn hash_group(root: &Path, files: &[(String, FileFacts)], report: &mut dyn FnMut(u64)) -> Vec<Option<Listed>> {
+fn hash_group(
+    root: &Path,
+    files: &[(String, FileFacts)],
+    report: &mut dyn FnMut(u64),
+) -> Vec<Option<Listed>> {
     let mut hashed: Vec<Option<Listed>> = Vec::new();
     hashed.resize_with(files.len(), || None);
     abreast(

@@ -3,7 +3,8 @@
 use super::call::{Answer, Call};
 use super::session::Session;
 use super::{
-    Context, adopt, collect, digests, fetch_log, hash_log, hello, host, inputs, launch, outputs, runs, stop_run,
+    Context, adopt, collect, digests, fetch_log, hash_log, hello, host, inputs, launch, outputs, runs,
+    stop_run,
 };
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, write_frame};
 use farrun_protocol::{ErrorCode, Failure, Request};

@@ -65,7 +65,9 @@ fn commit(destination: &Destination, batch: &[Arc<Job>], report: &impl Fn(&Job, 
     folders.extend(destination.folder.take_unsynced());
     let synced = sync_folders(destination, &folders);
     for job in placed {
-        let failed = synced.clone().map_err(|(above, errno)| destination.folder.error(&above, errno));
+        let failed = synced
+            .clone()
+            .map_err(|(above, errno)| destination.folder.error(&above, errno));
         report(job, failed);
     }
 }

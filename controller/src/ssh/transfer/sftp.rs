@@ -103,9 +103,9 @@ impl Sftp {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(path);
         match begun {
-            Some(begun) => begun.await.unwrap_or_else(|error| {
-                Err(self.session.broken(Failure::Lost(error.to_string())))
-            }),
+            Some(begun) => begun
+                .await
+                .unwrap_or_else(|error| Err(self.session.broken(Failure::Lost(error.to_string())))),
             None => OpenFile::open(&self.session, path, OpenFlags::READ, None).await,
         }
     }

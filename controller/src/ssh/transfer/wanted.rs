@@ -3,8 +3,8 @@
 use super::TransferError;
 use super::destination::PARTS;
 use super::proof::Proof;
-use farrun_protocol::{BlockHash, Sha256};
 use farrun_protocol::manifest::{BLOCK, MAX_FILES, OutputFile, is_safe_path};
+use farrun_protocol::{BlockHash, Sha256};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
