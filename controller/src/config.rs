@@ -38,7 +38,8 @@ pub struct Config {
     pub home: PathBuf,
     /// `$XDG_CONFIG_HOME/farrun`.
     pub config_folder: PathBuf,
-    /// `$XDG_STATE_HOME/farrun`: database, telemetry, orders that were not acknowledged.
+    /// `$XDG_STATE_HOME/farrun`: database, telemetry, orders that were not acknowledged, manifests
+    /// of outputs that are here.
     pub state_folder: PathBuf,
     /// `$XDG_DATA_HOME/farrun`: agents installed apart from the program.
     pub data_folder: PathBuf,

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// The variable by which an agent is given it.
-pub const VARIABLE: &str = "FARRUN_NVIDIA_SMI";
+pub(crate) const VARIABLE: &str = "FARRUN_NVIDIA_SMI";
 
 /// A stand-in and the folder it lives in.
 #[derive(Debug)]

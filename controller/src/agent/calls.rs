@@ -155,6 +155,24 @@ impl Client {
         ask!(self, Request::Outputs { run_id }, progress, "`manifest`", Reply::Manifest(reply) => reply)
     }
 
+    /// The SHA-256 of large files of a manifest, from the `from`-th on; maybe not all of them at once.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn digests(
+        &self,
+        run_id: RunId,
+        manifest: Sha256,
+        from: u64,
+    ) -> Result<Vec<Sha256>, AgentError> {
+        let request = Request::Digests {
+            run_id,
+            manifest,
+            from,
+        };
+        ask!(self, request, |_| {}, "`digests`", Reply::Digests { digests } => digests)
+    }
+
     /// Makes this controller an owner of a run.
     ///
     /// # Errors

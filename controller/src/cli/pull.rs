@@ -4,7 +4,8 @@ use super::{Context, find, launching, outcome};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::{Run, RunStatus};
-use crate::run::collect::{Bulk, collect, collect_over};
+use crate::run::bulk::Bulk;
+use crate::run::collect::{collect, collect_over};
 use crate::run::{RunError, follow, reconcile};
 use std::path::Path;
 
@@ -28,17 +29,24 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let run = find::run(&controller, &args.run).await?;
     let host = controller.host_of(&run.id, &run.host).await?;
     // Both connections at once, where the host is known; the second one asks nothing.
-    let bulk = host.last_seen.is_some().then(|| Bulk::begin(&controller, &host));
+    let bulk = host
+        .last_seen
+        .is_some()
+        .then(|| Bulk::begin(&controller, &host, &run.id));
     let link = controller.contact(&host).await?;
     if !run.log_complete && run.launched_at.is_some() {
         follow::mirror_rest(&controller, &link, &run).await?;
     }
-    reconcile::runs_on(&controller, &link, std::slice::from_ref(&run.id)).await?;
+    // What has ended stays ended; only an open run has something new to tell.
+    if !run.status.is_settled() {
+        reconcile::runs_on(&controller, &link, std::slice::from_ref(&run.id)).await?;
+    }
     let collected = match bulk {
         Some(bulk) => collect_over(&controller, &link, &run.id, bulk).await,
         None => collect(&controller, &link, &run.id).await,
     };
-    link.session.close().await;
+    // The goodbye is sent; its answer is of no interest.
+    tokio::spawn(link.session.close());
     let collected = match collected {
         Err(RunError::OutputsGone { .. }) if is_here(&controller, &run).await? => {
             return Ok(already_here(context, &run));

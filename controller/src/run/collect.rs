@@ -1,19 +1,20 @@
 //! Brings a run's outputs home, verified, and completes it.
 
+use super::bulk::{Bulk, further};
 use super::upload::watch;
-use super::{RunError, reconcile, stop};
+use super::{RunError, pulled, reconcile, stop};
+use crate::agent::AgentError;
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
 use crate::model::{Host, OutputRecord, Run, RunStatus};
-use crate::ssh::Session;
-use crate::ssh::transfer::{More, Progress as TransferProgress, Sftp, Transfer, Wanted};
+use crate::ssh::transfer::{Progress as TransferProgress, Sftp, Transfer, TransferError, Wanted};
 use chrono::{DateTime, Utc};
 use farrun_protocol::manifest::{self, Manifest};
 use farrun_protocol::message::{ManifestReply, Progress};
 use farrun_protocol::verdict::Reason;
 use farrun_protocol::{ErrorCode, RunId, Sha256};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What was brought home.
 #[derive(Debug, Clone)]
@@ -44,28 +45,8 @@ pub async fn collect(controller: &Controller, link: &Link, id: &RunId) -> Result
         .await?
         .ok_or_else(|| RunError::NoRun(id.clone()))?;
     let host = controller.host_of(id, &run.host).await?;
-    collect_over(controller, link, id, Bulk::begin(controller, &host)).await
-}
-
-/// A connection for files that is made while other things are asked.
-#[derive(Debug)]
-pub struct Bulk(tokio_util::task::AbortOnDropHandle<Result<(Session, Sftp), LinkError>>);
-
-impl Bulk {
-    /// Begins to connect, asking nobody anything.
-    pub fn begin(controller: &Controller, host: &Host) -> Self {
-        let (dialer, host) = (controller.dialer().unasking(), host.clone());
-        let connecting = tokio::spawn(async move { dialer.files(&host).await });
-        Self(tokio_util::task::AbortOnDropHandle::new(connecting))
-    }
-
-    /// The connection; one that was not to be had unasked is made again.
-    async fn ready(self, controller: &Controller, host: &Host) -> Result<(Session, Sftp), LinkError> {
-        match self.0.await {
-            Ok(Ok(files)) if !files.0.is_closed() => Ok(files),
-            _ => controller.dialer().files(host).await,
-        }
-    }
+    let bulk = Bulk::begin(controller, &host, id);
+    collect_over(controller, link, id, bulk).await
 }
 
 /// As [`collect`], over a connection for files that was begun before.
@@ -111,17 +92,25 @@ pub async fn collect_over(
         },
         other => other?,
     };
-    let (session, sftp) = bulk.ready(controller, &host).await?;
-    let manifest = read_manifest(&sftp, &host.name, id, &reply).await?;
     let folder = run
         .outputs_path
         .as_ref()
         .map(PathBuf::from)
         .ok_or_else(|| RunError::NoRun(id.clone()))?;
-    remember(controller, id, &manifest, None).await?;
-    download(controller, &host, sftp, &reply, &manifest, &folder).await?;
-    session.close().await;
-    remember(controller, id, &manifest, Some(Utc::now())).await?;
+    let manifest = match recall(controller, id, &reply, &folder).await? {
+        Some(manifest) => manifest,
+        None => {
+            let (session, sftp) = bulk.ready(controller, &host).await?;
+            if let Some(pack) = pack(&reply) {
+                sftp.open_early(pack);
+            }
+            let read = read_manifest(&sftp, &host.name, id, &reply).await?;
+            let manifest = fetch(controller, link, &host, sftp, &reply, read, &folder).await?;
+            // It is over; the host is not waited for.
+            tokio::spawn(session.close());
+            manifest
+        }
+    };
     let (run, ()) = controller
         .store
         .change_run(id, |row| {
@@ -141,6 +130,98 @@ pub async fn collect_over(
             .map(|skipped| format!("{} ({:?})", skipped.path, skipped.reason))
             .collect(),
     })
+}
+
+/// The manifest, when exactly it was brought home before, its files are as they were left, and the database says so too.
+async fn recall(
+    controller: &Controller,
+    id: &RunId,
+    reply: &ManifestReply,
+    folder: &Path,
+) -> Result<Option<Manifest>, RunError> {
+    let (state, run) = (controller.config.state_folder.clone(), id.clone());
+    let (sha256, folder) = (reply.sha256.clone(), folder.to_path_buf());
+    let look = tokio::task::spawn_blocking(move || pulled::still_here(&state, &run, &sha256, &folder));
+    let Ok(Some(manifest)) = look.await else {
+        return Ok(None);
+    };
+    let recorded = controller.store.outputs(id).await?;
+    let all =
+        recorded.len() == manifest.files.len() && recorded.iter().all(|output| output.pulled_at.is_some());
+    Ok(Some(manifest).filter(|_| all))
+}
+
+/// Brings every output here, records it, and remembers that it is here.
+async fn fetch(
+    controller: &Controller,
+    link: &Link,
+    host: &Host,
+    sftp: Sftp,
+    reply: &ManifestReply,
+    (manifest, bytes): (Manifest, Vec<u8>),
+    folder: &Path,
+) -> Result<Manifest, RunError> {
+    let id = &manifest.run_id;
+    let bytes = Some(bytes).filter(|bytes| bytes.len() <= pulled::MOST);
+    pulled::forget(&controller.config.state_folder, id);
+    // What the database wants and the transfer does not is asked for and written down meanwhile. A conversation that
+    // breaks does not end the transfer.
+    let recording = async {
+        let digests = digests(controller, link, &manifest, reply).await?;
+        controller
+            .store
+            .set_outputs(id, &records(&manifest, &digests, None))
+            .await?;
+        Ok::<_, RunError>(digests)
+    };
+    let downloading = download(controller, host, sftp, reply, &manifest, folder);
+    let ((), digests) = tokio::try_join!(downloading, async { Ok(recording.await) })?;
+    let records = records(&manifest, &digests?, Some(Utc::now()));
+    controller.store.set_outputs(id, &records).await?;
+    if let Some(bytes) = bytes {
+        pulled::keep(&controller.config.state_folder, id, &bytes);
+    }
+    Ok(manifest)
+}
+
+/// The hashes of the large files as a whole, which the host takes while they travel.
+async fn digests(
+    controller: &Controller,
+    link: &Link,
+    manifest: &Manifest,
+    reply: &ManifestReply,
+) -> Result<Vec<Sha256>, RunError> {
+    let count = manifest.large().count();
+    let mut digests = Vec::with_capacity(count);
+    while digests.len() < count {
+        let asking = link.client.digests(
+            manifest.run_id.clone(),
+            reply.sha256.clone(),
+            digests.len() as u64,
+        );
+        let more = tokio::select! {
+            more = asking => more,
+            () = controller.interrupt.cancelled() => return Err(RunError::Interrupted { detached: None }),
+        };
+        match more {
+            Ok(more) if !more.is_empty() && more.len() <= count - digests.len() => digests.extend(more),
+            Ok(_) => {
+                return Err(RunError::Hostile {
+                    host: link.host.clone(),
+                    what: "another number of hashes than there are large files".to_owned(),
+                });
+            }
+            Err(AgentError::Failed(failure)) if failure.code == ErrorCode::HashMismatch => {
+                let error = TransferError::ChangedWhileReading {
+                    host: link.host.clone(),
+                    path: reply.outputs.clone(),
+                };
+                return Err(LinkError::from(error).into());
+            }
+            Err(error) => return Err(LinkError::from(error).into()),
+        }
+    }
+    Ok(digests)
 }
 
 async fn hash_outputs(controller: &Controller, link: &Link, id: &RunId) -> Result<ManifestReply, RunError> {
@@ -166,7 +247,7 @@ async fn read_manifest(
     host: &str,
     id: &RunId,
     reply: &ManifestReply,
-) -> Result<Manifest, RunError> {
+) -> Result<(Manifest, Vec<u8>), RunError> {
     let hostile = |what: &str| RunError::Hostile {
         host: host.to_owned(),
         what: what.to_owned(),
@@ -174,7 +255,7 @@ async fn read_manifest(
     if reply.size > manifest::MAX_SIZE {
         return Err(hostile("a manifest larger than any manifest"));
     }
-    let bytes = sftp.read_small(&reply.path, reply.size).await?;
+    let bytes = sftp.read_exactly(&reply.path, reply.size).await?;
     if Sha256::of(&bytes) != reply.sha256 {
         return Err(hostile("a manifest that does not hash to what was announced"));
     }
@@ -197,27 +278,33 @@ async fn read_manifest(
             file.path
         )));
     }
-    Ok(manifest)
-}
-
-async fn remember(
-    controller: &Controller,
-    id: &RunId,
-    manifest: &Manifest,
-    pulled_at: Option<DateTime<Utc>>,
-) -> Result<(), RunError> {
-    let outputs: Vec<OutputRecord> = manifest
+    if manifest
         .files
         .iter()
-        .map(|file| OutputRecord {
+        .any(|file| file.size <= manifest::BLOCK && file.sha256.is_none())
+    {
+        return Err(hostile("a manifest with a file that has no hash"));
+    }
+    Ok((manifest, bytes))
+}
+
+/// What the database knows of each output; `digests` are those of the large files.
+fn records(manifest: &Manifest, digests: &[Sha256], pulled_at: Option<DateTime<Utc>>) -> Vec<OutputRecord> {
+    let mut digests = digests.iter();
+    let record = |file: &manifest::OutputFile| {
+        let of_large = (file.size > manifest::BLOCK).then(|| digests.next()).flatten();
+        Some(OutputRecord {
             path: file.path.clone(),
             size: file.size,
-            sha256: file.sha256.clone(),
+            sha256: of_large.or(file.sha256.as_ref())?.clone(),
             pulled_at,
         })
-        .collect();
-    controller.store.set_outputs(id, &outputs).await?;
-    Ok(())
+    };
+    manifest.files.iter().filter_map(record).collect()
+}
+
+fn pack(reply: &ManifestReply) -> Option<&str> {
+    reply.pack.as_deref().filter(|path| path.starts_with('/'))
 }
 
 async fn download(
@@ -226,13 +313,9 @@ async fn download(
     sftp: Sftp,
     reply: &ManifestReply,
     manifest: &Manifest,
-    folder: &std::path::Path,
+    folder: &Path,
 ) -> Result<(), RunError> {
-    let pack: Option<Arc<str>> = reply
-        .pack
-        .as_deref()
-        .filter(|path| path.starts_with('/'))
-        .map(Arc::from);
+    let pack: Option<Arc<str>> = pack(reply).map(Arc::from);
     let wanted: Vec<Wanted> = manifest
         .files
         .iter()
@@ -254,21 +337,4 @@ async fn download(
     watch(controller, work, tick).await?;
     controller.tell(&Event::StepDone);
     Ok(())
-}
-
-/// Opens further connections to the host of a download; they end with it.
-fn further(controller: &Controller, host: &Host) -> More {
-    let (dialer, host) = (controller.dialer().unasking(), host.clone());
-    let sessions: Arc<Mutex<Vec<Session>>> = Arc::default();
-    More::new(move || {
-        let (dialer, host, sessions) = (dialer.clone(), host.clone(), Arc::clone(&sessions));
-        Box::pin(async move {
-            let (session, sftp) = dialer.files(&host).await.ok()?;
-            sessions
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(session);
-            Some(sftp)
-        })
-    })
 }

@@ -1,6 +1,6 @@
 //! What a host no longer needs, and its removal. Nothing goes that was not listed.
 
-use super::{RunError, follow};
+use super::{RunError, follow, pulled};
 use crate::controller::Controller;
 use crate::host::Link;
 use crate::model::{Host, Run, RunStatus};
@@ -97,6 +97,12 @@ pub async fn remove(controller: &Controller, host: &Host, plan: Plan) -> Result<
         .collect();
     for run_ids in run_ids.chunks(MOST_RUNS) {
         items.extend(link.client.collect(of_runs(run_ids, false)).await?);
+    }
+    if !dry_run {
+        // Nothing can be pulled of them any more.
+        run_ids
+            .iter()
+            .for_each(|run| pulled::forget(&controller.config.state_folder, run));
     }
     let order = Collect {
         agents: true,

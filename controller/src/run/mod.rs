@@ -4,6 +4,7 @@
 //! observer what happens; it prints nothing and knows no flags.
 
 pub mod adopt;
+pub mod bulk;
 pub mod choose;
 pub mod collect;
 pub mod contact;
@@ -19,6 +20,7 @@ mod line;
 pub mod log_error;
 pub mod order;
 pub mod owner;
+mod pulled;
 mod reach;
 pub mod reconcile;
 pub mod stop;

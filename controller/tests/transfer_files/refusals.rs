@@ -3,8 +3,8 @@
 use crate::content::{announce, assert_nothing_unverified, bytes, make};
 use crate::server::{connect, hooked};
 use farrun::ssh::transfer::{DownloadOptions, Progress, TransferError, Wanted};
-use farrun_protocol::Sha256;
 use farrun_protocol::manifest::BLOCK;
+use farrun_protocol::{BlockHash, Sha256};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -102,7 +102,7 @@ async fn sizes_beyond_the_disk_are_refused_before_anything_moves() {
     let error = refused(&[wanted.clone()], home.path()).await;
     assert!(matches!(error, TransferError::BadAnnouncement { .. }), "{error}");
     wanted.size = 150_000 * BLOCK;
-    wanted.blocks = vec![Sha256::of(b"x"); 150_000];
+    wanted.blocks = vec![BlockHash::of(b"x"); 150_000];
     let many: Vec<_> = (0..20)
         .map(|index| Wanted {
             path: format!("f{index}"),

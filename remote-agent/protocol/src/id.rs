@@ -98,6 +98,10 @@ text_id!(
     /// A SHA-256 as 64 lower-case hex digits.
     Sha256, "a SHA-256 (64 lower-case hex digits)", |text| text.len() == 64 && lower_hex(text)
 );
+text_id!(
+    /// The BLAKE3 of one block of a large file as 64 lower-case hex digits.
+    BlockHash, "a BLAKE3 (64 lower-case hex digits)", |text| text.len() == 64 && lower_hex(text)
+);
 
 fn lower_hex(text: &str) -> bool {
     text.bytes()
@@ -165,6 +169,18 @@ impl Sha256 {
     }
 }
 
+impl BlockHash {
+    /// The hash of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::from_bytes(blake3::hash(bytes).into())
+    }
+
+    /// A finished 32-byte digest.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(hex::encode(bytes))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +213,14 @@ mod tests {
     fn generation_survives_bytes() {
         let generation = Generation::random();
         assert_eq!(Generation::from_bytes(generation.to_bytes()), generation);
+    }
+
+    #[test]
+    fn blake3_of_nothing_is_the_known_value() {
+        assert_eq!(
+            BlockHash::of(b"").as_str(),
+            "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+        );
     }
 
     #[test]

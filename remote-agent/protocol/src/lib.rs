@@ -45,7 +45,7 @@ pub mod series;
 pub mod spec;
 pub mod verdict;
 
-pub use id::{ControllerId, Generation, HostId, PromptId, RunId, Sha256};
+pub use id::{BlockHash, ControllerId, Generation, HostId, PromptId, RunId, Sha256};
 pub use message::{ErrorCode, Failure, Progress, Reply, Request};
 
 /// Version of the conversation; both sides must agree on it exactly.

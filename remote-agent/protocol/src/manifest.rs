@@ -3,11 +3,11 @@
 //! The agent writes it to `runs/<run_id>/manifest.json`; it can be larger than a frame, so the controller fetches
 //! it over SFTP and checks it against the hash in the reply.
 
-use crate::id::{RunId, Sha256};
+use crate::id::{BlockHash, RunId, Sha256};
 use serde::{Deserialize, Serialize};
 
 /// Version of the file.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Size of the blocks that are hashed one by one, in bytes; what a cut connection can cost.
 pub const BLOCK: u64 = 4 * 1024 * 1024;
 /// Most files one manifest names.
@@ -41,14 +41,23 @@ pub struct OutputFile {
     pub mode: u32,
     /// Last change, nanoseconds since 1970.
     pub modified_ns: i64,
-    /// Hash of the whole file.
-    pub sha256: Sha256,
+    /// Hash of the whole file when it has at most one block. That of a larger one takes longer than everything else
+    /// here and is asked for by [`crate::Request::Digests`] while the blocks travel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
     /// Hashes of its [`BLOCK`]s, in order; empty when the file has at most one block.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub blocks: Vec<Sha256>,
+    pub blocks: Vec<BlockHash>,
     /// Where a copy of its content begins in the pack that lies beside the manifest, when it is in there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packed_at: Option<u64>,
+}
+
+impl Manifest {
+    /// The files of several blocks, in order: those that [`crate::Request::Digests`] is about.
+    pub fn large(&self) -> impl Iterator<Item = &OutputFile> {
+        self.files.iter().filter(|file| file.size > BLOCK)
+    }
 }
 
 /// Something in the outputs folder that is not brought back.

@@ -74,6 +74,16 @@ pub enum Request {
         /// The run.
         run_id: RunId,
     },
+    /// The SHA-256 of each large file of a manifest, see [`crate::manifest::Manifest::large`]. Answered by
+    /// [`Reply::Digests`]; fails as `hash_mismatch` when the host's manifest is another one or a file has changed.
+    Digests {
+        /// The run.
+        run_id: RunId,
+        /// Hash of the manifest that is meant.
+        manifest: Sha256,
+        /// How many large files to pass over: an answer may hold fewer than there are.
+        from: u64,
+    },
     /// Make this controller an owner of a run. Answered by [`Reply::Run`].
     Adopt {
         /// The run.
@@ -244,6 +254,11 @@ pub enum Reply {
     },
     /// To [`Request::Outputs`].
     Manifest(ManifestReply),
+    /// To [`Request::Digests`].
+    Digests {
+        /// In the manifest's order; none when all were passed over.
+        digests: Vec<Sha256>,
+    },
     /// To [`Request::Host`].
     Host(Box<HostFacts>),
     /// To [`Request::Gpus`].

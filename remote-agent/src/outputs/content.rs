@@ -1,99 +1,80 @@
-//! Reading one output to its end, hashing on the way.
+//! Reading outputs to their end, hashing on the way.
 
-use farrun_protocol::Sha256;
+use super::abreast::abreast;
 use farrun_protocol::manifest::BLOCK;
+use farrun_protocol::{BlockHash, Sha256};
 use sha2::Digest as _;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::os::unix::fs::FileExt as _;
 
-/// What is read at once from a large file; a part of a block.
-const PIECE: usize = 1024 * 1024;
-/// Pieces that wait for the second hash.
-const WAITING: usize = 2;
+/// What is read at once.
+const PIECE: usize = 256 * 1024;
 
-/// The hashes of a file and how long it was.
-#[derive(Debug)]
-pub(super) struct Hashed {
-    pub(super) length: u64,
-    pub(super) sha256: Sha256,
-    pub(super) blocks: Vec<Sha256>,
-}
-
-/// Hashes a file of at most one block. Stops when there is more than `expected`.
-pub(super) fn hash_small(file: &mut File, expected: u64, report: &mut dyn FnMut(u64)) -> io::Result<Hashed> {
+/// The SHA-256 of a file and how long it was. Stops when there is more than `expected`, or when `may_go_on` says so.
+pub(super) fn hash_whole(
+    file: &mut File,
+    expected: u64,
+    may_go_on: &dyn Fn() -> bool,
+) -> io::Result<(Sha256, u64)> {
     let mut whole = sha2::Sha256::new();
-    let mut buffer = vec![0; 256 * 1024];
+    let mut buffer = vec![0; PIECE.min(usize::try_from(expected).map_or(PIECE, |size| size + 1))];
     let mut length = 0;
     while length <= expected {
+        if !may_go_on() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         let count = fill(file, &mut buffer)?;
-        let piece = buffer.get(..count).unwrap_or_default();
-        whole.update(piece);
+        whole.update(buffer.get(..count).unwrap_or_default());
         length += count as u64;
-        report(count as u64);
         if count < buffer.len() {
             break;
         }
     }
-    Ok(Hashed {
-        length,
-        sha256: Sha256::from_bytes(whole.finalize().into()),
-        blocks: Vec::new(),
-    })
+    Ok((Sha256::from_bytes(whole.finalize().into()), length))
 }
 
-/// Hashes a file as a whole and block by block; the two hashes of each byte are taken by two processors.
-pub(super) fn hash_large(file: &mut File, expected: u64, report: &mut dyn FnMut(u64)) -> io::Result<Hashed> {
-    std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel::<Arc<Vec<u8>>>(WAITING);
-        let blocks = scope.spawn(move || hash_blocks(&receiver));
-        let mut whole = sha2::Sha256::new();
-        let mut length = 0;
-        while length <= expected {
-            let mut piece = vec![0; PIECE];
-            let count = fill(file, &mut piece)?;
-            if count == 0 {
-                break;
+/// The hashes of the blocks of a file of `size` bytes, taken by several processors. A file that is shorter is an error.
+pub(super) fn hash_blocks(file: &File, size: u64, report: &mut dyn FnMut(u64)) -> io::Result<Vec<BlockHash>> {
+    let count = usize::try_from(size.div_ceil(BLOCK)).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    let length = |index: usize| size.saturating_sub(index as u64 * BLOCK).min(BLOCK);
+    let mut hashes = vec![None; count];
+    let mut failed = None;
+    abreast(
+        count,
+        |index| hash_block(file, index as u64 * BLOCK, length(index)),
+        |index, hashed| match (hashed, hashes.get_mut(index)) {
+            (Ok(hash), Some(place)) => {
+                *place = Some(hash);
+                report(length(index));
             }
-            piece.truncate(count);
-            let piece = Arc::new(piece);
-            // It ends only when this side lets go.
-            let _ = sender.send(Arc::clone(&piece));
-            whole.update(piece.as_slice());
-            length += count as u64;
-            report(count as u64);
-        }
-        drop(sender);
-        let blocks = blocks
-            .join()
-            .map_err(|_| io::Error::other("a thread that hashes has ended early"))?;
-        Ok(Hashed {
-            length,
-            sha256: Sha256::from_bytes(whole.finalize().into()),
-            blocks,
-        })
-    })
+            (Err(error), _) => failed = Some(error),
+            (Ok(_), None) => {}
+        },
+    );
+    match (failed, hashes.into_iter().collect()) {
+        (Some(error), _) => Err(error),
+        (None, Some(hashes)) => Ok(hashes),
+        (None, None) => Err(io::Error::other("a block was not hashed")),
+    }
 }
 
-fn hash_blocks(pieces: &Receiver<Arc<Vec<u8>>>) -> Vec<Sha256> {
-    let (mut blocks, mut hasher, mut in_block) = (Vec::new(), sha2::Sha256::new(), 0);
-    for piece in pieces {
-        hasher.update(piece.as_slice());
-        in_block += piece.len() as u64;
-        if in_block >= BLOCK {
-            blocks.push(Sha256::from_bytes(hasher.finalize_reset().into()));
-            in_block = 0;
-        }
+fn hash_block(file: &File, from: u64, length: u64) -> io::Result<BlockHash> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; PIECE];
+    let mut done = 0;
+    while done < length {
+        let size = PIECE.min(usize::try_from(length - done).unwrap_or(PIECE));
+        let piece = buffer.get_mut(..size).unwrap_or_default();
+        file.read_exact_at(piece, from + done)?;
+        hasher.update(piece);
+        done += size as u64;
     }
-    if in_block > 0 {
-        blocks.push(Sha256::from_bytes(hasher.finalize().into()));
-    }
-    blocks
+    Ok(BlockHash::from_bytes(hasher.finalize().into()))
 }
 
 /// Reads until the buffer is full or the file ends.
-pub(super) fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(room) = buffer.get_mut(filled..).filter(|room| !room.is_empty()) {
         match file.read(room) {

@@ -1,19 +1,24 @@
 //! Listing a run's outputs with hashes.
 
-use super::content::{Hashed, hash_large, hash_small};
+use super::abreast::abreast;
+use super::content::{hash_blocks, hash_whole};
 use super::pack::Pack;
 use super::walk::{EntryKind, FileFacts, walk};
-use crate::record::{RecordError, open_beneath, read_json, sync_folder};
+use crate::record::{RecordError, open_beneath, read_json};
 use farrun_protocol::manifest::{
     BLOCK, FORMAT, MAX_FILES, Manifest, OutputFile, PACKED_MOST, SkipReason, Skipped,
 };
-use farrun_protocol::{RunId, Sha256};
+use farrun_protocol::{BlockHash, RunId, Sha256};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 /// Most things a manifest says were skipped; a job can make any number of links.
 const MAX_SKIPPED: usize = 10_000;
+/// Bytes of small files that are held until they are in a pack.
+const GROUP: u64 = 8 * 1024 * 1024;
+/// Most small files that are hashed side by side before they are packed.
+const MOST_TOGETHER: usize = 1024;
 
 /// How far hashing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,14 +57,32 @@ pub fn build(
         .filter(|(_, facts)| facts.size <= PACKED_MOST)
         .count();
     let mut packing = Pack::begin(pack, small);
-    for (path, facts) in &listed {
-        match hash(root, path, facts, &mut packing, &mut |count| {
-            progress.bytes_done += count;
-            report(progress);
-        }) {
-            Ok(Some(file)) => files.push(file),
-            Ok(None) => found.skip(path, SkipReason::Changed),
-            Err(_) => found.skip(path, SkipReason::Unreadable),
+    let mut rest = listed.as_slice();
+    while let Some((first, _)) = rest.split_first() {
+        let take = together(rest);
+        let (group, later) = rest.split_at_checked(take).unwrap_or((rest, &[]));
+        rest = later;
+        let hashed = if first.1.size > BLOCK {
+            let hashed = large(root, first, &mut |count| {
+                progress.bytes_done += count;
+                report(progress);
+            });
+            vec![Some(hashed)]
+        } else {
+            hash_group(root, group, &mut |count| {
+                progress.bytes_done += count;
+                report(progress);
+            })
+        };
+        for ((path, _), hashed) in group.iter().zip(hashed) {
+            match hashed {
+                Some(Ok(Some((mut file, content)))) => {
+                    file.packed_at = packing.add(&content);
+                    files.push(file);
+                }
+                Some(Ok(None)) => found.skip(path, SkipReason::Changed),
+                Some(Err(_)) | None => found.skip(path, SkipReason::Unreadable),
+            }
         }
     }
     if !packing.finish() {
@@ -73,9 +96,6 @@ pub fn build(
         skipped: found.skipped,
     };
     write(target, &manifest).map_err(RecordError::io(target))?;
-    if let Some(folder) = target.parent() {
-        sync_folder(folder)?;
-    }
     Ok(manifest)
 }
 
@@ -129,7 +149,8 @@ fn still_valid(target: &Path, pack: &Path, found: &Found) -> Option<Manifest> {
         return None;
     }
     let known: Manifest = read_json(target, FORMAT).ok()??;
-    let same = known.files.len() == found.files.len()
+    let same = known.format == FORMAT
+        && known.files.len() == found.files.len()
         && known.files.iter().zip(&found.files).all(|(file, (path, facts))| {
             file.path == *path && file.size == facts.size && file.modified_ns == facts.modified_ns
         });
@@ -143,59 +164,96 @@ fn still_valid(target: &Path, pack: &Path, found: &Found) -> Option<Manifest> {
     (same && pack_is_there).then_some(known)
 }
 
-/// `None` when the file changed while it was read.
-fn hash(
+/// A listed file and what of it may go into a pack, or `None` when the file changed while it was read.
+type Listed = io::Result<Option<(OutputFile, Vec<u8>)>>;
+
+/// How many of the files at the front are hashed side by side: one large file, whose blocks are, or many small ones.
+fn together(files: &[(String, FileFacts)]) -> usize {
+    let mut kept = 0;
+    let small = files.iter().take_while(|(_, facts)| {
+        kept += facts.size.min(PACKED_MOST);
+        facts.size <= BLOCK && kept <= GROUP
+    });
+    small.count().clamp(1, MOST_TOGETHER)
+}
+
+fn hash_group(
     root: &Path,
-    path: &str,
-    facts: &FileFacts,
-    pack: &mut Pack,
+    files: &[(String, FileFacts)],
     report: &mut dyn FnMut(u64),
-) -> io::Result<Option<OutputFile>> {
+) -> Vec<Option<Listed>> {
+    let mut hashed: Vec<Option<Listed>> = Vec::new();
+    hashed.resize_with(files.len(), || None);
+    abreast(
+        files.len(),
+        |index| files.get(index).map(|listed| small(root, listed)),
+        |index, file| {
+            report(files.get(index).map_or(0, |(_, facts)| facts.size));
+            if let Some(place) = hashed.get_mut(index) {
+                *place = file;
+            }
+        },
+    );
+    hashed
+}
+
+/// A file of at most one block.
+fn small(root: &Path, (path, facts): &(String, FileFacts)) -> Listed {
     let mut file = open_beneath(root, path)?;
     let mut content = Vec::new();
-    let hashed = if facts.size <= PACKED_MOST {
-        content = small_content(&mut file)?;
-        report(content.len() as u64);
-        Hashed {
-            length: content.len() as u64,
-            sha256: Sha256::of(&content),
-            blocks: Vec::new(),
-        }
-    } else if facts.size <= BLOCK {
-        hash_small(&mut file, facts.size, report)?
+    let (sha256, length) = if facts.size <= PACKED_MOST {
+        content = small_content(&mut file, facts.size)?;
+        (Sha256::of(&content), content.len() as u64)
     } else {
-        hash_large(&mut file, facts.size, report)?
+        hash_whole(&mut file, facts.size, &|| true)?
     };
-    let after = FileFacts::of(&rustix::fs::fstat(&file)?);
-    if hashed.length != facts.size || after != *facts {
-        return Ok(None);
-    }
-    Ok(Some(OutputFile {
+    let same = length == facts.size && is_same(&file, facts)?;
+    let listed = || (output(path, facts, Some(sha256), Vec::new()), content);
+    Ok(same.then(listed))
+}
+
+/// A file of several blocks.
+fn large(root: &Path, (path, facts): &(String, FileFacts), report: &mut dyn FnMut(u64)) -> Listed {
+    let file = open_beneath(root, path)?;
+    let blocks = match hash_blocks(&file, facts.size, report) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        blocks => blocks?,
+    };
+    let same = is_same(&file, facts)?;
+    Ok(same.then(|| (output(path, facts, None, blocks), Vec::new())))
+}
+
+fn is_same(file: &File, facts: &FileFacts) -> io::Result<bool> {
+    Ok(FileFacts::of(&rustix::fs::fstat(file)?) == *facts)
+}
+
+fn output(path: &str, facts: &FileFacts, sha256: Option<Sha256>, blocks: Vec<BlockHash>) -> OutputFile {
+    OutputFile {
         path: path.to_owned(),
         size: facts.size,
         mode: facts.mode,
         modified_ns: facts.modified_ns,
-        sha256: hashed.sha256,
-        blocks: hashed.blocks,
-        packed_at: pack.add(&content),
-    }))
+        sha256,
+        blocks,
+        packed_at: None,
+    }
 }
 
 /// A file that should be small; one that grew is cut behind the limit, and its length tells.
-fn small_content(file: &mut File) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
+fn small_content(file: &mut File, size: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::with_capacity(usize::try_from(size).map_or(0, |size| size + 1));
     file.take(PACKED_MOST + 1).read_to_end(&mut content)?;
     Ok(content)
 }
 
-/// Streams the file out: as one text in memory it could be larger than everything else the agent holds.
+/// Streams the file out: as one text in memory it could be larger than everything else the agent holds. It is not
+/// synced: one that a power loss has damaged is not read and made again.
 fn write(target: &Path, manifest: &Manifest) -> io::Result<()> {
     let temporary = target.with_extension(format!("{}", uuid::Uuid::new_v4().simple()));
     let written = File::create_new(&temporary).and_then(|file| {
         let mut file = io::BufWriter::new(file);
         serde_json::to_writer(&mut file, manifest)?;
         file.flush()?;
-        file.get_ref().sync_all()?;
         std::fs::rename(&temporary, target)
     });
     if written.is_err() {
@@ -234,11 +292,12 @@ mod tests {
         let paths: Vec<_> = manifest.files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, ["a", "b/c/big"]);
         let listed = &manifest.files[1];
-        assert_eq!(listed.sha256, Sha256::of(&big));
+        assert_eq!(listed.sha256, None);
         assert_eq!(
             listed.blocks,
-            [Sha256::of(&big[..BLOCK as usize]), Sha256::of(&[7])]
+            [BlockHash::of(&big[..BLOCK as usize]), BlockHash::of(&[7])]
         );
+        assert_eq!(manifest.files[0].sha256, Some(Sha256::of(b"")));
         let reasons: Vec<_> = manifest.skipped.iter().map(|skipped| skipped.reason).collect();
         assert_eq!(
             reasons,
@@ -294,11 +353,11 @@ mod tests {
         for file in &manifest.files {
             let Some(at) = file.packed_at else {
                 assert_eq!(file.path, "large");
-                assert_eq!(file.sha256, Sha256::of(&large));
+                assert_eq!(file.sha256, Some(Sha256::of(&large)));
                 continue;
             };
             let content = &packed[usize::try_from(at).unwrap()..][..usize::try_from(file.size).unwrap()];
-            assert_eq!(Sha256::of(content), file.sha256);
+            assert_eq!(Some(Sha256::of(content)), file.sha256);
         }
         std::fs::remove_file(&pack).unwrap();
         assert_eq!(build(&root, &run_id(), &target, &pack, |_| {}).unwrap(), manifest);

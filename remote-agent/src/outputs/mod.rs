@@ -2,12 +2,15 @@
 //!
 //! The job made everything in it, so nothing is believed: no symbolic link is followed, no pipe is waited for.
 
+mod abreast;
 mod content;
+mod digests;
 mod manifest;
 mod open;
 mod pack;
 mod walk;
 
+pub use digests::digests;
 pub use manifest::{Hashing, build};
 pub use open::{Access, open};
 pub use walk::{Entry, EntryKind, all_readable, walk};

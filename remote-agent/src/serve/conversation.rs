@@ -4,8 +4,8 @@ use super::advance::advance_beside;
 use super::call::{Answer, Call};
 use super::session::Session;
 use super::{
-    Context, adopt, arriving, collect, fetch_log, gpus, hash_log, hello, host, inputs, launch, outputs, runs,
-    stop_run,
+    Context, adopt, arriving, collect, digests, fetch_log, gpus, hash_log, hello, host, inputs, launch,
+    outputs, runs, stop_run,
 };
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, write_frame};
 use farrun_protocol::{ErrorCode, Failure, Request};
@@ -172,6 +172,11 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
             reply
         }
         Request::Outputs { run_id } => outputs::outputs(session, run_id, call).await,
+        Request::Digests {
+            run_id,
+            manifest,
+            from,
+        } => digests::digests(session, run_id, manifest, from, call).await,
         Request::Adopt { run_id } => adopt::adopt(session, run_id).await,
         Request::Host => host::host(session).await,
         Request::Collect(collect) => collect::collect(session, collect).await,

@@ -11,6 +11,7 @@ mod call;
 mod collect;
 mod context;
 mod conversation;
+mod digests;
 mod facts;
 mod fetch_log;
 mod gpus;

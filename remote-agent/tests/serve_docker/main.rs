@@ -16,8 +16,8 @@ mod smi;
 mod support;
 
 use engine::TestEngine;
-use farrun_protocol::manifest::Manifest;
-use farrun_protocol::message::{Collect, FetchLog, Garbage, Hello, InputState};
+use farrun_protocol::manifest::{BLOCK, Manifest};
+use farrun_protocol::message::{Collect, FetchLog, Garbage, Hello, InputState, ManifestReply};
 use farrun_protocol::record::{Phase, RunFacts, Settled};
 use farrun_protocol::spec::{Capture, Gpus, Input, Mount, PullPolicy, RunSpec};
 use farrun_protocol::verdict::{Reason, RunResult};
@@ -179,7 +179,8 @@ async fn a_run_is_launched_followed_and_settled_once(world: &World) {
     assert_eq!(Sha256::of(&bytes), reply.sha256);
     let manifest: Manifest = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(manifest.files.len(), 1);
-    assert_eq!(manifest.files[0].sha256, Sha256::of(b"made\n"));
+    assert_eq!(manifest.files[0].sha256, Some(Sha256::of(b"made\n")));
+    large_outputs_have_digests(peer, &spec.run_id, &reply).await;
 
     let mut wanted = order("true");
     wanted.required_outputs = vec!["result".into()];
@@ -228,6 +229,34 @@ async fn a_kill_from_outside_is_named(world: &World) {
     let (_, gone) = self::settled(&mut talk.peer, &spec.run_id).await;
     // The kernel may give PID 1 the time to say more than the engine does.
     assert_eq!(gone.verdict.reason, Reason::ContainerRemoved);
+}
+
+async fn large_outputs_have_digests(peer: &mut Peer, run_id: &RunId, small: &ManifestReply) {
+    let content = vec![7; usize::try_from(BLOCK).unwrap() + 1];
+    std::fs::write(PathBuf::from(&small.outputs).join("large"), &content).unwrap();
+    let outputs = Request::Outputs {
+        run_id: run_id.clone(),
+    };
+    let Reply::Manifest(now) = peer.ask(outputs).await.unwrap() else {
+        panic!("a manifest");
+    };
+    assert_ne!(now.sha256, small.sha256);
+    let digests = |manifest: &Sha256, from| Request::Digests {
+        run_id: run_id.clone(),
+        manifest: manifest.clone(),
+        from,
+    };
+    for (from, expected) in [(0, vec![Sha256::of(&content)]), (1, Vec::new())] {
+        let Reply::Digests { digests } = peer.ask(digests(&now.sha256, from)).await.unwrap() else {
+            panic!("digests");
+        };
+        assert_eq!(digests, expected);
+    }
+    let of_before = peer.ask(digests(&small.sha256, 0)).await;
+    assert_eq!(code(of_before), ErrorCode::HashMismatch);
+    std::fs::write(PathBuf::from(&small.outputs).join("large"), &content[1..]).unwrap();
+    let of_changed = peer.ask(digests(&now.sha256, 0)).await;
+    assert_eq!(code(of_changed), ErrorCode::HashMismatch);
 }
 
 async fn files_of_another_user_are_opened_and_removed(world: &World) {

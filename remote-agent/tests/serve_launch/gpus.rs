@@ -268,7 +268,7 @@ async fn whatever_is_lost_a_run_with_gpus_is_executed_once() {
         peer.launch(&wants(Gpus::All)).await.unwrap();
         world.engine.state.lock().unwrap().calls.clone()
     };
-    for number in 0..calls.len() {
+    for (number, call) in calls.iter().enumerate() {
         for fault in [
             Fault::LostRequest,
             Fault::LostAnswer,

@@ -2,6 +2,7 @@
 
 use crate::SOON;
 use farrun_tests::{Home, Lab};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 /// Every file below a folder with its bytes, hidden work folders left out.
@@ -152,4 +153,37 @@ fn damaged_copy_here_is_repaired() {
     std::fs::write(big, "damaged").unwrap();
     let _ = lab.home.farrun(&["pull", "@last"]).ok();
     assert_eq!(named(&lab, "big.txt").len(), 588_895);
+}
+
+#[test]
+fn large_output_is_named_by_its_hash_and_a_hidden_change_is_repaired() {
+    use sha2::Digest as _;
+    let lab = Lab::new();
+    let _ = lab
+        .shell(&[], "cd /farrun/outputs; seq 1 1500000 >large; seq 1 9 >small")
+        .ok();
+    let content = named(&lab, "large");
+    assert!(content.len() > 2 * 4 * 1024 * 1024, "several blocks");
+    for (index, name) in ["large", "small"].into_iter().enumerate() {
+        let output = &lab.show("@last")["outputs"][index];
+        assert_eq!(output["path"], name);
+        assert_eq!(
+            output["sha256"],
+            format!("{:x}", sha2::Sha256::digest(named(&lab, name)))
+        );
+        assert!(output["pulled_at"].is_string(), "{output}");
+    }
+    let all = files(&lab.home.outputs());
+    let (large, _) = all.iter().find(|(path, _)| path.ends_with("large")).unwrap();
+    let facts = || large.metadata().unwrap();
+    let before = (facts().modified().unwrap(), facts().ino());
+    let _ = lab.home.farrun(&["pull", "@last"]).ok();
+    assert_eq!((facts().modified().unwrap(), facts().ino()), before, "left alone");
+    // One byte is another, and size and time are what they were.
+    let file = std::fs::File::options().write(true).open(large).unwrap();
+    file.write_all_at(b"x", 5_000_000).unwrap();
+    file.set_modified(before.0).unwrap();
+    drop(file);
+    let _ = lab.home.farrun(&["pull", "@last"]).ok();
+    assert!(named(&lab, "large") == content);
 }

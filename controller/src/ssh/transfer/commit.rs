@@ -45,8 +45,8 @@ fn commit(destination: &Destination, batch: &[Arc<Job>], report: &impl Fn(&Job, 
             .drain(..)
             .for_each(|job| report(job, Err(destination.part_error(&job.part_name, errno))));
     }
-    // Names are durable only when their folders are; nothing is reported before that.
-    let mut folders: BTreeMap<String, (Arc<OwnedFd>, Vec<&Arc<Job>>)> = BTreeMap::new();
+    let mut placed = Vec::with_capacity(ready.len());
+    let mut folders = BTreeMap::new();
     for job in ready {
         let path = &job.wanted.path;
         match destination
@@ -54,25 +54,34 @@ fn commit(destination: &Destination, batch: &[Arc<Job>], report: &impl Fn(&Job, 
             .place(destination.parts(), &job.part_name, path)
         {
             Ok(folder) => {
-                let above = super::folder::split(path).0.to_owned();
-                folders
-                    .entry(above)
-                    .or_insert_with(|| (folder, Vec::new()))
-                    .1
-                    .push(job);
+                folders.insert(super::folder::split(path).0.to_owned(), folder);
+                placed.push(job);
             }
             Err(error) => report(job, Err(error)),
         }
     }
-    for (above, (folder, jobs)) in folders {
-        let synced = fsync(&*folder);
-        for job in jobs {
-            report(
-                job,
-                synced.map_err(|errno| destination.folder.error(&above, errno)),
-            );
-        }
+    // Names are durable only when their folders are, and those above that were made for them; nothing is reported
+    // before that.
+    folders.extend(destination.folder.take_unsynced());
+    let synced = sync_folders(destination, &folders);
+    for job in placed {
+        let failed = synced
+            .clone()
+            .map_err(|(above, errno)| destination.folder.error(&above, errno));
+        report(job, failed);
     }
+}
+
+fn sync_folders(
+    destination: &Destination,
+    folders: &BTreeMap<String, Arc<OwnedFd>>,
+) -> Result<(), (String, Errno)> {
+    if folders.len() >= MANY {
+        return syncfs(destination.parts()).map_err(|errno| (String::new(), errno));
+    }
+    folders
+        .iter()
+        .try_for_each(|(above, folder)| fsync(&**folder).map_err(|errno| (above.clone(), errno)))
 }
 
 /// Settles what was not settled when it was written, and syncs a file that no sync of the file system covers.

@@ -25,6 +25,8 @@ pub(super) struct Destination {
     parts: Arc<OwnedFd>,
     /// Whether an earlier download may have left parts.
     pub(super) resumes: bool,
+    /// Whether nothing else was in it.
+    pub(super) fresh: bool,
 }
 
 impl Destination {
@@ -32,6 +34,7 @@ impl Destination {
     pub(super) fn open(path: &Path, wanted: &[Wanted]) -> Result<Self, TransferError> {
         let folder = Folder::create(path)?;
         let resumes = folder.folder(PARTS, false)?.is_some();
+        let fresh = !resumes && is_empty(&folder);
         let parts = folder
             .folder(PARTS, true)?
             .ok_or_else(|| folder.error(PARTS, Errno::NOENT))?;
@@ -40,6 +43,7 @@ impl Destination {
             folder,
             parts,
             resumes,
+            fresh,
         };
         destination.check_space(wanted)?;
         Ok(destination)
@@ -71,6 +75,19 @@ impl Destination {
             false => Err(TransferError::NotContained {
                 path: self.folder.path().join(PARTS).join(name),
             }),
+        }
+    }
+
+    /// Opens the unfinished file `name` for the whole of a small file, and tells whether it is new.
+    pub(super) fn whole_part(&self, name: &str) -> Result<(File, bool), TransferError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(self.parts(), name, flags, Mode::from_raw_mode(0o600)) {
+            Ok(part) => Ok((File::from(part), true)),
+            Err(Errno::EXIST) => {
+                let gone = || self.part_error(name, Errno::NOENT);
+                Ok((self.part(name, true)?.ok_or_else(gone)?, false))
+            }
+            Err(errno) => Err(self.part_error(name, errno)),
         }
     }
 
@@ -133,6 +150,13 @@ impl Destination {
             u64::try_from(found.st_blocks).unwrap_or(0).saturating_mul(512)
         })
     }
+}
+
+fn is_empty(folder: &Folder) -> bool {
+    // A folder that cannot be listed may hold anything.
+    rustix::fs::Dir::read_from(folder.root()).is_ok_and(|mut entries| {
+        entries.all(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")))
+    })
 }
 
 fn lock(folder: &Folder, parts: &OwnedFd) -> Result<(), TransferError> {

@@ -1,10 +1,10 @@
 //! Local folders that no symbolic link leads out of.
 
 use super::TransferError;
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, fsync, mkdirat, openat, openat2};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, mkdirat, openat, openat2};
 use rustix::fs::{renameat, renameat_with, statat};
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +22,8 @@ pub(super) struct Folder {
     root: OwnedFd,
     path: PathBuf,
     open: Mutex<HashMap<String, Arc<OwnedFd>>>,
+    /// Folders in which others were made since the last [`Folder::take_unsynced`].
+    unsynced: Mutex<BTreeMap<String, Arc<OwnedFd>>>,
 }
 
 impl Folder {
@@ -35,6 +37,7 @@ impl Folder {
             root,
             path: path.to_path_buf(),
             open: Mutex::default(),
+            unsynced: Mutex::default(),
         })
     }
 
@@ -110,13 +113,21 @@ impl Folder {
         Ok(folder)
     }
 
+    /// The folders whose new folders the disk may not have yet, by their paths.
+    pub(super) fn take_unsynced(&self) -> BTreeMap<String, Arc<OwnedFd>> {
+        std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn make(&self, relative: &str) -> Result<OwnedFd, TransferError> {
         let (above, leaf) = split(relative);
         let parent = self
             .folder(above, true)?
             .ok_or_else(|| self.error(above, Errno::NOENT))?;
         match mkdirat(&*parent, leaf, Mode::from_raw_mode(0o755)) {
-            Ok(()) => fsync(&*parent).map_err(|errno| self.error(above, errno))?,
+            Ok(()) => {
+                let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+                unsynced.insert(above.to_owned(), Arc::clone(&parent));
+            }
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(self.error(relative, errno)),
         }

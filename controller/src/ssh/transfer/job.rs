@@ -1,21 +1,23 @@
 //! One file on its way: what is here already, and what is done with each block that arrives.
 
 use super::destination::Destination;
+use super::proof::Proof;
 use super::{Packed, TransferError, Wanted};
 use bytes::Bytes;
-use farrun_protocol::Sha256;
 use farrun_protocol::manifest::BLOCK;
 use rustix::fs::{Timespec, Timestamps, futimens};
 use rustix::io::Errno;
-use sha2::Digest as _;
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// What is read from the disk at once.
 const STEP: usize = 256 * 1024;
+/// From this many bytes on that the disk may not have yet, it is made to take them while more arrive; the sync at the
+/// end would have to wait for all of them at once.
+const UNSYNCED: u64 = 64 * 1024 * 1024;
 
 /// One wanted file.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(super) struct Job {
     destination: Arc<Destination>,
     part: OnceLock<File>,
     blocks: Mutex<Blocks>,
+    /// Bytes that were written since the last sync.
+    unsynced: AtomicU64,
     /// Set when the copy in a pack turned out to be of no use.
     unpacked: AtomicBool,
     _turns: Vec<OwnedSemaphorePermit>,
@@ -70,6 +74,7 @@ impl Job {
             destination,
             part: OnceLock::new(),
             blocks: Mutex::new(blocks),
+            unsynced: AtomicU64::new(0),
             unpacked: AtomicBool::new(false),
             _turns: turns,
         }
@@ -109,7 +114,7 @@ impl Job {
 
     /// Looks what is here. Slow for a large file, because it is hashed.
     pub(super) fn prepare(&self) -> Result<Prepared, TransferError> {
-        if self.is_in_place()? {
+        if !self.destination.fresh && self.is_in_place()? {
             return Ok(Prepared::Present);
         }
         if self.wanted.size == 0 {
@@ -147,9 +152,7 @@ impl Job {
         if self.wanted.block_count() <= 1 {
             return self.accept_whole(content).map(|()| true);
         }
-        let mut hasher = sha2::Sha256::new();
-        content.iter().for_each(|piece| hasher.update(piece));
-        if self.wanted.block_hash(block) != Some(&digest(hasher)) {
+        if !self.is_proven(block, content) {
             return Err(self.changed());
         }
         let part = self.part().ok_or_else(|| self.error(Errno::NOENT))?;
@@ -159,22 +162,27 @@ impl Job {
                 .map_err(|error| self.error(error))?;
             offset += piece.len() as u64;
         }
+        self.unsynced.fetch_add(self.wanted.block_length(block), Relaxed);
         let mut blocks = self.lock();
         blocks.missing = blocks.missing.saturating_sub(1);
         Ok(blocks.missing == 0)
     }
 
+    /// Has the disk take what was written, when that is much. Whether it could is told by the sync at the end.
+    pub(super) fn sync_early(&self) {
+        let many = |bytes: u64| (bytes >= UNSYNCED).then_some(0);
+        if self.unsynced.fetch_update(Relaxed, Relaxed, many).is_ok()
+            && let Some(part) = self.part()
+        {
+            let _ = part.sync_data();
+        }
+    }
+
     fn accept_whole(&self, content: &[Bytes]) -> Result<(), TransferError> {
-        let mut hasher = sha2::Sha256::new();
-        content.iter().for_each(|piece| hasher.update(piece));
-        if digest(hasher) != self.wanted.sha256 {
+        if !self.is_proven(0, content) {
             return Err(self.changed());
         }
-        let missing = || self.error(Errno::NOENT);
-        let part = self
-            .destination
-            .part(&self.part_name, true)?
-            .ok_or_else(missing)?;
+        let (part, is_new) = self.destination.whole_part(&self.part_name)?;
         let mut offset = 0;
         for piece in content {
             part.write_all_at(piece, offset)
@@ -182,8 +190,10 @@ impl Job {
             offset += piece.len() as u64;
         }
         // An older part may have been longer.
-        part.set_len(self.wanted.size)
-            .map_err(|error| self.error(error))?;
+        if !is_new {
+            part.set_len(self.wanted.size)
+                .map_err(|error| self.error(error))?;
+        }
         // It is settled and closed at once: thousands of them may wait for their names.
         self.settle(&part)
     }
@@ -221,13 +231,11 @@ impl Job {
             return Ok(false);
         }
         if self.wanted.size == 0 {
-            return Ok(self.wanted.sha256 == Sha256::of(&[]));
+            return Ok(self.is_proven(0, &[]));
         }
         for block in 0..self.wanted.block_count() {
-            let size = self.wanted.block_length(block);
-            let found =
-                hash(&file, block * BLOCK, size).map_err(|error| TransferError::local(&path, error))?;
-            if self.wanted.block_hash(block) != Some(&found) {
+            let proven = self.holds(&file, block);
+            if !proven.map_err(|error| TransferError::local(&path, error))? {
                 return Ok(false);
             }
         }
@@ -240,7 +248,7 @@ impl Job {
         for block in 0..self.wanted.block_count() {
             let size = self.wanted.block_length(block);
             let whole = block * BLOCK + size <= length;
-            if !whole || self.wanted.block_hash(block) != Some(&self.hash_part(part, block, size)?) {
+            if !whole || !self.holds(part, block).map_err(|error| self.error(error))? {
                 missing.push(block);
             }
         }
@@ -248,8 +256,21 @@ impl Job {
         Ok(missing)
     }
 
-    fn hash_part(&self, part: &File, block: u64, size: u64) -> Result<Sha256, TransferError> {
-        hash(part, block * BLOCK, size).map_err(|error| self.error(error))
+    /// Whether a block that has arrived is what was announced.
+    fn is_proven(&self, block: u64, content: &[Bytes]) -> bool {
+        let Some(mut proof) = self.wanted.proof(block) else {
+            return false;
+        };
+        content.iter().for_each(|piece| proof.update(piece));
+        proof.holds()
+    }
+
+    /// Whether a block of `file` is what was announced.
+    fn holds(&self, file: &File, block: u64) -> std::io::Result<bool> {
+        let Some(proof) = self.wanted.proof(block) else {
+            return Ok(false);
+        };
+        prove(file, block * BLOCK, self.wanted.block_length(block), proof)
     }
 
     fn changed(&self) -> TransferError {
@@ -268,21 +289,16 @@ impl Job {
     }
 }
 
-fn digest(hasher: sha2::Sha256) -> Sha256 {
-    Sha256::from_bytes(hasher.finalize().into())
-}
-
-/// Hashes `length` bytes of a file.
-fn hash(file: &File, from: u64, length: u64) -> std::io::Result<Sha256> {
-    let mut hasher = sha2::Sha256::new();
+/// Checks `length` bytes of a file.
+fn prove(file: &File, from: u64, length: u64, mut proof: Proof<'_>) -> std::io::Result<bool> {
     let mut buffer = vec![0; STEP.min(usize::try_from(length).unwrap_or(STEP))];
     let mut done = 0;
     while done < length {
         let size = buffer.len().min(usize::try_from(length - done).unwrap_or(STEP));
         let piece = buffer.get_mut(..size).unwrap_or_default();
         file.read_exact_at(piece, from + done)?;
-        hasher.update(piece);
+        proof.update(piece);
         done += size as u64;
     }
-    Ok(digest(hasher))
+    Ok(proof.holds())
 }

@@ -3,12 +3,10 @@
 use super::file::OpenFile;
 use super::job::Job;
 use super::queue::Piece;
-use super::session::Session;
 use super::upload::blocking;
 use super::{Packed, Sftp, TransferError, download::Run};
 use bytes::{Bytes, BytesMut};
 use farrun_protocol::manifest::BLOCK;
-use russh_sftp::protocol::OpenFlags;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
@@ -22,7 +20,7 @@ pub(super) const UNIT: u64 = 4096;
 /// One connection and the files that are open on it.
 #[derive(Debug)]
 struct Lane {
-    session: Arc<Session>,
+    sftp: Sftp,
     files: Mutex<HashMap<usize, Weak<OnceCell<OpenFile>>>>,
     /// The pack, of which a host has one per run; it stays open until the lane ends.
     pack: OnceCell<OpenFile>,
@@ -32,7 +30,7 @@ struct Lane {
 /// Fetches blocks until there are none left or the connection breaks; then returns why it broke.
 pub(super) async fn run_lane(run: Arc<Run>, sftp: Sftp) -> Option<TransferError> {
     let lane = Arc::new(Lane {
-        session: sftp.session,
+        sftp,
         files: Mutex::default(),
         pack: OnceCell::new(),
         broken: Mutex::default(),
@@ -181,9 +179,7 @@ impl Lane {
             .last()
             .and_then(|piece| piece.job.packed_in(&packed.pack))
             .map_or(packed.at, |range| range.end);
-        let file = self
-            .pack
-            .get_or_try_init(|| OpenFile::open(&self.session, &packed.pack, OpenFlags::READ, None));
+        let file = self.pack.get_or_try_init(|| self.sftp.open(&packed.pack));
         let content = file
             .await?
             .read_range(packed.at, end.saturating_sub(packed.at), |_| {})
@@ -233,13 +229,16 @@ impl Lane {
         blocking(path, move || {
             let complete = job.accept(block, &content);
             drop((content, memory));
+            if matches!(complete, Ok(false)) {
+                job.sync_early();
+            }
             complete
         })
         .await
     }
 
     async fn open(&self, job: &Job) -> Result<OpenFile, TransferError> {
-        OpenFile::open(&self.session, &job.wanted.remote, OpenFlags::READ, None).await
+        self.sftp.open(&job.wanted.remote).await
     }
 
     /// The open file of a job; it closes when its last block is through.

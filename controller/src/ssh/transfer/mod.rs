@@ -19,6 +19,7 @@ mod job;
 mod lane;
 mod outgoing;
 mod progress;
+mod proof;
 mod queue;
 mod sending;
 mod session;

@@ -2,7 +2,7 @@
 
 use super::file::{OpenFile, coded, no_attributes};
 use super::session::{Held, Offers, Reply, Session, Timing};
-use super::wire::{self, Answer};
+use super::wire::{self, Answer, Failure};
 use super::{DownloadOptions, Progress, Report, Transfer, TransferError, Wanted};
 use bytes::{Buf as _, BufMut as _, Bytes};
 use futures_util::StreamExt as _;
@@ -11,8 +11,10 @@ use russh_sftp::protocol::{
 };
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::task::AbortOnDropHandle;
 
 /// Content per request: what fits OpenSSH's packet of 256 KiB.
 const CONTENT: u64 = 261_120;
@@ -38,7 +40,11 @@ pub struct FileFacts {
 #[derive(Debug, Clone)]
 pub struct Sftp {
     pub(super) session: Arc<Session>,
+    /// Files that are being opened before they are asked for.
+    early: Arc<Mutex<HashMap<String, Opening>>>,
 }
+
+type Opening = AbortOnDropHandle<Result<OpenFile, TransferError>>;
 
 impl Sftp {
     /// Greets the server at the other end of `stream`; `host` names it in errors.
@@ -70,7 +76,38 @@ impl Sftp {
                 other => other,
             })?;
         let _ = session.offers.set(offers);
-        Ok(Self { session })
+        Ok(Self {
+            session,
+            early: Arc::default(),
+        })
+    }
+
+    /// Begins to open a file that a download over this session is going to read.
+    pub fn open_early(&self, path: &str) {
+        let (session, path) = (Arc::clone(&self.session), path.to_owned());
+        let opening = tokio::spawn({
+            let path = path.clone();
+            async move { OpenFile::open(&session, &path, OpenFlags::READ, None).await }
+        });
+        self.early
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(path, AbortOnDropHandle::new(opening));
+    }
+
+    /// Opens a file for reading, if it was not begun to be opened early.
+    pub(super) async fn open(&self, path: &str) -> Result<OpenFile, TransferError> {
+        let begun = self
+            .early
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(path);
+        match begun {
+            Some(begun) => begun
+                .await
+                .unwrap_or_else(|error| Err(self.session.broken(Failure::Lost(error.to_string())))),
+            None => OpenFile::open(&self.session, path, OpenFlags::READ, None).await,
+        }
     }
 
     /// Reads a file of at most `limit` bytes into memory. A larger one is refused before memory is taken.
@@ -84,11 +121,21 @@ impl Sftp {
                 limit,
             });
         }
+        self.read_whole(&file, size).await
+    }
+
+    /// Reads a file of `size` bytes, of a longer one its start. One that is shorter is an error. A round trip less
+    /// than [`Self::read_small`], which asks for the size.
+    pub async fn read_exactly(&self, path: &str, size: u64) -> Result<Vec<u8>, TransferError> {
+        let file = OpenFile::open(&self.session, path, OpenFlags::READ, None).await?;
+        self.read_whole(&file, size).await
+    }
+
+    async fn read_whole(&self, file: &OpenFile, size: u64) -> Result<Vec<u8>, TransferError> {
         let step = self.session.read_length();
         let mut pieces = futures_util::stream::iter((0..size).step_by(step as usize))
             .map(|offset| {
                 let length = step.min(u32::try_from(size - offset).unwrap_or(step));
-                let file = &file;
                 async move { file.exactly(file.ask(offset, length).await, length).await }
             })
             .buffered(SMALL_READS);
@@ -290,12 +337,14 @@ async fn greet(session: &Session) -> Result<Offers, TransferError> {
         ..Offers::default()
     };
     if offered("limits@openssh.com") {
+        let asked = Instant::now();
         let reply = session.send(Held::default(), |id| {
             wire::extended(id, "limits@openssh.com", &[])
         });
         if let Answer::Extended(limits) = session.answer(reply, "").await? {
             apply_limits(&mut offers, limits);
         }
+        session.reads.begin(asked.elapsed());
     }
     Ok(offers)
 }

@@ -2,8 +2,9 @@
 
 use super::TransferError;
 use super::destination::PARTS;
-use farrun_protocol::Sha256;
+use super::proof::Proof;
 use farrun_protocol::manifest::{BLOCK, MAX_FILES, OutputFile, is_safe_path};
+use farrun_protocol::{BlockHash, Sha256};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -18,10 +19,10 @@ pub struct Wanted {
     pub path: String,
     /// Size in bytes.
     pub size: u64,
-    /// Hash of the whole.
-    pub sha256: Sha256,
+    /// Hash of the whole; needed when it has at most one block, and not looked at otherwise.
+    pub sha256: Option<Sha256>,
     /// Hashes of its blocks of 4 MiB; empty when it has at most one.
-    pub blocks: Vec<Sha256>,
+    pub blocks: Vec<BlockHash>,
     /// Permission bits; set-id bits are dropped, the owner may always read and write.
     pub mode: u32,
     /// Last change, nanoseconds since 1970.
@@ -74,11 +75,11 @@ impl Wanted {
         self.size.saturating_sub(index.saturating_mul(BLOCK)).min(BLOCK)
     }
 
-    /// Hash of block `index`.
-    pub(super) fn block_hash(&self, index: u64) -> Option<&Sha256> {
+    /// What block `index` has to hash to.
+    pub(super) fn proof(&self, index: u64) -> Option<Proof<'_>> {
         match self.block_count() {
-            0 | 1 => Some(&self.sha256),
-            _ => self.blocks.get(usize::try_from(index).ok()?),
+            0 | 1 => self.sha256.as_ref().map(Proof::whole),
+            _ => self.blocks.get(usize::try_from(index).ok()?).map(Proof::block),
         }
     }
 }
@@ -111,8 +112,16 @@ fn check_shape(file: &Wanted) -> Result<(), TransferError> {
         });
     }
     let count = file.block_count();
-    if count > 1 && file.blocks.len() as u64 != count {
-        let detail = format!("{} block hashes for {} bytes", file.blocks.len(), file.size);
+    let detail = match count {
+        0 | 1 if file.sha256.is_none() => Some("it has no hash".to_owned()),
+        2.. if file.blocks.len() as u64 != count => Some(format!(
+            "{} block hashes for {} bytes",
+            file.blocks.len(),
+            file.size
+        )),
+        _ => None,
+    };
+    if let Some(detail) = detail {
         return Err(TransferError::BadAnnouncement {
             path: file.path.clone(),
             detail,
@@ -161,7 +170,7 @@ mod tests {
             remote: "/r".into(),
             path: (*path).to_owned(),
             size: 1,
-            sha256: Sha256::of(b"x"),
+            sha256: Some(Sha256::of(b"x")),
             blocks: Vec::new(),
             mode: 0o644,
             modified_ns: 0,
@@ -198,8 +207,11 @@ mod tests {
             check(&wanted),
             Err(TransferError::BadAnnouncement { .. })
         ));
+        wanted[0].size = 1;
+        wanted[0].sha256 = None;
+        assert!(check(&wanted).is_err(), "nothing to check it against");
         wanted[0].size = BLOCK + 1;
-        wanted[0].blocks = vec![Sha256::of(b""); 2];
+        wanted[0].blocks = vec![BlockHash::of(b""); 2];
         check(&wanted).unwrap();
         assert_eq!(wanted[0].block_length(1), 1);
     }

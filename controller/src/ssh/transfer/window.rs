@@ -9,6 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const SHORT_TRIP: Duration = Duration::from_millis(4);
 /// An answer this late means that the queue, not the distance, is long.
 const SLOW: Duration = Duration::from_secs(5);
+/// What a link begins with whose first answer took this long or longer: growing from the start would cost round trips.
+const LONG_TRIP: Duration = Duration::from_millis(20);
+const LONG_START: usize = 64;
 /// Fewest requests under way.
 const FLOOR: usize = 4;
 
@@ -36,6 +39,17 @@ impl Window {
             ceiling,
             quickest_us: AtomicU64::new(u64::MAX),
         })
+    }
+
+    /// Learns how far away the host is, before anything large is asked for.
+    pub(super) fn begin(&self, round_trip: Duration) {
+        let more = LONG_START
+            .min(self.ceiling)
+            .saturating_sub(self.size.load(Relaxed));
+        if round_trip >= LONG_TRIP && more > 0 {
+            self.size.fetch_add(more, Relaxed);
+            self.slots.add_permits(more);
+        }
     }
 
     /// Waits for a free slot. None never happens, because the semaphore is never closed.
@@ -80,6 +94,10 @@ mod tests {
         let window = Window::new(16, 128);
         answer(&window, Duration::from_millis(1), 100).await;
         assert_eq!(window.slots.available_permits(), 16);
+        window.begin(Duration::from_millis(1));
+        assert_eq!(window.slots.available_permits(), 16);
+        window.begin(Duration::from_millis(50));
+        assert_eq!(window.slots.available_permits(), LONG_START);
         let window = Window::new(16, 128);
         answer(&window, Duration::from_millis(50), 1000).await;
         assert_eq!(window.slots.available_permits(), 128);

@@ -1,0 +1,42 @@
+//! The hashes of large outputs, taken while the outputs travel.
+
+use super::call::{Call, blocking, cancelled};
+use super::runs;
+use super::session::Session;
+use crate::outputs;
+use crate::record::{file_sha256, read_json};
+use farrun_protocol::manifest::{FORMAT, Manifest};
+use farrun_protocol::{ErrorCode, Failure, Reply, RunId, Sha256};
+use std::sync::Arc;
+
+pub(crate) async fn digests(
+    session: &Session,
+    run_id: RunId,
+    manifest: Sha256,
+    from: u64,
+    call: &Arc<Call>,
+) -> Result<Reply, Failure> {
+    session.peer()?;
+    let folder = session.folder(&run_id);
+    runs::known(session, &folder).await?;
+    let call = Arc::clone(call);
+    let changed = |what: &dyn std::fmt::Display| Failure::new(ErrorCode::HashMismatch, what);
+    blocking(move || {
+        let path = folder.manifest();
+        let (found, _) = file_sha256(&path)?;
+        let listed: Option<Manifest> = read_json(&path, FORMAT)?;
+        // Another controller of the account may have had the outputs listed anew meanwhile.
+        let Some(listed) = listed.filter(|_| found == manifest) else {
+            return Err(changed(&found));
+        };
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let cancel = call.cancel.clone();
+        match outputs::digests(&folder.outputs(), &listed, from, || !cancel.is_cancelled()) {
+            Ok(Some(digests)) => Ok(Reply::Digests { digests }),
+            Ok(None) => Err(changed(&run_id)),
+            Err(_) if cancel.is_cancelled() => Err(cancelled()),
+            Err(error) => Err(Failure::new(ErrorCode::Io, error)),
+        }
+    })
+    .await
+}
