@@ -98,12 +98,10 @@ pub async fn remove(controller: &Controller, host: &Host, plan: Plan) -> Result<
     for run_ids in run_ids.chunks(MOST_RUNS) {
         items.extend(link.client.collect(of_runs(run_ids, false)).await?);
     }
-    if !dry_run {
-        // Nothing can be pulled of them any more.
-        run_ids
-            .iter()
-            .for_each(|run| pulled::forget(&controller.config.state_folder, run));
-    }
+    // Nothing can be pulled of them any more.
+    run_ids
+        .iter()
+        .for_each(|run| pulled::forget(&controller.config.state_folder, run));
     let order = Collect {
         agents: true,
         blobs: true,

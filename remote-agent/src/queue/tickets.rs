@@ -183,7 +183,7 @@ mod tests {
         tickets.update(&folder, &[one.clone(), two.clone()]).unwrap();
         assert_eq!(living(&folder).len(), 2);
         tickets.update(&folder, std::slice::from_ref(&two)).unwrap();
-        assert_eq!(living(&folder), [two.clone()]);
+        assert_eq!(living(&folder), std::slice::from_ref(&two));
         // What a dead observer left counts for nothing.
         std::fs::write(
             below.path().join(name(&one.run_id)),

@@ -294,9 +294,9 @@ async fn whatever_is_lost_a_run_with_gpus_is_executed_once() {
             assert_eq!(
                 (facts.phase, uuids(&facts)),
                 (Phase::Running, vec!["GPU-0".to_owned()]),
-                "{number} {fault:?}"
+                "{call} {fault:?}"
             );
-            assert_eq!(world.executions(), 1, "{} {fault:?}", calls[number]);
+            assert_eq!(world.executions(), 1, "{call} {fault:?}");
         }
     }
 }
