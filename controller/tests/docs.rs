@@ -18,17 +18,17 @@ fn root() -> PathBuf {
 fn documents() -> Vec<PathBuf> {
     let mut found = vec![root().join("README.md")];
     for folder in ["docs", "deploy"] {
-        walk(&root().join(folder), &mut found);
+        walk(&root().join(folder), "md", &mut found);
     }
     found
 }
 
-fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+fn walk(folder: &Path, kind: &str, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            walk(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "md") {
+            walk(&path, kind, found);
+        } else if path.extension().is_some_and(|extension| extension == kind) {
             found.push(path);
         }
     }
@@ -242,8 +242,11 @@ fn the_example_configuration_is_one_also_with_every_line_in_force() {
 fn the_documents_name_every_schema_and_exit_code() {
     let json = std::fs::read_to_string(root().join("docs/json.md")).unwrap();
     let sources = root().join("controller/src/cli");
-    for entry in std::fs::read_dir(sources).unwrap() {
-        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+    let mut files = Vec::new();
+    walk(&sources, "rs", &mut files);
+    assert!(files.iter().any(|file| file.ends_with("status/mod.rs")));
+    for file in files {
+        let text = std::fs::read_to_string(file).unwrap();
         for schema in text
             .split("document(\"")
             .skip(1)

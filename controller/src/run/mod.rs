@@ -10,12 +10,16 @@ pub mod error;
 pub mod explain;
 pub mod follow;
 pub mod garbage;
+pub mod gpu_words;
 pub mod launch;
+pub mod look;
 pub mod order;
 pub mod owner;
 mod reach;
 pub mod reconcile;
+pub mod series;
 pub mod stop;
+pub mod timeline;
 mod upload;
 
 pub use error::RunError;

@@ -7,6 +7,7 @@ use crate::controller::Controller;
 use crate::host::Link;
 use crate::model::{Host, Run, RunStatus};
 use chrono::{DateTime, Utc};
+use farrun_protocol::lease::Lease;
 use farrun_protocol::record::{Phase, RunFacts, Settled};
 use farrun_protocol::verdict::{Reason, RunResult};
 use farrun_protocol::{ErrorCode, RunId};
@@ -79,11 +80,30 @@ async fn one(controller: &Controller, host: &str, runs: &[RunId]) -> Result<Vec<
 /// # Errors
 /// The link or the database.
 pub async fn runs_on(controller: &Controller, link: &Link, runs: &[RunId]) -> Result<Vec<Run>, RunError> {
+    Ok(look(controller, link, runs).await?.changed)
+}
+
+/// What a host says about runs.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// Its words; runs that it does not know are absent.
+    pub facts: Vec<RunFacts>,
+    /// Runs whose state changed, as they are now.
+    pub changed: Vec<Run>,
+}
+
+/// As [`runs_on`], with the host's words.
+///
+/// # Errors
+/// The link or the database.
+pub async fn look(controller: &Controller, link: &Link, runs: &[RunId]) -> Result<Looked, RunError> {
     let facts = link.client.runs(runs.to_vec()).await?;
-    let mut by_id: BTreeMap<RunId, RunFacts> = facts
+    let facts: Vec<RunFacts> = facts
         .into_iter()
-        .map(|facts| (facts.run_id.clone(), facts))
+        .filter(|facts| runs.contains(&facts.run_id))
         .collect();
+    let mut by_id: BTreeMap<RunId, &RunFacts> =
+        facts.iter().map(|facts| (facts.run_id.clone(), facts)).collect();
     let mut changed = Vec::new();
     for id in runs {
         let Some(before) = controller.store.run(id).await? else {
@@ -91,13 +111,13 @@ pub async fn runs_on(controller: &Controller, link: &Link, runs: &[RunId]) -> Re
         };
         let run = match by_id.remove(id) {
             // Held by the host and not started: whoever takes the order up again goes on there.
-            Some(facts) if before.launched_at.is_none() && !is_started(&facts) => None,
-            Some(facts) => Some(apply(controller, &link.host, id, &facts).await?),
+            Some(facts) if before.launched_at.is_none() && !is_started(facts) => None,
+            Some(facts) => Some(apply(controller, &link.host, id, facts).await?),
             None => forgotten(controller, link, id).await?,
         };
         changed.extend(run.filter(|run| run.status != before.status));
     }
-    Ok(changed)
+    Ok(Looked { facts, changed })
 }
 
 /// Whether the host has started a run, or knows that it never will be.
@@ -196,6 +216,14 @@ pub fn apply_facts(run: &mut Run, facts: &RunFacts, now: DateTime<Utc>) {
     if facts.settled.is_some() || facts.phase != Phase::Unclear {
         run.confirmed_at = Some(now);
     }
+    if let Some(lease) = facts.lease.as_ref().filter(|lease| is_lease(lease)) {
+        let uuids: Vec<&str> = lease.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
+        if !uuids.is_empty() {
+            run.gpus = uuids.join(",");
+        }
+        run.lease = Some(lease.clone());
+    }
+    run.gpu_summary = facts.gpu_summary.clone().or(run.gpu_summary.take());
     run.launched_at = run.launched_at.or(Some(now));
     run.owner = None;
     match (&facts.settled, facts.phase) {
@@ -210,6 +238,12 @@ pub fn apply_facts(run: &mut Run, facts: &RunFacts, now: DateTime<Utc>) {
 /// Whether a text from a host can name an image, so that a lie costs its fact and not the row.
 fn is_image_name(text: &str) -> bool {
     (1..=500).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Whether a lease could be one: no host has more GPUs, and no driver longer names.
+fn is_lease(lease: &Lease) -> bool {
+    let plain = |text: &str| text.len() <= 200 && !text.chars().any(char::is_control);
+    lease.gpus.len() <= 1024 && lease.gpus.iter().all(|gpu| plain(&gpu.uuid) && plain(&gpu.name))
 }
 
 fn advance(run: &mut Run, status: RunStatus) {
@@ -328,6 +362,33 @@ mod tests {
         apply_facts(&mut row, &facts("running", hostile), Utc::now());
         assert_eq!(row.container_id, Some("ab".repeat(32)));
         assert_eq!(row.image_digest.as_deref(), Some("sha256:01"));
+    }
+
+    #[test]
+    fn what_the_host_tells_of_gpus_is_kept_and_never_taken_back() {
+        let mut row = run();
+        let mut told = facts("running", json!(null));
+        told.lease = serde_json::from_value(json!({
+            "format": 1, "since": "2026-01-02T03:04:06Z",
+            "gpus": [
+                { "uuid": "GPU-a", "index": 2, "name": "H100", "memory_total": 81559 },
+                { "uuid": "GPU-b", "index": 5, "name": "H100" },
+            ],
+        }))
+        .unwrap();
+        told.gpu_summary =
+            serde_json::from_value(json!({ "peak_memory": 61000, "samples": 3, "gaps": 0 })).unwrap();
+        apply_facts(&mut row, &told, Utc::now());
+        assert_eq!(row.gpus, "GPU-a,GPU-b");
+        assert_eq!(row.lease, told.lease);
+        apply_facts(&mut row, &facts("running", json!(null)), Utc::now());
+        assert_eq!((&row.lease, &row.gpu_summary), (&told.lease, &told.gpu_summary));
+        if let Some(lease) = &mut told.lease {
+            lease.gpus[0].name = "x".repeat(100_000);
+        }
+        let before = row.lease.clone();
+        apply_facts(&mut row, &told, Utc::now());
+        assert_eq!(row.lease, before, "a lie costs its fact and not the row");
     }
 
     #[test]
