@@ -121,8 +121,11 @@ impl Watch {
 
     fn wait_for_picture(&mut self) {
         self.wait_for("the picture", |watch| {
+            // Between words the cursor may be moved instead of a space be written.
             let text = watch.text();
-            text.contains("gpu1") && text.contains("no active runs") && text.contains("away since")
+            ["gpu1", "away", "refused", "active"]
+                .iter()
+                .all(|word| text.contains(word))
         });
     }
 
@@ -215,9 +218,7 @@ fn another_size_is_drawn_anew() {
     tcsetwinsize(&watch.master, size).unwrap();
     // The kernel tells the foreground group of a controlling terminal; this one controls nobody.
     watch.signal(Signal::WINCH);
-    watch.wait_for("a plea", |watch| {
-        watch.text().contains("make the terminal larger")
-    });
+    watch.wait_for("a plea", |watch| watch.text().contains("larger"));
     watch.press(b"q");
     watch.ends();
 }
