@@ -107,7 +107,9 @@ fn status_tells_hosts_and_runs() {
 #[test]
 fn status_tells_what_happened_since_somebody_looked() {
     let lab = Lab::new();
-    let run = lab.detached(&[], "echo done; exit 3");
+    let script = "while [ ! -e /farrun/outputs/go ]; do sleep 0.1; done; exit 3";
+    let run = lab.detached(&[], script);
+    std::fs::write(lab.run_folder(&run).join("outputs/go"), "").unwrap();
     crate::wait_until_settled(&lab, &run);
     let status = lab.home.farrun(&["status", "--json"]).ok().json();
     let host = &status["hosts"][0];

@@ -3,6 +3,7 @@
 //! One link per host stays open; what it tells arrives as [`link::News`], changes the [`state::State`], and the picture of
 //! that is drawn.
 
+mod host;
 mod link;
 mod state;
 

@@ -1,28 +1,22 @@
 //! What the live view knows, and the picture of it.
 
+use super::host::HostState;
 use super::link::{Following, News};
-use crate::cli::gpu::{later, table};
 use crate::cli::outcome::{elapsed, state};
 use crate::cli::status::print::given;
 use crate::error::CommandError;
 use crate::model::{Host, HostReport, Run, RunStatus};
 use crate::run::gpu_words;
-use crate::run::look::Seen;
 use crate::store::Store;
 use crate::ui::log_tail::LogTail;
-use crate::ui::screen::{GpuRow, HostPanel, Key, Picture, RunRow};
+use crate::ui::screen::{Key, Picture, RunRow};
 use crate::ui::{Tone, format};
 use chrono::{DateTime, Local, Utc};
 use farrun_protocol::RunId;
-use farrun_protocol::gpu::{Gpu, GpuReport};
-use farrun_protocol::message::HostFacts;
-use farrun_protocol::record::RunFacts;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 /// Runs that ended while somebody watched, at most.
 const ENDED: usize = 10;
-/// Own readings of a GPU that are kept for its history.
-const HISTORY: usize = 60;
 /// Lines by which hosts are scrolled.
 const PAGE: usize = 8;
 
@@ -39,38 +33,13 @@ pub(super) struct State {
     colour: bool,
 }
 
-struct HostState {
-    host: Host,
-    link: Link,
-    facts: Option<(HostFacts, DateTime<Utc>)>,
-    gpus: Option<(GpuReport, DateTime<Utc>)>,
-    problem: Option<String>,
-    runs: Vec<RunFacts>,
-    /// Utilisation as it was read here, for hosts that keep no history.
-    history: BTreeMap<String, VecDeque<Option<u8>>>,
-}
-
-enum Link {
-    Connecting,
-    Up { trip: u128 },
-    Away { since: DateTime<Utc>, cause: String },
-}
-
 impl State {
     /// What was known before anybody was asked.
     pub(super) async fn new(store: &Store, hosts: Vec<Host>, colour: bool) -> Result<Self, CommandError> {
         let mut states = Vec::new();
         for host in hosts {
-            let HostReport { facts, gpus } = store.report(&host.name).await?;
-            states.push(HostState {
-                host,
-                link: Link::Connecting,
-                facts,
-                gpus,
-                problem: None,
-                runs: Vec::new(),
-                history: BTreeMap::new(),
-            });
+            let last = store.report(&host.name).await?;
+            states.push(HostState::new(host, last));
         }
         Ok(Self {
             hosts: states,
@@ -259,120 +228,6 @@ impl State {
                 RunStatus::Running | RunStatus::Downloading | RunStatus::Completed => Tone::Good,
                 _ => Tone::Plain,
             },
-        }
-    }
-}
-
-impl HostState {
-    fn learn(&mut self, seen: Seen) {
-        let at = seen.at;
-        self.link = Link::Up {
-            trip: seen.round_trip.map_or(0, |trip| trip.as_millis()),
-        };
-        self.problem = seen
-            .gpus
-            .as_ref()
-            .err()
-            .or(seen.facts.as_ref().err())
-            .or(seen.runs.as_ref().err())
-            .cloned();
-        if let Ok(Some(facts)) = seen.facts {
-            self.facts = Some((facts, at));
-            // Asked for together.
-            if let Ok(looked) = seen.runs {
-                self.runs = looked.facts;
-            }
-        }
-        if let Ok(report) = seen.gpus {
-            for gpu in &report.gpus {
-                let percent = gpu
-                    .utilization
-                    .value()
-                    .and_then(|percent| u8::try_from(percent).ok());
-                self.remember(&gpu.uuid, percent);
-            }
-            self.gpus = Some((report, at));
-        }
-    }
-
-    fn lose(&mut self, cause: String) {
-        let before = std::mem::replace(&mut self.link, Link::Connecting);
-        self.link = match before {
-            Link::Away { since, .. } => Link::Away { since, cause },
-            _ => Link::Away {
-                since: Utc::now(),
-                cause,
-            },
-        };
-        let uuids: Vec<String> = self.history.keys().cloned().collect();
-        for uuid in uuids {
-            self.remember(&uuid, None);
-        }
-    }
-
-    fn remember(&mut self, uuid: &str, percent: Option<u8>) {
-        let history = self.history.entry(uuid.to_owned()).or_default();
-        history.push_back(percent);
-        while history.len() > HISTORY {
-            history.pop_front();
-        }
-    }
-
-    /// How many lines it takes, about.
-    fn lines(&self) -> usize {
-        1 + self.gpus.as_ref().map_or(0, |(report, _)| report.gpus.len())
-    }
-
-    fn panel(&self, now: DateTime<Utc>) -> HostPanel {
-        let (mut link, tone) = match &self.link {
-            Link::Connecting => ("connecting".to_owned(), Tone::Dim),
-            Link::Up { trip } => (format!("up, {trip} ms"), Tone::Good),
-            Link::Away { since, cause } => (
-                format!("away since {}: {cause}", format::age(*since, now)),
-                Tone::Bad,
-            ),
-        };
-        let mut troubles: Vec<String> = self.problem.iter().cloned().collect();
-        if let Some((facts, _)) = &self.facts {
-            match &facts.engine {
-                Ok(_) => {}
-                Err(failure) => troubles.push(format!("Docker is not usable: {failure}")),
-            }
-            link.push_str(&format!(", disk {} free", format::bytes(facts.disk_free)));
-        }
-        let mut rows = Vec::new();
-        if let Some((report, at)) = &self.gpus {
-            link.push_str(&format!(", GPUs: {}", table::headline(report, later(*at, now))));
-            troubles.extend(table::troubles(report).into_iter().map(|(trouble, _)| trouble));
-            rows.extend(report.gpus.iter().map(|gpu| self.row(report, gpu)));
-        }
-        HostPanel {
-            name: self.host.name.clone(),
-            link,
-            tone,
-            troubles,
-            gpus: rows,
-        }
-    }
-
-    fn row(&self, report: &GpuReport, gpu: &Gpu) -> GpuRow {
-        let own = self.history.get(&gpu.uuid);
-        let history = match gpu.history.is_empty() {
-            false => gpu.history.clone(),
-            true => own.map(|own| own.iter().copied().collect()).unwrap_or_default(),
-        };
-        let shown = table::Shown::of(gpu);
-        let (holder, tone) = table::holding(report, gpu);
-        GpuRow {
-            index: gpu.index.to_string(),
-            model: table::model(&gpu.name).to_owned(),
-            history,
-            utilization: shown.utilization,
-            memory: shown.memory,
-            temperature: shown.temperature,
-            power: shown.power,
-            holder,
-            tone,
         }
     }
 }

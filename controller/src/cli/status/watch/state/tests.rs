@@ -1,6 +1,8 @@
 use super::*;
 use crate::cli::gpu::table::tests::report;
+use crate::run::look::Seen;
 use crate::run::reconcile::Looked;
+use farrun_protocol::gpu::GpuReport;
 use serde_json::json;
 use std::time::Duration;
 
@@ -19,8 +21,8 @@ fn run(id: &str, status: &str) -> Run {
 
 fn state() -> State {
     State {
-        hosts: vec![HostState {
-            host: Host {
+        hosts: vec![HostState::new(
+            Host {
                 name: "gpu1".to_owned(),
                 settings: Default::default(),
                 host_id: None,
@@ -28,13 +30,8 @@ fn state() -> State {
                 added_at: Utc::now(),
                 last_seen: None,
             },
-            link: Link::Connecting,
-            facts: None,
-            gpus: None,
-            problem: None,
-            runs: Vec::new(),
-            history: BTreeMap::new(),
-        }],
+            HostReport::default(),
+        )],
         runs: vec![run("rs_aaaaaaaa", "running"), run("rs_bbbbbbbb", "queued")],
         ended: VecDeque::from([run("rs_cccccccc", "failed")]),
         chosen: Some("rs_aaaaaaaa".parse().unwrap()),
