@@ -102,7 +102,9 @@ impl Screen {
         // Another thread may take the signal; this one must not take the terminal before it has.
         std::thread::sleep(Duration::from_millis(100));
         enter()?;
-        self.terminal.clear()
+        // A new one draws everything; clearing the old one would ask the terminal where its cursor is.
+        self.terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
+        Ok(())
     }
 }
 
