@@ -137,7 +137,8 @@ fn timeline_tells_the_story_of_a_run() {
         place("started").is_some() && place("started") < place("ended"),
         "{story}"
     );
-    let text = lab.home.farrun(&["timeline", "@last", "--offline"]).ok().text();
+    let told = lab.home.farrun(&["timeline", "@last", "--offline"]).ok();
+    let text = told.text();
     assert!(text.contains("exited with code 3"), "{text}");
 }
 
