@@ -6,7 +6,7 @@ use crate::host::LinkError;
 use crate::host::agents::AgentProgramError;
 use crate::host::deploy::DeployError;
 use crate::mirror::MirrorError;
-use crate::run::{RunError, explain_gpus};
+use crate::run::{RunError, gpu_words};
 use crate::ssh::transfer::TransferError;
 use crate::ssh::{ErrorKind as SshKind, SshError};
 use crate::store::StoreError;
@@ -262,7 +262,7 @@ impl From<AgentError> for CommandError {
                 "take it over with `farrun adopt RUN`",
             ),
             ErrorCode::NoFreeGpu => Self {
-                causes: explain_gpus::refusals(&failure.gpus),
+                causes: gpu_words::refusals(&failure.gpus),
                 ..with(
                     Exit::Refused,
                     "no GPU is free for the run",
@@ -270,7 +270,7 @@ impl From<AgentError> for CommandError {
                 )
             },
             ErrorCode::NoSuchGpu => Self {
-                causes: explain_gpus::refusals(&failure.gpus),
+                causes: gpu_words::refusals(&failure.gpus),
                 ..with(
                     Exit::Refused,
                     "the host has no such GPUs",

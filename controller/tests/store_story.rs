@@ -12,7 +12,7 @@
 mod store_support;
 
 use chrono::{DateTime, Duration, Utc};
-use farrun::model::RunStatus;
+use farrun::model::{HostReport, RunStatus};
 use farrun::store::{Created, PromptFilter, RunFilter, StoreError};
 use farrun_protocol::verdict::Reason;
 use farrun_protocol::{HostId, PromptId, RunId, Sha256};
@@ -22,7 +22,9 @@ on_both!(
     hosts_are_kept,
     prompts_are_found,
     a_run_lives_and_ends,
-    runs_are_listed_by_page
+    runs_are_listed_by_page,
+    what_hosts_said_last_is_kept,
+    what_a_run_did_to_gpus_is_kept
 );
 
 async fn hosts_are_kept(fixture: Fixture) {
@@ -67,6 +69,88 @@ async fn hosts_are_kept(fixture: Fixture) {
         "the controller belongs to the database"
     );
     assert_eq!(store.host("gpu1").await.unwrap(), None);
+    store.close().await.unwrap();
+}
+
+async fn what_hosts_said_last_is_kept(fixture: Fixture) {
+    let store = fixture.open().await;
+    store.add_host(&host("gpu1")).await.unwrap();
+    assert_eq!(store.report("gpu1").await.unwrap(), HostReport::default());
+    let at = Utc::now();
+    let gpus: farrun_protocol::gpu::GpuReport = serde_json::from_value(serde_json::json!({
+        "state": "unavailable", "trouble": { "kind": "stuck", "detail": "a\u{0}b" },
+        "device": { "device": "cpu", "detected_at": at, "boot_id": "b" },
+    }))
+    .unwrap();
+    let facts: farrun_protocol::message::HostFacts = serde_json::from_value(serde_json::json!({
+        "engine": { "Err": { "code": "docker_denied" } }, "disk_free": u64::MAX, "disk_total": 2, "uptime": 3,
+        "load": "0", "memory_total": 4, "memory_available": 5, "containers": [], "agents": [],
+    }))
+    .unwrap();
+    let first = HostReport {
+        facts: Some((facts.clone(), at)),
+        gpus: None,
+    };
+    store.keep_reports(&[("gpu1", first.clone())]).await.unwrap();
+    assert_eq!(store.report("gpu1").await.unwrap(), first);
+    // A half that was not said stays.
+    let later = at + Duration::seconds(5);
+    let second = HostReport {
+        facts: None,
+        gpus: Some((gpus.clone(), later)),
+    };
+    let other = HostReport {
+        gpus: Some((gpus.clone(), at)),
+        ..first.clone()
+    };
+    store
+        .keep_reports(&[("gpu1", second), ("gpu2", other.clone())])
+        .await
+        .unwrap();
+    let both = HostReport {
+        facts: Some((facts.clone(), at)),
+        gpus: Some((gpus.clone(), later)),
+    };
+    assert_eq!(store.report("gpu1").await.unwrap(), both);
+    assert_eq!(store.report("gpu2").await.unwrap(), other);
+    // Nobody reads a report of megabytes, so it takes no room.
+    let mut huge = gpus;
+    huge.device.boot_id = "x".repeat(2 * 1024 * 1024);
+    let huge = HostReport {
+        facts: None,
+        gpus: Some((huge, later)),
+    };
+    store.keep_reports(&[("gpu1", huge)]).await.unwrap();
+    assert_eq!(store.report("gpu1").await.unwrap(), both);
+    assert!(store.remove_host("gpu1").await.unwrap());
+    assert_eq!(store.report("gpu1").await.unwrap(), HostReport::default());
+    store.close().await.unwrap();
+}
+
+async fn what_a_run_did_to_gpus_is_kept(fixture: Fixture) {
+    let store = fixture.open().await;
+    let order = run(&store, None);
+    store.create_run(&order).await.unwrap();
+    let lease: farrun_protocol::lease::Lease = serde_json::from_value(serde_json::json!({
+        "format": 1, "since": Utc::now(), "gpus": [{ "uuid": "GPU-a", "index": 2, "name": "H100" }],
+    }))
+    .unwrap();
+    let summary = farrun_protocol::series::GpuSummary {
+        peak_memory: Some(61_000),
+        energy: Some(u64::MAX),
+        samples: 12,
+        ..Default::default()
+    };
+    let (changed, ()) = store
+        .change_run(&order.id, |run| {
+            run.lease = Some(lease.clone());
+            run.gpu_summary = Some(summary.clone());
+        })
+        .await
+        .unwrap();
+    let read = store.run(&order.id).await.unwrap().unwrap();
+    assert_eq!(read, changed);
+    assert_eq!((read.lease, read.gpu_summary), (Some(lease), Some(summary)));
     store.close().await.unwrap();
 }
 

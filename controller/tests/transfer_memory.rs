@@ -7,7 +7,7 @@
 
 use farrun::ssh::transfer::{DownloadOptions, Outgoing, Progress, Sftp, Upload, Wanted};
 use farrun_protocol::manifest::BLOCK;
-use farrun_protocol::{BlockHash, Sha256};
+use farrun_protocol::BlockHash;
 use std::process::Stdio;
 use tokio::process::{Child, Command};
 

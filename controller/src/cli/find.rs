@@ -105,6 +105,24 @@ pub async fn host(controller: &Controller, name: &str) -> Result<Host, CommandEr
     })
 }
 
+/// The hosts of these names, each once; all of them when none is named.
+///
+/// # Errors
+/// There is none of a name, or the database.
+pub async fn hosts(controller: &Controller, names: &[String]) -> Result<Vec<Host>, CommandError> {
+    if names.is_empty() {
+        return Ok(controller.store.hosts().await?);
+    }
+    let mut found: Vec<Host> = Vec::new();
+    for name in names {
+        let host = host(controller, name).await?;
+        if !found.iter().any(|known| known.name == host.name) {
+            found.push(host);
+        }
+    }
+    Ok(found)
+}
+
 /// The host for a new run: the one named, the configured one, or the only one there is.
 ///
 /// # Errors

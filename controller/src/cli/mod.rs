@@ -7,6 +7,7 @@ pub mod completions;
 pub mod enhance;
 pub mod find;
 pub mod gc;
+pub mod gpu;
 pub mod host;
 pub mod inference;
 pub mod launch_args;
@@ -28,6 +29,7 @@ pub mod show;
 pub mod status;
 pub mod stop;
 pub mod sync;
+pub mod timeline;
 pub mod upscale;
 pub mod view;
 pub mod wait;
@@ -105,6 +107,8 @@ pub enum Command {
     List(list::Args),
     /// Show a run or a prompt
     Show(show::Args),
+    /// Tell what happened to a run, with what its GPUs did and its log said then
+    Timeline(timeline::Args),
     /// Print a run's log
     Logs(logs::Args),
     /// Follow a run to its end and bring its outputs here
@@ -121,8 +125,10 @@ pub enum Command {
     Sync(sync::Args),
     /// Take over runs of another laptop or a lost database
     Adopt(adopt::Args),
-    /// Show hosts, their containers and active runs
+    /// Show hosts, their GPUs and active runs
     Status(status::Args),
+    /// Show GPUs and the processes that use them
+    Gpu(gpu::Args),
     /// Remove what a host no longer needs
     Gc(gc::Args),
     /// List, show and check recipes
@@ -190,6 +196,7 @@ pub async fn dispatch(command: Command, context: &Context) -> Result<Exit, Comma
         Command::Run(args) => run::run(args, context).await,
         Command::List(args) => list::run(args, context).await,
         Command::Show(args) => show::run(args, context).await,
+        Command::Timeline(args) => timeline::run(args, context).await,
         Command::Logs(args) => logs::run(args, context).await,
         Command::Attach(args) => attach::run(args, context).await,
         Command::Wait(args) => wait::run(args, context).await,
@@ -199,6 +206,7 @@ pub async fn dispatch(command: Command, context: &Context) -> Result<Exit, Comma
         Command::Sync(args) => sync::run(args, context).await,
         Command::Adopt(args) => adopt::run(args, context).await,
         Command::Status(args) => status::run(args, context).await,
+        Command::Gpu(args) => gpu::run(args, context).await,
         Command::Gc(args) => gc::run(args, context).await,
         Command::Recipe(command) => recipe::run(command, context),
         Command::Completions(args) => completions::run(&args, context),

@@ -9,7 +9,7 @@ use crate::model::{Prompt, Run};
 use crate::recipe::{GpuNeed, Resolved, Source};
 use crate::run::order::LocalPaths;
 use crate::run::{Order, OrderInput, OrderSource, RunError};
-use crate::run::{choose, explain_gpus};
+use crate::run::{choose, gpu_words};
 use crate::ui::{escape, format};
 use farrun_protocol::lease::Wait;
 use farrun_protocol::spec::{Gpus, ParentOutput, RunSpec};
@@ -302,7 +302,7 @@ fn gpus(spec: &RunSpec) -> String {
     words.extend(
         place
             .min_free
-            .map(|memory| format!("with {} free", explain_gpus::mebibytes(memory))),
+            .map(|memory| format!("with {} free", gpu_words::mebibytes(memory))),
     );
     if place.share {
         words.push("shared".to_owned());

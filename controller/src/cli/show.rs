@@ -7,8 +7,13 @@ use super::{Context, find};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::{OutputRecord, Run, RunEvent, RunStatus};
-use crate::run::{log_error, reconcile};
+use crate::run::{log_error, reconcile, series};
 use crate::ui::{Table, format};
+use farrun_protocol::lease::Lease;
+use farrun_protocol::series::GpuSummary;
+
+/// Charts that are shown unasked.
+const PLOTTED: usize = 4;
 
 /// Arguments of `farrun show`.
 #[derive(Debug, clap::Args)]
@@ -59,6 +64,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let mut fields = fields(&controller, &run);
     fields.extend(log_error.map(|error| ("log error", error)));
     context.ui.fields(&fields);
+    if !args.offline && context.ui.stdout_is_tty() && run.gpu_summary.is_some() {
+        print_plot(&controller, context, &run).await;
+    }
     print_outputs(context, &outputs);
     print_events(context, &events);
     Ok(Exit::Completed)
@@ -89,8 +97,9 @@ fn fields(controller: &Controller, run: &Run) -> Vec<(&'static str, String)> {
     optional("took", elapsed(run));
     fields.push(("image", run.spec.image.clone()));
     fields.push(("command", format::words(&run.spec.command)));
-    fields.push(("gpus", run.gpus.clone()));
+    fields.push(("gpus", run.lease.as_ref().map_or_else(|| run.gpus.clone(), given)));
     let mut optional = |name, value: Option<String>| fields.extend(value.map(|value| (name, value)));
+    optional("did", run.gpu_summary.as_ref().map(summary));
     optional(
         "container",
         run.container_id.as_ref().map(|id| id.chars().take(12).collect()),
@@ -124,6 +133,84 @@ fn fields(controller: &Controller, run: &Run) -> Vec<(&'static str, String)> {
     fields
 }
 
+/// The GPUs of a lease: `2 (H100 80GB HBM3, 79.6 GiB, GPU-aaaa…)`.
+fn given(lease: &Lease) -> String {
+    let gpus: Vec<String> = lease
+        .gpus
+        .iter()
+        .map(|gpu| {
+            let memory = gpu
+                .memory_total
+                .map(|mebibytes| format!(", {:.1} GiB", mebibytes as f64 / 1024.0))
+                .unwrap_or_default();
+            let shared = if lease.shared { ", shared" } else { "" };
+            let model = super::gpu::table::model(&gpu.name);
+            format!("{} ({model}{memory}{shared}, {})", gpu.index, gpu.uuid)
+        })
+        .collect();
+    gpus.join("\n")
+}
+
+/// What a run did to its GPUs: `peak 61.0 GiB, mean 87 %, at most 71 °C, about 55.2 Wh; 3 of 120 samples missing`.
+pub(crate) fn summary(summary: &GpuSummary) -> String {
+    let mut parts = Vec::new();
+    parts.extend(
+        summary
+            .peak_memory
+            .map(|mebibytes| format!("peak {:.1} GiB", mebibytes as f64 / 1024.0)),
+    );
+    parts.extend(
+        summary
+            .mean_utilization
+            .map(|percent| format!("mean {percent} %")),
+    );
+    parts.extend(
+        summary
+            .max_temperature
+            .map(|degrees| format!("at most {degrees} °C")),
+    );
+    parts.extend(
+        summary
+            .energy
+            .map(|milliwatt_hours| format!("about {:.1} Wh", milliwatt_hours as f64 / 1000.0)),
+    );
+    if parts.is_empty() {
+        parts.push("nothing is known".to_owned());
+    }
+    let mut text = parts.join(", ");
+    if summary.gaps > 0 {
+        let all = summary.samples.saturating_add(summary.gaps);
+        text.push_str(&format!("; {} of {all} samples are missing", summary.gaps));
+    }
+    if summary.shared {
+        text.push_str("; others shared the GPUs, so the figures are not this run's alone");
+    }
+    if summary.intruders {
+        text.push_str("; somebody else's process was on them");
+    }
+    text
+}
+
+/// Memory and utilisation in small. What the host does not tell in a moment is left out.
+async fn print_plot(controller: &Controller, context: &Context, run: &Run) {
+    let samples = tokio::time::timeout(reconcile::BRIEF, series::of(controller, run)).await;
+    let Ok(Ok(samples)) = samples else { return };
+    let mut plot = super::gpu::plot::plot(run, &samples);
+    plot.series
+        .retain(|series| series.name.contains(" memory ") || series.name.ends_with("utilisation"));
+    plot.series.truncate(PLOTTED);
+    if plot.series.is_empty() {
+        return;
+    }
+    context.ui.line("");
+    for line in plot.lines(context.ui.width(), 2) {
+        context.ui.line(line);
+    }
+    context
+        .ui
+        .hint(format!("`farrun gpu --run {}` plots everything", run.id));
+}
+
 fn print_outputs(context: &Context, outputs: &[OutputRecord]) {
     if outputs.is_empty() {
         return;
@@ -151,4 +238,49 @@ fn print_events(context: &Context, events: &[RunEvent]) {
     }
     context.ui.line("");
     context.ui.table(&table);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_says_what_it_does_not_know() {
+        let mut known = GpuSummary {
+            peak_memory: Some(62_464),
+            mean_utilization: Some(87),
+            max_temperature: Some(71),
+            energy: Some(55_200),
+            samples: 117,
+            ..GpuSummary::default()
+        };
+        assert_eq!(
+            summary(&known),
+            "peak 61.0 GiB, mean 87 %, at most 71 °C, about 55.2 Wh"
+        );
+        known.gaps = 3;
+        known.intruders = true;
+        known.max_temperature = None;
+        assert_eq!(
+            summary(&known),
+            "peak 61.0 GiB, mean 87 %, about 55.2 Wh; 3 of 120 samples are missing; somebody else's process was on them"
+        );
+        assert_eq!(summary(&GpuSummary::default()), "nothing is known");
+    }
+
+    #[test]
+    fn a_lease_names_its_gpus() {
+        let lease: Lease = serde_json::from_value(serde_json::json!({
+            "format": 1, "since": "2026-03-01T10:00:00Z",
+            "gpus": [
+                { "uuid": "GPU-a", "index": 2, "name": "NVIDIA H100 80GB HBM3", "memory_total": 81559 },
+                { "uuid": "GPU-b", "index": 5, "name": "Tesla T4" },
+            ],
+        }))
+        .unwrap();
+        assert_eq!(
+            given(&lease),
+            "2 (H100 80GB HBM3, 79.6 GiB, GPU-a)\n5 (T4, GPU-b)"
+        );
+    }
 }

@@ -61,6 +61,10 @@ pub struct RunView<'a> {
     pub container_id: Option<&'a str>,
     /// GPUs it was given.
     pub gpus: &'a str,
+    /// The same, as they were when they were given.
+    pub lease: Option<&'a farrun_protocol::lease::Lease>,
+    /// What it did to them, as far as the host told.
+    pub gpu_summary: Option<&'a farrun_protocol::series::GpuSummary>,
     /// Local mirror of its log.
     pub log_path: Option<&'a str>,
     /// Whether that mirror is whole and verified.
@@ -107,6 +111,8 @@ impl<'a> From<&'a Run> for RunView<'a> {
             image_digest: run.image_digest.as_deref(),
             container_id: run.container_id.as_deref(),
             gpus: &run.gpus,
+            lease: run.lease.as_ref(),
+            gpu_summary: run.gpu_summary.as_ref(),
             log_path: run.log_path.as_deref(),
             log_complete: run.log_complete,
             log_length: run.log_length,

@@ -50,6 +50,41 @@ pub fn read(path: &Path, from: u64, sink: &mut dyn FnMut(&[u8])) -> Result<u64, 
     }
 }
 
+/// Bytes before an offset that are looked at for lines, at most.
+const LOOK_BACK: u64 = 4096;
+/// Most characters of such a line.
+const LINE: usize = 500;
+
+/// The last `count` lines that end before byte `offset`, oldest first; what a carriage return begins anew counts as a
+/// line. None when the file does not reach there.
+///
+/// # Errors
+/// The file system refuses, or the name is not a plain file's.
+pub fn lines_before(path: &Path, offset: u64, count: usize) -> Result<Vec<String>, MirrorError> {
+    let Some(file) = open(path)? else {
+        return Ok(Vec::new());
+    };
+    let length = file.metadata().map_err(MirrorError::io(path))?.len();
+    if offset > length {
+        return Ok(Vec::new());
+    }
+    let start = offset.saturating_sub(LOOK_BACK);
+    let mut piece = vec![0; (offset - start) as usize];
+    file.read_exact_at(&mut piece, start)
+        .map_err(MirrorError::io(path))?;
+    let text = String::from_utf8_lossy(&piece);
+    let lines: Vec<&str> = text
+        .split(['\n', '\r'])
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+        .collect();
+    Ok(lines
+        .iter()
+        .skip(lines.len().saturating_sub(count))
+        .map(|line| line.chars().take(LINE).collect())
+        .collect())
+}
+
 /// Offset at which the last `lines` lines of the file begin. A last line without newline counts as one.
 ///
 /// # Errors

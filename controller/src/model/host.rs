@@ -2,6 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use farrun_protocol::HostId;
+use farrun_protocol::gpu::GpuReport;
+use farrun_protocol::message::HostFacts;
 use serde::{Deserialize, Serialize};
 
 /// A machine reached by SSH.
@@ -20,6 +22,15 @@ pub struct Host {
     pub added_at: DateTime<Utc>,
     /// When it last answered.
     pub last_seen: Option<DateTime<Utc>>,
+}
+
+/// What a host said last, and when by our clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostReport {
+    /// What it is and holds.
+    pub facts: Option<(HostFacts, DateTime<Utc>)>,
+    /// What its GPUs are and do.
+    pub gpus: Option<(GpuReport, DateTime<Utc>)>,
 }
 
 /// How to reach and use a host.

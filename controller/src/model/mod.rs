@@ -6,7 +6,7 @@ pub mod prompt;
 pub mod run;
 pub mod slug;
 
-pub use host::{Host, HostSettings};
+pub use host::{Host, HostReport, HostSettings};
 pub use output::OutputRecord;
 pub use prompt::Prompt;
 pub use run::{Run, RunEvent, RunStatus};

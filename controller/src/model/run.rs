@@ -1,6 +1,8 @@
 //! One execution of one container, its states and the legal transitions between them.
 
 use chrono::{DateTime, Utc};
+use farrun_protocol::lease::Lease;
+use farrun_protocol::series::GpuSummary;
 use farrun_protocol::spec::RunSpec;
 use farrun_protocol::verdict::Reason;
 use farrun_protocol::{ControllerId, PromptId, RunId, Sha256};
@@ -151,6 +153,12 @@ pub struct Run {
     pub image_digest: Option<String>,
     /// GPUs it was given: `none`, `all` or UUIDs with commas.
     pub gpus: String,
+    /// The GPUs it was given, as they were at that time.
+    #[serde(default)]
+    pub lease: Option<Lease>,
+    /// What it did to them, as far as the host told.
+    #[serde(default)]
+    pub gpu_summary: Option<GpuSummary>,
     /// Key that makes a repeated order find this run.
     pub key: Option<String>,
     /// Process that ordered it, while it has not been acknowledged: pid, boot id and start time.
@@ -174,7 +182,7 @@ pub struct Run {
 pub struct RunEvent {
     /// When, by our clock.
     pub at: DateTime<Utc>,
-    /// `status`, `interrupted`, `adopted`, `pulled`, `mirror`, `stop`, `log_error` or another stable word.
+    /// `status`, `interrupted`, `adopted`, `pulled`, `mirror`, `stop`, `log_error`, `link` or another stable word.
     pub kind: String,
     /// What, for people.
     pub detail: String,

@@ -2,7 +2,7 @@
 //! with the shortest line.
 
 use super::RunError;
-use super::explain_gpus::mebibytes;
+use super::gpu_words::mebibytes;
 use crate::controller::Controller;
 use crate::host::Link;
 use crate::model::Host;
@@ -134,7 +134,7 @@ pub fn fit(wanted: &Gpus, placement: &Placement, report: &GpuReport, facts: &Hos
         return never(failure.to_string());
     }
     if report.state == Freshness::Unavailable || report.gpus.is_empty() {
-        return never(super::explain_gpus::no_gpu(report.trouble.as_ref()));
+        return never(super::gpu_words::no_gpu(report.trouble.as_ref()));
     }
     let possible: Vec<&Gpu> = report
         .gpus

@@ -5,7 +5,7 @@
 
 use super::owner::Owner;
 use super::reach::{Reach, may_pass};
-use super::{RunError, explain, explain_gpus, order, reconcile, stop, upload};
+use super::{RunError, explain, gpu_words, order, reconcile, stop, upload};
 use crate::agent::AgentError;
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
@@ -213,7 +213,7 @@ fn is_passing(code: ErrorCode) -> bool {
 
 /// What a failure says for people.
 fn detail_of(failure: &Failure) -> Option<String> {
-    let gpus = explain_gpus::refusals(&failure.gpus);
+    let gpus = gpu_words::refusals(&failure.gpus);
     if gpus.is_empty() {
         failure.detail.clone()
     } else {
@@ -231,7 +231,7 @@ async fn require_device(link: &Link, run: &Run) -> Result<(), RunError> {
         return Ok(());
     }
     let trouble = report.device.broken.as_ref().or(report.trouble.as_ref());
-    let failure = Failure::new(ErrorCode::NoGpu, explain_gpus::no_gpu(trouble));
+    let failure = Failure::new(ErrorCode::NoGpu, gpu_words::no_gpu(trouble));
     Err(AgentError::Failed(failure).into())
 }
 

@@ -1,7 +1,7 @@
 //! A run that waits for a GPU: tells where it stands until it is its turn.
 
 use super::reach::{Reach, may_pass};
-use super::{RunError, estimate, explain_gpus, reconcile};
+use super::{RunError, estimate, gpu_words, reconcile};
 use crate::controller::Event;
 use crate::host::LinkError;
 use farrun_protocol::record::{Phase, RunFacts};
@@ -67,10 +67,5 @@ fn in_line(facts: &RunFacts) -> Option<String> {
         return None;
     }
     let unknown = || "in line for a GPU".to_owned();
-    Some(
-        facts
-            .queue
-            .as_deref()
-            .map_or_else(unknown, explain_gpus::place_in_line),
-    )
+    Some(facts.queue.as_deref().map_or_else(unknown, gpu_words::place))
 }

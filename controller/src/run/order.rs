@@ -130,6 +130,8 @@ pub(super) fn blank(host: &str, spec: RunSpec, paths: &LocalPaths) -> Run {
         exit_code: None,
         signal: None,
         gpus: spec.gpus.label(),
+        lease: None,
+        gpu_summary: None,
         log_path: Some(paths.log.to_string_lossy().into_owned()),
         outputs_path: Some(paths.outputs.to_string_lossy().into_owned()),
         log_length: None,

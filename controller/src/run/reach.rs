@@ -61,7 +61,9 @@ impl<'a> Reach<'a> {
             match self.controller.contact(&host).await {
                 Ok(link) => {
                     self.tell_after = FIRST_TOLD;
-                    if self.since.take().is_some() {
+                    if let Some(since) = self.since.take() {
+                        let away = format!("back after {} s", since.elapsed().as_secs());
+                        self.note(&away).await;
                         self.controller.tell(&Event::LinkBack { host: &host.name });
                     }
                     self.made = Some(Instant::now());
@@ -98,6 +100,7 @@ impl<'a> Reach<'a> {
                 host: &self.run.host,
                 cause: &cause,
             });
+            self.note(&format!("lost: {cause}")).await;
         }
         self.wait().await;
     }
@@ -117,6 +120,18 @@ impl<'a> Reach<'a> {
             acknowledged: self.run.launched_at.is_some(),
             due,
         });
+    }
+
+    /// Writes into the run's history what became of the link. A database that refuses is no reason to stop following.
+    async fn note(&self, detail: &str) {
+        if let Err(error) = self
+            .controller
+            .store
+            .add_event(&self.run.id, "link", detail)
+            .await
+        {
+            tracing::warn!(%error, "The history of the run does not tell of its link");
+        }
     }
 
     async fn wait(&mut self) {

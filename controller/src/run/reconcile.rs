@@ -7,6 +7,7 @@ use crate::controller::Controller;
 use crate::host::Link;
 use crate::model::{Host, Run, RunStatus};
 use chrono::{DateTime, Utc};
+use farrun_protocol::lease::Lease;
 use farrun_protocol::record::{Phase, RunFacts, Settled};
 use farrun_protocol::verdict::{Reason, RunResult};
 use farrun_protocol::{ErrorCode, RunId};
@@ -109,11 +110,30 @@ async fn one(
 /// # Errors
 /// The link or the database.
 pub async fn runs_on(controller: &Controller, link: &Link, runs: &[RunId]) -> Result<Vec<Run>, RunError> {
+    Ok(look(controller, link, runs).await?.changed)
+}
+
+/// What a host says about runs.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// Its words; runs that it does not know are absent.
+    pub facts: Vec<RunFacts>,
+    /// Runs whose state changed, as they are now.
+    pub changed: Vec<Run>,
+}
+
+/// As [`runs_on`], with the host's words.
+///
+/// # Errors
+/// The link or the database.
+pub async fn look(controller: &Controller, link: &Link, runs: &[RunId]) -> Result<Looked, RunError> {
     let facts = link.client.runs(runs.to_vec()).await?;
-    let mut by_id: BTreeMap<RunId, RunFacts> = facts
+    let facts: Vec<RunFacts> = facts
         .into_iter()
-        .map(|facts| (facts.run_id.clone(), facts))
+        .filter(|facts| runs.contains(&facts.run_id))
         .collect();
+    let mut by_id: BTreeMap<RunId, &RunFacts> =
+        facts.iter().map(|facts| (facts.run_id.clone(), facts)).collect();
     let mut changed = Vec::new();
     for id in runs {
         let Some(before) = controller.store.run(id).await? else {
@@ -121,13 +141,13 @@ pub async fn runs_on(controller: &Controller, link: &Link, runs: &[RunId]) -> Re
         };
         let run = match by_id.remove(id) {
             // Held by the host and not started: whoever takes the order up again goes on there.
-            Some(facts) if before.launched_at.is_none() && !is_started(&facts) => None,
-            Some(facts) => Some(apply(controller, &link.host, id, &facts).await?),
+            Some(facts) if before.launched_at.is_none() && !is_started(facts) => None,
+            Some(facts) => Some(apply(controller, &link.host, id, facts).await?),
             None => forgotten(controller, link, id).await?,
         };
         changed.extend(run.filter(|run| run.status != before.status));
     }
-    Ok(changed)
+    Ok(Looked { facts, changed })
 }
 
 /// Whether the host has started a run, or knows that it never will be.
@@ -227,6 +247,14 @@ pub fn apply_facts(run: &mut Run, facts: &RunFacts, now: DateTime<Utc>) {
     if facts.settled.is_some() || facts.phase != Phase::Unclear {
         run.confirmed_at = Some(now);
     }
+    if let Some(lease) = facts.lease.as_ref().filter(|lease| is_lease(lease)) {
+        let uuids: Vec<&str> = lease.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
+        if !uuids.is_empty() {
+            run.gpus = uuids.join(",");
+        }
+        run.lease = Some(lease.clone());
+    }
+    run.gpu_summary = facts.gpu_summary.clone().or(run.gpu_summary.take());
     run.launched_at = run.launched_at.or(Some(now));
     run.owner = None;
     match (&facts.settled, facts.phase) {
@@ -241,6 +269,12 @@ pub fn apply_facts(run: &mut Run, facts: &RunFacts, now: DateTime<Utc>) {
 /// Whether a text from a host can name an image, so that a lie costs its fact and not the row.
 fn is_image_name(text: &str) -> bool {
     (1..=500).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Whether a lease could be one: no host has more GPUs, and no driver longer names.
+fn is_lease(lease: &Lease) -> bool {
+    let plain = |text: &str| text.len() <= 200 && !text.chars().any(char::is_control);
+    lease.gpus.len() <= 1024 && lease.gpus.iter().all(|gpu| plain(&gpu.uuid) && plain(&gpu.name))
 }
 
 fn advance(run: &mut Run, status: RunStatus) {
@@ -311,68 +345,4 @@ pub async fn lose(controller: &Controller, run: &Run, reason: Reason) -> Result<
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn run() -> Run {
-        serde_json::from_value(json!({
-            "id": "rs_abcdefgh", "host": "gpu1", "controller_id": "co_abcdefgh", "operation": "run",
-            "status": "running", "log_complete": false, "gpus": "none",
-            "created_at": "2026-01-02T03:04:05Z", "updated_at": "2026-01-02T03:04:05Z",
-            "launched_at": "2026-01-02T03:04:06Z", "confirmed_at": "2026-01-02T03:05:05Z",
-            "spec": {
-                "format": 1, "run_id": "rs_abcdefgh", "controller_id": "co_abcdefgh", "operation": "run", "name": "x",
-                "created_at": "2026-01-02T03:04:05Z", "image": "demo:1", "inputs_target": "/i", "outputs_target": "/o",
-            },
-        }))
-        .unwrap()
-    }
-
-    fn facts(phase: &str, container: serde_json::Value) -> RunFacts {
-        serde_json::from_value(json!({
-            "run_id": "rs_abcdefgh", "controller_id": "co_abcdefgh", "phase": phase, "log_length": 0,
-            "spec_sha256": farrun_protocol::Sha256::of(b""), "container": container,
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn an_engine_that_keeps_silent_confirms_nothing_and_takes_nothing_back() {
-        let mut row = run();
-        let before = row.confirmed_at;
-        apply_facts(&mut row, &facts("unclear", json!(null)), Utc::now());
-        assert_eq!((row.confirmed_at, row.status), (before, RunStatus::Running));
-        let now = Utc::now();
-        apply_facts(&mut row, &facts("running", json!(null)), now);
-        assert_eq!(row.confirmed_at, Some(now));
-    }
-
-    #[test]
-    fn names_that_no_engine_gives_are_not_kept() {
-        let mut row = run();
-        let honest = json!({ "id": "ab".repeat(32), "status": "running", "image_id": "sha256:01" });
-        apply_facts(&mut row, &facts("running", honest), Utc::now());
-        assert_eq!(row.container_id, Some("ab".repeat(32)));
-        let hostile =
-            json!({ "id": "\u{0}".repeat(64), "status": "running", "image_id": "x".repeat(100_000) });
-        apply_facts(&mut row, &facts("running", hostile), Utc::now());
-        assert_eq!(row.container_id, Some("ab".repeat(32)));
-        assert_eq!(row.image_digest.as_deref(), Some("sha256:01"));
-    }
-
-    #[test]
-    fn a_log_longer_than_any_file_is_not_believed() {
-        let mut row = run();
-        let mut hostile = facts("settled", json!(null));
-        hostile.settled = serde_json::from_value(json!({
-            "format": 1, "run_id": "rs_abcdefgh", "generation": "0".repeat(32),
-            "verdict": { "result": "failed", "reason": "exit_code", "exit_code": 1 },
-            "log": { "length": u64::MAX, "sha256": farrun_protocol::Sha256::of(b"") },
-        }))
-        .unwrap();
-        apply_facts(&mut row, &hostile, Utc::now());
-        assert_eq!((row.status, row.log_length), (RunStatus::Failed, None));
-        assert!(row.error_message.is_some());
-    }
-}
+mod tests;

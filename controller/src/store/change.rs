@@ -82,6 +82,12 @@ impl Store {
         if after.reason == before.reason {
             new.reason = ActiveValue::NotSet;
         }
+        if after.lease == before.lease {
+            new.lease = ActiveValue::NotSet;
+        }
+        if after.gpu_summary == before.gpu_summary {
+            new.gpu_summary = ActiveValue::NotSet;
+        }
         run::Entity::update(new)
             .exec(transaction)
             .await

@@ -94,6 +94,7 @@ impl Store {
             .exec(&self.connection)
             .await
             .doing(&self.database, "removing a host")?;
+        self.forget_report(name).await?;
         Ok(done.rows_affected > 0)
     }
 

@@ -15,6 +15,7 @@ mod error;
 mod event;
 mod filter;
 mod host;
+mod host_report;
 mod location;
 mod open;
 mod output;

@@ -80,7 +80,14 @@ pub(super) fn row(run: &Run, database: &str) -> Result<run::Model, StoreError> {
         confirmed_at: run.confirmed_at.map(nanoseconds),
         updated_at: nanoseconds(run.updated_at),
         spec,
+        lease: text(run.lease.as_ref()),
+        gpu_summary: text(run.gpu_summary.as_ref()),
     })
+}
+
+/// Plain data always serialises.
+fn text<T: serde::Serialize>(value: Option<&T>) -> Option<String> {
+    value.and_then(|value| serde_json::to_string(value).ok())
 }
 
 /// What this machine knows of a run's files.
@@ -126,6 +133,11 @@ pub(super) fn model(
         container_id: row.container_id,
         image_digest: row.image_digest,
         gpus: row.gpus,
+        lease: row.lease.map(|text| record.json("lease", &text)).transpose()?,
+        gpu_summary: row
+            .gpu_summary
+            .map(|text| record.json("gpu_summary", &text))
+            .transpose()?,
         key: row.key,
         owner: row.owner,
         created_at: time(row.created_at),

@@ -10,6 +10,10 @@
 //! | `sink` | where bytes go, and what became of them |
 //! | `escape` | which characters never reach a terminal |
 //! | `table` | tables and aligned fields |
+//! | `sparkline` | histories as one line of blocks |
+//! | `plot`, `svg` | figures over time, as characters and as a file |
+//! | `screen` | the live view: keys, drawing, and a terminal that is given back |
+//! | `log_tail` | the last lines of a run log as plain text |
 //! | `progress` | bars and spinners that give way to output |
 //! | `ask` | questions and secrets typed by the user |
 //! | `format` | sizes, durations, ages and times for people |
@@ -17,12 +21,18 @@
 pub mod ask;
 pub mod escape;
 pub mod format;
+pub mod log_tail;
+pub mod plot;
 pub mod progress;
+pub mod screen;
 mod sink;
+pub mod sparkline;
+pub mod svg;
 pub mod table;
 mod terminal;
 
 pub use progress::Progress;
 pub use sink::Captured;
+pub use sparkline::sparkline;
 pub use table::{Cell, Table, Tone};
 pub use terminal::{Ui, UiOptions};

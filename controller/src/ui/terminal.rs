@@ -180,6 +180,11 @@ impl Ui {
         self.0.facts.stdout_tty
     }
 
+    /// Whether colours are shown there.
+    pub fn stdout_is_coloured(&self) -> bool {
+        self.0.facts.color_stdout
+    }
+
     /// Whether the user can be asked something.
     pub fn stdin_is_tty(&self) -> bool {
         self.0.facts.stdin_tty

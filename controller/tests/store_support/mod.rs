@@ -289,6 +289,8 @@ pub(crate) fn run(store: &Store, prompt: Option<&PromptId>) -> Run {
         container_id: None,
         image_digest: None,
         gpus: "all".to_owned(),
+        lease: None,
+        gpu_summary: None,
         key: None,
         owner: Some("4711 boot 99".to_owned()),
         created_at: Utc::now(),

@@ -92,9 +92,54 @@ fn status_tells_hosts_and_runs() {
     lab.sshd.stop();
     let status = lab.home.farrun(&["status", "--json"]).ok().json();
     assert_eq!(status["hosts"][0]["link"], "down", "{status}");
-    assert!(status["hosts"][0]["cause"].is_string());
+    let away = &status["hosts"][0];
+    assert!(away["cause"].is_string());
+    // What it said last, and when.
+    assert!(away["facts"]["disk_total"].as_u64().unwrap() > 0, "{status}");
+    assert!(away["facts_at"].is_string(), "{status}");
+    let offline = lab.home.farrun(&["status", "--offline", "--json"]).ok().json();
+    assert_eq!(offline["hosts"][0]["link"], "not asked");
+    assert_eq!(offline["hosts"][0]["facts"], away["facts"]);
     let _ = lab.home.farrun(&["status", "nowhere"]).expect_code(4);
     lab.sshd.start_again();
+}
+
+#[test]
+fn status_tells_what_happened_since_somebody_looked() {
+    let lab = Lab::new();
+    let script = "while [ ! -e /farrun/outputs/go ]; do sleep 0.1; done; exit 3";
+    let run = lab.detached(&[], script);
+    std::fs::write(lab.run_folder(&run).join("outputs/go"), "").unwrap();
+    crate::wait_until_settled(&lab, &run);
+    let status = lab.home.farrun(&["status", "--json"]).ok().json();
+    let host = &status["hosts"][0];
+    assert_eq!(host["changed"][0]["id"], run.as_str(), "{status}");
+    assert_eq!(host["changed"][0]["reason"], "exit_code", "{status}");
+    assert_eq!(host["runs"], serde_json::json!([]), "{status}");
+    // Once is enough.
+    let again = lab.home.farrun(&["status", "--json"]).ok().json();
+    assert_eq!(again["hosts"][0]["changed"], serde_json::json!([]), "{again}");
+}
+
+#[test]
+fn timeline_tells_the_story_of_a_run() {
+    let lab = Lab::new();
+    let _ = lab.shell(&[], "echo hello; exit 3").expect_code(1);
+    let story = lab.home.farrun(&["timeline", "@last", "--json"]).ok().json();
+    assert_eq!(story["schema"], "farrun.timeline/1");
+    let entries = story["entries"].as_array().unwrap();
+    let kinds: Vec<&str> = entries
+        .iter()
+        .map(|entry| entry["kind"].as_str().unwrap())
+        .collect();
+    let place = |kind: &str| kinds.iter().position(|known| *known == kind);
+    assert!(
+        place("started").is_some() && place("started") < place("ended"),
+        "{story}"
+    );
+    let told = lab.home.farrun(&["timeline", "@last", "--offline"]).ok();
+    let text = told.text();
+    assert!(text.contains("exited with code 3"), "{text}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The tables as sea-orm sees them. Only this module's siblings know them; everyone else speaks model types.
 
 pub(super) mod host;
+pub(super) mod host_report;
 pub(super) mod meta;
 pub(super) mod output_file;
 pub(super) mod output_pull;

@@ -33,6 +33,8 @@ pub(crate) struct Model {
     pub(crate) confirmed_at: Option<i64>,
     pub(crate) updated_at: i64,
     pub(crate) spec: String,
+    pub(crate) lease: Option<String>,
+    pub(crate) gpu_summary: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

@@ -1,0 +1,127 @@
+//! `farrun status`
+
+mod print;
+mod view;
+mod watch;
+
+use super::view::document;
+use super::{Context, find};
+use crate::controller::Controller;
+use crate::error::{CommandError, Exit};
+use crate::model::{Host, HostReport, Run};
+use crate::run::look::{self, Seen, Wish};
+use futures_util::future::join_all;
+use std::collections::BTreeMap;
+use view::HostStatus;
+
+/// Arguments of `farrun status`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  farrun status\n  farrun status gpu1 --json\n  farrun status --offline\n  farrun status --watch"
+)]
+pub struct Args {
+    /// Only these hosts
+    hosts: Vec<String>,
+    /// Ask no host; show what was last known
+    #[arg(long)]
+    offline: bool,
+    /// Show hosts, GPUs, runs and a log on the whole terminal, live
+    #[arg(long, short, conflicts_with = "offline")]
+    watch: bool,
+}
+
+/// Everything is asked, of every host at once.
+const WISH: Wish = Wish {
+    host: true,
+    runs: true,
+    max_age: None,
+    detect: false,
+};
+
+/// What is known about one host: what it said now, and what it said last.
+struct Known {
+    host: Host,
+    /// None when it was not asked.
+    answer: Option<Result<Seen, String>>,
+    /// What it said last, as far as it did not say it now.
+    last: HostReport,
+    /// Its active runs.
+    runs: Vec<Run>,
+}
+
+/// Shows hosts with their link, GPUs, containers and active runs.
+///
+/// # Errors
+/// A host does not exist, or the database. A host that does not answer is shown as down, with what it said last.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
+    let controller = context.controller().await?;
+    let hosts = find::hosts(&controller, &args.hosts).await?;
+    if args.watch {
+        return watch::run(hosts, context).await;
+    }
+    let known = know(&controller, hosts, args.offline).await?;
+    if context.ui.is_json() {
+        let hosts: Vec<HostStatus<'_>> = known.iter().map(HostStatus::from).collect();
+        context.ui.json(&document(
+            "farrun.status/1",
+            serde_json::json!({ "hosts": hosts }),
+        ));
+        return Ok(Exit::Completed);
+    }
+    if known.is_empty() {
+        context
+            .ui
+            .note("no hosts; add one with `farrun host add NAME --address user@host`");
+    }
+    print::changes(&context.ui, &known);
+    for host in &known {
+        print::host(&context.ui, host);
+    }
+    Ok(Exit::Completed)
+}
+
+async fn know(controller: &Controller, hosts: Vec<Host>, offline: bool) -> Result<Vec<Known>, CommandError> {
+    let answers = join_all(hosts.iter().map(|host| async {
+        match offline {
+            true => None,
+            false => Some(look::dial(controller, host, WISH).await),
+        }
+    }))
+    .await;
+    let mut reports = Vec::new();
+    for (host, answer) in hosts.iter().zip(&answers) {
+        if let Some(Ok(seen)) = answer {
+            reports.push((host.name.as_str(), seen.report()));
+        }
+    }
+    controller.store.keep_reports(&reports).await?;
+    let mut runs: BTreeMap<String, Vec<Run>> = BTreeMap::new();
+    for run in controller.store.unsettled_runs(None).await? {
+        runs.entry(run.host.clone()).or_default().push(run);
+    }
+    let mut known = Vec::new();
+    for (host, answer) in hosts.into_iter().zip(answers) {
+        let whole =
+            matches!(&answer, Some(Ok(seen)) if seen.gpus.is_ok() && matches!(seen.facts, Ok(Some(_))));
+        let last = match whole {
+            true => HostReport::default(),
+            false => controller.store.report(&host.name).await?,
+        };
+        known.push(Known {
+            runs: runs.remove(&host.name).unwrap_or_default(),
+            host,
+            answer,
+            last,
+        });
+    }
+    Ok(known)
+}
+
+impl Known {
+    fn seen(&self) -> Option<&Seen> {
+        self.answer.as_ref()?.as_ref().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

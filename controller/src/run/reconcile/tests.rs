@@ -1,0 +1,89 @@
+use super::*;
+use serde_json::json;
+
+fn run() -> Run {
+    serde_json::from_value(json!({
+        "id": "rs_abcdefgh", "host": "gpu1", "controller_id": "co_abcdefgh", "operation": "run",
+        "status": "running", "log_complete": false, "gpus": "none",
+        "created_at": "2026-01-02T03:04:05Z", "updated_at": "2026-01-02T03:04:05Z",
+        "launched_at": "2026-01-02T03:04:06Z", "confirmed_at": "2026-01-02T03:05:05Z",
+        "spec": {
+            "format": 1, "run_id": "rs_abcdefgh", "controller_id": "co_abcdefgh", "operation": "run", "name": "x",
+            "created_at": "2026-01-02T03:04:05Z", "image": "demo:1", "inputs_target": "/i", "outputs_target": "/o",
+        },
+    }))
+    .unwrap()
+}
+
+fn facts(phase: &str, container: serde_json::Value) -> RunFacts {
+    serde_json::from_value(json!({
+        "run_id": "rs_abcdefgh", "controller_id": "co_abcdefgh", "phase": phase, "log_length": 0,
+        "spec_sha256": farrun_protocol::Sha256::of(b""), "container": container,
+    }))
+    .unwrap()
+}
+
+#[test]
+fn an_engine_that_keeps_silent_confirms_nothing_and_takes_nothing_back() {
+    let mut row = run();
+    let before = row.confirmed_at;
+    apply_facts(&mut row, &facts("unclear", json!(null)), Utc::now());
+    assert_eq!((row.confirmed_at, row.status), (before, RunStatus::Running));
+    let now = Utc::now();
+    apply_facts(&mut row, &facts("running", json!(null)), now);
+    assert_eq!(row.confirmed_at, Some(now));
+}
+
+#[test]
+fn names_that_no_engine_gives_are_not_kept() {
+    let mut row = run();
+    let honest = json!({ "id": "ab".repeat(32), "status": "running", "image_id": "sha256:01" });
+    apply_facts(&mut row, &facts("running", honest), Utc::now());
+    assert_eq!(row.container_id, Some("ab".repeat(32)));
+    let hostile = json!({ "id": "\u{0}".repeat(64), "status": "running", "image_id": "x".repeat(100_000) });
+    apply_facts(&mut row, &facts("running", hostile), Utc::now());
+    assert_eq!(row.container_id, Some("ab".repeat(32)));
+    assert_eq!(row.image_digest.as_deref(), Some("sha256:01"));
+}
+
+#[test]
+fn what_the_host_tells_of_gpus_is_kept_and_never_taken_back() {
+    let mut row = run();
+    let mut told = facts("running", json!(null));
+    told.lease = serde_json::from_value(json!({
+        "format": 1, "since": "2026-01-02T03:04:06Z",
+        "gpus": [
+            { "uuid": "GPU-a", "index": 2, "name": "H100", "memory_total": 81559 },
+            { "uuid": "GPU-b", "index": 5, "name": "H100" },
+        ],
+    }))
+    .unwrap();
+    told.gpu_summary =
+        serde_json::from_value(json!({ "peak_memory": 61000, "samples": 3, "gaps": 0 })).unwrap();
+    apply_facts(&mut row, &told, Utc::now());
+    assert_eq!(row.gpus, "GPU-a,GPU-b");
+    assert_eq!(row.lease, told.lease);
+    apply_facts(&mut row, &facts("running", json!(null)), Utc::now());
+    assert_eq!((&row.lease, &row.gpu_summary), (&told.lease, &told.gpu_summary));
+    if let Some(lease) = &mut told.lease {
+        lease.gpus[0].name = "x".repeat(100_000);
+    }
+    let before = row.lease.clone();
+    apply_facts(&mut row, &told, Utc::now());
+    assert_eq!(row.lease, before, "a lie costs its fact and not the row");
+}
+
+#[test]
+fn a_log_longer_than_any_file_is_not_believed() {
+    let mut row = run();
+    let mut hostile = facts("settled", json!(null));
+    hostile.settled = serde_json::from_value(json!({
+        "format": 1, "run_id": "rs_abcdefgh", "generation": "0".repeat(32),
+        "verdict": { "result": "failed", "reason": "exit_code", "exit_code": 1 },
+        "log": { "length": u64::MAX, "sha256": farrun_protocol::Sha256::of(b"") },
+    }))
+    .unwrap();
+    apply_facts(&mut row, &hostile, Utc::now());
+    assert_eq!((row.status, row.log_length), (RunStatus::Failed, None));
+    assert!(row.error_message.is_some());
+}

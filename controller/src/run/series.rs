@@ -1,0 +1,58 @@
+//! What a run's GPUs did, brought here from its host.
+
+use super::RunError;
+use crate::agent::Client;
+use crate::controller::Controller;
+use crate::model::Run;
+use chrono::{DateTime, Utc};
+use farrun_protocol::RunId;
+use farrun_protocol::series::{MAX_SAMPLES, Sample};
+
+/// Most samples of one run: thinned, they are those of months.
+const MOST: usize = 200_000;
+
+/// Every sample of a run, oldest first.
+///
+/// # Errors
+/// The host is out of reach, or does not know the run.
+pub async fn of(controller: &Controller, run: &Run) -> Result<Vec<Sample>, RunError> {
+    let host = controller.host_of(&run.id, &run.host).await?;
+    let link = controller.contact(&host).await?;
+    let samples = through(&link.client, &link.host, &run.id, None).await;
+    link.session.close().await;
+    samples
+}
+
+/// Every sample of a run later than `after`, over a link that is there.
+///
+/// # Errors
+/// The link, or the host does not know the run.
+pub async fn through(
+    client: &Client,
+    host: &str,
+    run: &RunId,
+    after: Option<DateTime<Utc>>,
+) -> Result<Vec<Sample>, RunError> {
+    let mut samples: Vec<Sample> = Vec::new();
+    let mut after = after;
+    loop {
+        let (part, more) = client.series(run.clone(), after).await?;
+        let forward = part.iter().try_fold(after, |before, sample| {
+            before
+                .is_none_or(|before| sample.at > before)
+                .then_some(Some(sample.at))
+        });
+        let Some(last) = forward.filter(|_| part.len() <= MAX_SAMPLES && samples.len() <= MOST) else {
+            return Err(RunError::Hostile {
+                host: host.to_owned(),
+                what: format!("samples of `{run}` without order or end"),
+            });
+        };
+        let empty = part.is_empty();
+        samples.extend(part);
+        if !more || empty {
+            return Ok(samples);
+        }
+        after = last;
+    }
+}

@@ -1,0 +1,178 @@
+//! Figures over time, as an SVG file.
+//!
+//! Written here and not by a plotting crate: four panels of lines need a hundred lines, a crate brings fonts, colour
+//! maps and a dozen dependencies.
+
+use super::plot::{Plot, Series, number, time};
+use std::fmt::Write as _;
+
+const WIDTH: f64 = 900.0;
+const LEFT: f64 = 70.0;
+const RIGHT: f64 = 20.0;
+const TOP: f64 = 40.0;
+const PANEL: f64 = 120.0;
+const BETWEEN: f64 = 40.0;
+const COLOURS: [&str; 6] = ["#1b6ca8", "#b8442f", "#3a7d44", "#7d4f9e", "#a87b1b", "#37798a"];
+
+/// The charts of `plot` with a title, as a file of its own. No line crosses a gap.
+pub fn svg(title: &str, plot: &Plot) -> String {
+    let span = plot.span.max(1.0);
+    let height = TOP + (PANEL + BETWEEN) * plot.series.len() as f64 + 20.0;
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        out,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n<title>{0}</title>\n<rect width=\"100%\" height=\"100%\" \
+         fill=\"white\"/>\n<text x=\"{LEFT}\" y=\"22\" font-size=\"15\">{0}</text>",
+        escaped(title)
+    );
+    for (index, series) in plot.series.iter().enumerate() {
+        let top = TOP + (PANEL + BETWEEN) * index as f64 + 20.0;
+        let colour = COLOURS.get(index % COLOURS.len()).unwrap_or(&"black");
+        panel(&mut out, series, span, top, colour);
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+fn panel(out: &mut String, series: &Series, span: f64, top: f64, colour: &str) {
+    let bottom = top + PANEL;
+    let right = WIDTH - RIGHT;
+    let ceiling = series.ceiling();
+    let _ = writeln!(
+        out,
+        "<text x=\"{LEFT}\" y=\"{}\">{} ({})</text>\n<path d=\"M{LEFT} {top}V{bottom}H{right}\" fill=\"none\" \
+         stroke=\"#888\"/>",
+        top - 6.0,
+        escaped(&series.name),
+        escaped(series.unit)
+    );
+    for (share, value) in [(0.0, 0.0), (0.5, ceiling / 2.0), (1.0, ceiling)] {
+        let y = bottom - PANEL * share;
+        let _ = writeln!(
+            out,
+            "<path d=\"M{LEFT} {y}H{right}\" stroke=\"#ddd\"/><text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
+            LEFT - 6.0,
+            y + 4.0,
+            number(value)
+        );
+    }
+    for step in 0..=4 {
+        let share = f64::from(step) / 4.0;
+        let x = LEFT + (right - LEFT) * share;
+        let _ = writeln!(
+            out,
+            "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\" fill=\"#555\">{}</text>",
+            bottom + 15.0,
+            time(span * share)
+        );
+    }
+    for line in lines(series) {
+        let points: Vec<String> = line
+            .iter()
+            .map(|(at, value)| {
+                let x = LEFT + (right - LEFT) * (at / span).clamp(0.0, 1.0);
+                let y = bottom - PANEL * (value / ceiling).clamp(0.0, 1.0);
+                format!("{x:.1},{y:.1}")
+            })
+            .collect();
+        let _ = match points.as_slice() {
+            [point] => writeln!(
+                out,
+                "<path d=\"M{point}h0\" stroke=\"{colour}\" stroke-width=\"3\" stroke-linecap=\"round\"/>"
+            ),
+            points => writeln!(
+                out,
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>",
+                points.join(" ")
+            ),
+        };
+    }
+}
+
+/// The stretches without a gap.
+fn lines(series: &Series) -> Vec<Vec<(f64, f64)>> {
+    let mut lines: Vec<Vec<(f64, f64)>> = Vec::new();
+    // Until when the value before reaches; half a sample late is not missed.
+    let mut reach: Option<f64> = None;
+    for point in &series.points {
+        let Some(value) = point.value else {
+            reach = None;
+            continue;
+        };
+        match (reach.filter(|reach| point.at <= *reach), lines.last_mut()) {
+            (Some(_), Some(line)) => line.push((point.at, value)),
+            _ => lines.push(vec![(point.at, value)]),
+        }
+        reach = Some(point.at + point.covers * 1.5);
+    }
+    lines
+}
+
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            c if super::escape::is_hostile(c) => out.push(char::REPLACEMENT_CHARACTER),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(points: &[(f64, Option<f64>)]) -> Series {
+        Series {
+            name: "GPU 0 <power> & \u{1b}".to_owned(),
+            unit: "W",
+            top: None,
+            points: points
+                .iter()
+                .map(|(at, value)| super::super::plot::Point {
+                    at: *at,
+                    covers: 5.0,
+                    value: *value,
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_gap_ends_a_line() {
+        let gaps = series(&[
+            (0.0, Some(1.0)),
+            (5.0, Some(2.0)),
+            (10.0, None),
+            (15.0, Some(3.0)),
+            (60.0, Some(4.0)),
+        ]);
+        let found = lines(&gaps);
+        assert_eq!(
+            found,
+            [vec![(0.0, 1.0), (5.0, 2.0)], vec![(15.0, 3.0)], vec![(60.0, 4.0)]]
+        );
+    }
+
+    #[test]
+    fn the_file_is_frozen_and_names_are_escaped() {
+        let plot = Plot {
+            series: vec![series(&[
+                (0.0, Some(100.0)),
+                (5.0, Some(300.0)),
+                (20.0, Some(200.0)),
+            ])],
+            span: 25.0,
+        };
+        let text = svg("rs_abc \"x\"", &plot);
+        assert!(!text.contains('\u{1b}') && !text.contains("<power>"), "{text}");
+        insta::assert_snapshot!(text);
+    }
+}
