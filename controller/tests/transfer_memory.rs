@@ -6,8 +6,8 @@
 )]
 
 use farrun::ssh::transfer::{DownloadOptions, Outgoing, Progress, Sftp, Upload, Wanted};
-use farrun_protocol::manifest::BLOCK;
 use farrun_protocol::BlockHash;
+use farrun_protocol::manifest::BLOCK;
 use std::process::Stdio;
 use tokio::process::{Child, Command};
 

@@ -13,6 +13,7 @@ mod cut;
 mod disk;
 mod engine_down;
 mod failures;
+mod gpus;
 mod interrupt;
 mod kill;
 mod launch;

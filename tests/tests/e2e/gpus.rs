@@ -1,0 +1,213 @@
+//! GPUs from the user's side: what the program shows of them, who gets which, and runs that wait for one.
+
+use crate::SOON;
+use farrun_tests::{Engine, EngineOptions, Lab, NvidiaSmi, SshdOptions, wait_for};
+use serde_json::Value;
+use std::time::Duration;
+
+/// A line moves when somebody comes by; these commands are that somebody.
+const STARTS: Duration = Duration::from_secs(60);
+
+struct Gpus {
+    lab: Lab,
+    smi: NvidiaSmi,
+    _locks: tempfile::TempDir,
+}
+
+/// A host with so many idle GPUs, an engine that hands them out, and a folder of GPU locks of its own.
+fn host_with(count: u32) -> Gpus {
+    let engine = Engine::own(EngineOptions {
+        fake_gpu: true,
+        ..EngineOptions::default()
+    });
+    let smi = NvidiaSmi::with_gpus(count);
+    let locks = tempfile::tempdir().unwrap();
+    let environment = vec![
+        smi.variable(),
+        (
+            "FARRUN_LOCKS".to_owned(),
+            locks.path().join("locks").display().to_string(),
+        ),
+    ];
+    let options = SshdOptions {
+        environment,
+        ..SshdOptions::default()
+    };
+    Gpus {
+        lab: Lab::with(engine, &options),
+        smi,
+        _locks: locks,
+    }
+}
+
+impl Gpus {
+    fn report(&self) -> Value {
+        self.lab.home.farrun(&["gpu", "--json"]).ok().json()["hosts"][0]["gpus"].clone()
+    }
+}
+
+#[test]
+fn what_the_driver_says_is_what_is_shown() {
+    let host = host_with(2);
+    host.smi.add(
+        1,
+        &[
+            ("utilization.gpu", "87"),
+            ("memory.used", "40960"),
+            ("temperature.gpu", "[N/A]"),
+        ],
+    );
+    let report = host.report();
+    assert_eq!(report["device"]["device"], "cuda", "{report}");
+    let second = &report["gpus"][1];
+    assert_eq!(second["uuid"], NvidiaSmi::uuid(1));
+    assert_eq!(second["utilization"], 87);
+    assert_eq!(second["memory_used"], 40960);
+    assert_eq!(second["temperature"]["absent"], "not_available");
+    let shown = host.lab.home.farrun(&["status"]).ok();
+    assert!(
+        shown.text().contains("87%") || shown.text().contains("87 %"),
+        "{shown}"
+    );
+    let exposed = host.lab.home.farrun(&["gpu", "--prometheus"]).ok();
+    let unknown = |line: &&str| line.contains("temperature") && line.contains(&NvidiaSmi::uuid(1));
+    assert!(exposed.text().contains("host=\"lab\""), "{exposed}");
+    assert_eq!(exposed.text().lines().find(unknown), None, "{exposed}");
+}
+
+#[test]
+fn a_run_gets_a_free_gpu_and_a_second_one_is_told_who_has_it() {
+    let host = host_with(1);
+    let first = host.lab.detached(
+        &["--gpus", "1"],
+        "echo $NVIDIA_VISIBLE_DEVICES $DEVICE; exec sleep 600",
+    );
+    let shown = host.lab.show(&first);
+    assert_eq!(
+        shown["run"]["lease"]["gpus"][0]["uuid"],
+        NvidiaSmi::uuid(0),
+        "{shown}"
+    );
+    wait_for("the job's first words", SOON, || {
+        host.lab.home.farrun(&["logs", &first]).ok();
+        let said = String::from_utf8(host.lab.mirror(&first)).unwrap();
+        (said == format!("{} cuda\n", NvidiaSmi::uuid(0))).then_some(())
+    });
+    let refused = host.lab.shell(&["--gpus", "1"], "true").expect_code(5);
+    assert!(refused.errors().contains(&first), "{refused}");
+    assert!(refused.errors().contains("--wait"), "{refused}");
+    // What needs no GPU is not kept from running.
+    assert_eq!(host.lab.shell(&[], "echo $DEVICE").ok().text(), "cpu\n");
+    host.lab.home.farrun(&["stop", &first, "--kill"]).ok();
+    assert_eq!(
+        host.lab.shell(&["--gpus", "gpu0"], "echo given").ok().text(),
+        "given\n"
+    );
+}
+
+#[test]
+fn runs_wait_in_line_and_start_when_it_is_their_turn() {
+    let host = host_with(1);
+    let wait = &["--gpus", "1", "--wait"];
+    let first = host.lab.detached(wait, "exec sleep 600");
+    let second = host.lab.detached(wait, "echo second");
+    let urgent = host
+        .lab
+        .detached(&["--gpus", "1", "--wait", "--priority", "5"], "echo urgent");
+    assert_eq!(host.lab.status(&second), "queued");
+    let status = host.lab.home.farrun(&["status", "--json"]).ok().json();
+    let place = |run: &str| {
+        let runs = status["hosts"][0]["runs"].as_array().unwrap();
+        let found = runs.iter().find(|shown| shown["id"] == run).unwrap();
+        found["queue"]["position"].clone()
+    };
+    assert_eq!((place(&urgent), place(&second)), (1.into(), 2.into()), "{status}");
+    // Out of the line again, without a container ever.
+    let third = host.lab.detached(wait, "echo never");
+    host.lab.home.farrun(&["stop", &third]).ok();
+    assert_eq!(host.lab.status(&third), "cancelled");
+    assert!(host.lab.containers(&third).is_empty());
+    host.lab.home.farrun(&["stop", &first, "--kill"]).ok();
+    for run in [&urgent, &second] {
+        host.lab.wait_status(run, &["downloading", "completed"], STARTS);
+    }
+    let ended = |run: &str| {
+        host.lab.show(run)["run"]["started_at"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert!(ended(&urgent) < ended(&second));
+}
+
+#[test]
+fn attached_order_tells_its_place_and_follows_when_it_starts() {
+    let host = host_with(1);
+    let first = host.lab.detached(&["--gpus", "1"], "exec sleep 600");
+    let mut waiting = host.lab.home.spawn(&host.lab.shell_arguments(
+        farrun_tests::BUSYBOX,
+        &["--gpus", "1", "--wait"],
+        "echo my turn",
+    ));
+    waiting.wait_for("its place", SOON, |waiting| waiting.stderr().contains("in line"));
+    host.lab.home.farrun(&["stop", &first, "--kill"]).ok();
+    let outcome = waiting.finish(STARTS).ok();
+    assert_eq!(outcome.text(), "my turn\n");
+}
+
+#[test]
+fn host_without_gpus_is_refused_before_anything_is_sent() {
+    let host = host_with(0);
+    let outcome = host.lab.shell(&["--gpus", "1"], "true").expect_code(5);
+    assert!(outcome.errors().contains("no GPU"), "{outcome}");
+    host.smi.fail(
+        9,
+        "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.",
+    );
+    // What was found is believed for an hour, unless somebody asks to look again.
+    host.lab.home.farrun(&["gpu", "--detect"]).ok();
+    let outcome = host.lab.shell(&["--gpus", "1"], "true").expect_code(5);
+    assert!(outcome.errors().contains("modprobe"), "{outcome}");
+    let folders = std::fs::read_dir(host.lab.state().join("runs")).map_or(0, Iterator::count);
+    assert_eq!(folders, 0);
+}
+
+#[test]
+fn any_host_is_the_one_with_a_free_gpu() {
+    let host = host_with(1);
+    host.lab.add_host("twin", host.lab.sshd.port());
+    let busy = host.lab.detached(&["--gpus", "1"], "exec sleep 600");
+    let refused = host
+        .lab
+        .home
+        .farrun(&[
+            "run",
+            farrun_tests::BUSYBOX,
+            "--host",
+            "any",
+            "--gpus",
+            "1",
+            "--",
+            "/bin/true",
+        ])
+        .expect_code(5);
+    assert!(refused.errors().contains("`lab`"), "{refused}");
+    host.lab.home.farrun(&["stop", &busy, "--kill"]).ok();
+    let chosen = host
+        .lab
+        .home
+        .farrun(&[
+            "run",
+            farrun_tests::BUSYBOX,
+            "--host",
+            "any",
+            "--gpus",
+            "1",
+            "--",
+            "/bin/echo",
+            "here",
+        ])
+        .ok();
+    assert_eq!(chosen.text(), "here\n");
+    assert!(chosen.errors().contains("fits best"), "{chosen}");
+}
