@@ -140,7 +140,7 @@ fn away_text(host: &str, away: Duration, acknowledged: bool) -> String {
     } else {
         "Ctrl-C cancels the order"
     };
-    format!("`{host}` is out of reach{away}, trying again; {leave}")
+    format!("`{host}` is out of reach{away}; {leave}")
 }
 
 /// `3 files, 1.2 GiB`.
@@ -160,11 +160,11 @@ mod tests {
     fn a_wait_says_how_long_it_lasts_and_how_to_leave() {
         assert_eq!(
             away_text("gpu1", Duration::from_secs(200), true),
-            "`gpu1` is out of reach for 3 min, trying again; Ctrl-C detaches, the run goes on"
+            "`gpu1` is out of reach for 3 min; Ctrl-C detaches, the run goes on"
         );
         assert_eq!(
             away_text("gpu1", Duration::from_secs(5), false),
-            "`gpu1` is out of reach, trying again; Ctrl-C cancels the order"
+            "`gpu1` is out of reach; Ctrl-C cancels the order"
         );
     }
 }

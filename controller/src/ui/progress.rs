@@ -75,7 +75,9 @@ impl Ui {
         let label = escape::line(label.as_ref());
         let bar = if self.0.facts.draws_bars() {
             let bar = self.0.bars.0.add(ProgressBar::new_spinner());
-            bar.set_style(style("{spinner} {prefix} {msg} {elapsed}"));
+            // A phase that is not measured has the line to itself.
+            bar.set_style(style("{spinner} {wide_msg} {elapsed}"));
+            bar.set_message(label.clone());
             bar.set_prefix(table::cut(&label, LABEL));
             bar.enable_steady_tick(TICK);
             bar
@@ -92,31 +94,17 @@ impl Ui {
 }
 
 impl Progress {
-    /// What it is doing right now.
-    pub fn set_message(&self, text: impl AsRef<str>) {
-        self.bar.set_message(escape::line(text.as_ref()));
-    }
-
     /// Bytes done of `total`; a total of 0 is unknown.
     pub fn set_bytes(&self, done: u64, total: u64) {
         let message = if total == 0 {
-            format::bytes(done)
+            format!("{} {}", self.label, format::bytes(done))
         } else {
             format!("{} / {}", format::bytes(done), format::bytes(total))
         };
         self.bar.set_message(message);
-        self.measure(done, total, "{prefix} [{wide_bar}] {msg}  {eta}");
-    }
-
-    /// Things done of `total`; a total of 0 is unknown.
-    pub fn set_position(&self, done: u64, total: u64) {
-        self.measure(done, total, "{prefix} [{wide_bar}] {pos}/{len} {msg}");
-    }
-
-    fn measure(&self, done: u64, total: u64, template: &str) {
         if total > 0 && self.bar.length() != Some(total) {
             self.bar.set_length(total);
-            self.bar.set_style(style(template));
+            self.bar.set_style(style("{prefix} [{wide_bar}] {msg}  {eta}"));
         }
         self.bar.set_position(done);
     }

@@ -179,7 +179,6 @@ fn phases_without_a_bar_are_at_most_two_notes() {
     let (ui, _, err) = Ui::captured();
     let progress = ui.progress("pulling image `demo:1`");
     progress.set_bytes(1, 100);
-    progress.set_message("layer\u{7}");
     progress.suspend(|| ui.line("data"));
     progress.finish("pulled image");
     assert_eq!(err.text(), "pulling image `demo:1`\npulled image\n");
