@@ -103,6 +103,20 @@ fn environment(context: &Context) -> Vec<(&'static str, OsString)> {
 pub(super) fn leave_session(program: &Path) -> std::io::Result<()> {
     rustix::process::setsid()?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    // Every descriptor of ours is closed when a program is started, so it inherits nothing else.
+    close_inherited();
     silent(Command::new(program).arg("watch")).spawn().map(drop)
+}
+
+/// Our own descriptors are closed when a program is started; a login shell may have left others. This process has
+/// opened none that it needs.
+fn close_inherited() {
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let inherited: Vec<i32> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|descriptor| *descriptor > 2)
+        .collect();
+    for descriptor in inherited {
+        // The one of the listing itself is closed already.
+        let _ = nix::unistd::close(descriptor);
+    }
 }
