@@ -88,7 +88,7 @@ mod tests {
                 memory: Some(value),
                 utilization: Some(value % 101),
                 power: Some(value),
-                temperature: (value % 7 != 0).then_some(value % 90),
+                temperature: (!value.is_multiple_of(7)).then_some(value % 90),
             }],
         }
     }
