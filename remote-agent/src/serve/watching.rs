@@ -33,9 +33,12 @@ pub(crate) fn for_runs(session: &Arc<Session>, runs: &[RunFacts]) {
 
 /// Beside the answer to a hello, when runs wait.
 pub(crate) fn for_line(session: &Arc<Session>) {
-    if queue::line(&session.context.state).is_ok_and(|line| !line.is_empty()) {
-        beside(session);
-    }
+    let own = Arc::clone(session);
+    tokio::spawn(async move {
+        if queue::line(&own.context.state).is_ok_and(|line| !line.is_empty()) {
+            ensure(&own, Duration::ZERO).await;
+        }
+    });
 }
 
 fn is_wanted(facts: &RunFacts) -> bool {
@@ -51,14 +54,20 @@ async fn ensure(session: &Arc<Session>, patience: Duration) -> bool {
     if !session.context.watch {
         return false;
     }
-    {
+    let may_start = {
         let mut tried = session.watch_tried.lock().await;
-        if tried.is_some_and(|at| at.elapsed() < TRIED_APART) && !watch::lives(&session.context.state) {
-            return false;
+        let may_start = tried.is_none_or(|at| at.elapsed() >= TRIED_APART);
+        if may_start {
+            *tried = Some(Instant::now());
         }
-        *tried = Some(Instant::now());
-    }
+        may_start
+    };
     let context = session.context.clone();
-    let ensured = tokio::task::spawn_blocking(move || watch::ensure_within(&context, patience));
+    let ensured = tokio::task::spawn_blocking(move || {
+        if may_start {
+            watch::ensure(&context);
+        }
+        watch::comes_up(&context, patience)
+    });
     ensured.await.unwrap_or_default()
 }

@@ -14,10 +14,7 @@ const LOOK_APART: Duration = Duration::from_millis(10);
 
 /// Starts an observer unless one lives that is not older than this program. Costs one look at a lock when there is
 /// one. Blocks for the start of a process.
-fn ensure(context: &Context) {
-    if !context.watch {
-        return;
-    }
+pub(crate) fn ensure(context: &Context) {
     match living(&context.state) {
         // One that has not written its name yet is as new as can be.
         None if card::lives(&context.state) => {}
@@ -36,10 +33,9 @@ fn ensure(context: &Context) {
     }
 }
 
-/// As [`ensure`], and waits up to this long until it lives.
-pub(crate) fn ensure_within(context: &Context, patience: Duration) -> bool {
-    ensure(context);
-    context.watch && wait(patience, || card::lives(&context.state))
+/// Waits up to this long until an observer lives.
+pub(crate) fn comes_up(context: &Context, patience: Duration) -> bool {
+    wait(patience, || card::lives(&context.state))
 }
 
 fn wait(patience: Duration, come: impl Fn() -> bool) -> bool {

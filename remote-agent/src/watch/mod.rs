@@ -20,7 +20,7 @@ mod sampling;
 
 pub use card::lives;
 pub(crate) use card::{Card, living};
-pub(crate) use detach::ensure_within;
+pub(crate) use detach::{comes_up, ensure};
 
 use crate::serve::Context;
 use card::Post;

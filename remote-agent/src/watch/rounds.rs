@@ -16,6 +16,8 @@ use tokio::time::Instant;
 const APART: Duration = Duration::from_secs(1);
 /// How often the engine is asked while nobody waits for what it says.
 const ASKED_APART: Duration = Duration::from_secs(3);
+/// How often an engine is asked that is reached by way of `sudo`, which writes each time into the host's own log.
+const ASKED_APART_BY_SUDO: Duration = Duration::from_secs(10);
 /// For how long the line is tried in every round after something changed: memory of a GPU is let go of late.
 const EAGER: Duration = Duration::from_secs(10);
 /// How often it is tried otherwise, for what changed out of sight.
@@ -84,7 +86,7 @@ impl Rounds {
         while self.settling.try_join_next().is_some() {}
         let mut changed = self.look_at_line();
         let due = |at: Option<Instant>, apart: Duration| at.is_none_or(|at| at.elapsed() >= apart);
-        if !self.line.is_empty() || due(self.asked, ASKED_APART) {
+        if due(self.asked, self.asks_apart()) {
             self.asked = Some(Instant::now());
             changed |= self.look_at_runs().await;
         }
@@ -94,6 +96,17 @@ impl Rounds {
         let eager = self.eager_until.is_some_and(|until| Instant::now() < until);
         if !self.line.is_empty() && (eager || due(self.tried, TRIED_APART)) {
             self.advance();
+        }
+    }
+
+    fn asks_apart(&self) -> Duration {
+        if self.peers.iter().any(|peer| peer.docker.sudo) {
+            ASKED_APART_BY_SUDO
+        } else if self.line.is_empty() {
+            ASKED_APART
+        } else {
+            // In every round.
+            Duration::ZERO
         }
     }
 

@@ -81,7 +81,10 @@ impl Sampler {
             if self.runs.contains_key(folder.run_id()) {
                 continue;
             }
-            let (Ok(Some(lease)), Ok(mut series)) = (folder.lease(), Series::open(folder)) else {
+            let Ok(Some(lease)) = folder.lease() else {
+                continue;
+            };
+            let Ok(mut series) = Series::open(folder) else {
                 continue;
             };
             if lease.shared {

@@ -162,8 +162,9 @@ async fn a_refused_start_is_the_end_of_the_run() {
 #[tokio::test]
 async fn without_an_engine_nothing_is_stored() {
     let world = World::new();
-    let (mut peer, _serving) = world.talk().await;
+    // Before the hello, which asks the engine ahead.
     std::fs::remove_file(world.folder.path().join("engine")).unwrap();
+    let (mut peer, _serving) = world.talk().await;
     let spec = order("true");
     assert_eq!(code(peer.launch(&spec).await), ErrorCode::DockerUnreachable);
     assert_eq!(
