@@ -7,6 +7,8 @@
     reason = "a test that cannot go on must stop"
 )]
 
+use farrun_agent::leases::LockFolder;
+use farrun_agent::queue::living;
 use farrun_agent::watch::lives;
 use farrun_protocol::RunId;
 use rustix::process::{Pid, Signal, getsid, kill_process, kill_process_group, test_kill_process};
@@ -58,8 +60,8 @@ impl State {
         std::fs::create_dir_all(state.path().join("queue")).unwrap();
         let spec = serde_json::json!({
             "format": 1, "run_id": run_id, "controller_id": "co_mine0000", "operation": "inference",
-            "name": "test", "created_at": "2026-01-02T03:04:05Z", "image": "x", "pull": "never", "gpus": 1,
-            "inputs_target": "/i", "outputs_target": "/o", "network": "none",
+            "name": "test", "created_at": "2026-01-02T03:04:05Z", "image": "x", "pull": "never",
+            "gpus": {"count": 1}, "inputs_target": "/i", "outputs_target": "/o", "network": "none",
         });
         std::fs::write(folder.join("spec.json"), spec.to_string()).unwrap();
         let order = serde_json::json!({
@@ -204,8 +206,22 @@ fn one_of_many_that_start_at_once_stays() {
             None => assert_eq!(Pid::from_child(child), pid),
         }
     }
+    // Other accounts know of the run that waits for as long as somebody is there to start it.
+    let locks = LockFolder::open(Some(&state.path().join("locks"))).unwrap();
+    until("a ticket", || living(&locks).len() == 1);
     kill_process(pid, Signal::TERM).unwrap();
     until("it ends", || !lives(state.path()));
+    let left = std::fs::read_dir(locks.path()).unwrap();
+    assert_eq!(
+        left.filter(|entry| entry
+            .as_ref()
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with("ticket-"))
+            .count(),
+        0
+    );
     for child in &mut children {
         child.wait().unwrap();
     }
@@ -294,7 +310,9 @@ fn it_ends_when_there_is_nothing_or_its_folder_is_gone() {
     let busy = State::with_waiting_run();
     let mut children = [idle.start(), busy.start()];
     busy.pid();
-    std::fs::remove_dir_all(busy.path()).unwrap();
+    // In one step, for it may be writing into it.
+    let aside = tempfile::tempdir().unwrap();
+    std::fs::rename(busy.path(), aside.path().join("removed")).unwrap();
     let [ended, gone] = &mut children;
     assert!(gone.wait().unwrap().success());
     assert!(!busy.path().exists());

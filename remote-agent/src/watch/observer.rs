@@ -39,6 +39,7 @@ pub(super) async fn observe(context: Context, post: Post) -> std::io::Result<()>
     let agent = context.agent.clone();
     let session = Arc::new(Session::new(context));
     let observed = Observed::default();
+    let post = Arc::new(post);
     let rounds = Rounds::new(Arc::clone(&session), observed.clone());
     let sampler = Sampler::new(session, observed);
     let dismissed = async {
@@ -48,8 +49,8 @@ pub(super) async fn observe(context: Context, post: Post) -> std::io::Result<()>
         }
     };
     tokio::select! {
-        () = rounds.run() => {}
-        () = sampler.run() => {}
+        () = rounds.run(&post) => {}
+        () = sampler.run(&post) => {}
         () = dismissed => {}
         _ = terminated.recv() => {}
     }

@@ -1,5 +1,6 @@
 //! What the engine and the line say: runs that ended are settled, runs that can be started are started.
 
+use super::card::Post;
 use super::observer::Observed;
 use super::open_runs::{OpenRun, OpenRuns};
 use crate::queue::{self, DockerSettings, Order, Ticket, Tickets};
@@ -66,10 +67,11 @@ impl Rounds {
         }
     }
 
-    /// Goes round until nothing has been left for a while.
-    pub(super) async fn run(mut self) {
+    /// Goes round until nothing has been left for a while. Looks at its post each time, for whoever writes into a
+    /// folder that was removed makes it anew.
+    pub(super) async fn run(mut self, post: &Post) {
         let mut busy = Instant::now();
-        while busy.elapsed() < LINGERS {
+        while busy.elapsed() < LINGERS && post.is_kept() {
             self.round().await;
             if self.is_busy() {
                 busy = Instant::now();

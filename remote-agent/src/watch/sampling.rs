@@ -1,5 +1,6 @@
 //! What GPUs do while runs use them.
 
+use super::card::Post;
 use super::observer::Observed;
 use super::open_runs::OpenRun;
 use crate::gpu::boot_clock;
@@ -52,12 +53,15 @@ impl Sampler {
         }
     }
 
-    /// Samples for as long as it is polled.
-    pub(super) async fn run(mut self) {
+    /// Samples for as long as it is polled and has its post.
+    pub(super) async fn run(mut self, post: &Post) {
         let apart = Duration::from_secs(APART);
         let mut due = Instant::now();
         loop {
             tokio::time::sleep_until(due).await;
+            if !post.is_kept() {
+                return;
+            }
             self.take_up();
             due += apart;
             if self.runs.is_empty() {
