@@ -1,5 +1,5 @@
-//! The program farrun puts on a host. It has two roles: `serve`, one SSH conversation, and `init`, PID 1 of a
-//! container. A host's truth is Docker labels plus files; any of these processes may die at any time.
+//! The program farrun puts on a host. It has three roles: `serve`, one SSH conversation, `init`, PID 1 of a
+//! container, and `watch`, the resident observer of an account. A host's truth is Docker labels plus files; any of these processes may die at any time.
 
 pub mod docker;
 pub mod gpu;
@@ -8,4 +8,6 @@ pub mod leases;
 pub mod outputs;
 pub mod queue;
 pub mod record;
+pub mod series;
 pub mod serve;
+pub mod watch;

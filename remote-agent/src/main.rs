@@ -1,7 +1,7 @@
 //! The `farrun-agent` program: its first argument names the role.
 
 use farrun_agent::init::{self, InitArgs};
-use farrun_agent::{gpu, outputs, serve};
+use farrun_agent::{gpu, outputs, serve, watch};
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::Path;
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
             Some(nonce) => serve::run(nonce),
             None => USAGE,
         },
+        Some("watch") => watch::run(&rest),
         Some("verify") => say(serve::own_sha256().map(|sha256| sha256.to_string())),
         Some("--version") => say(Ok(env!("CARGO_PKG_VERSION").to_owned())),
         Some(gpu::LIMITED_ROLE) => {

@@ -36,6 +36,7 @@ fn silent(state: &Path) -> (Peer, JoinHandle<()>) {
         runtime_folder: None,
         locks: None,
         nvidia_smi: farrun_agent::gpu::Program::Absent,
+        watch: false,
     };
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
     let (reader, writer) = tokio::io::split(theirs);

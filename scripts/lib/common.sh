@@ -88,13 +88,13 @@ end_process() {
     [ ! -d "/proc/$pid" ] || as_root kill -9 "$pid" 2>/dev/null || true
 }
 
-# Ends what runs from a folder of ours: its engine, containerd and shims. Others are recognised by name and left.
+# Ends what runs from a folder of ours: its engine, containerd and shims, and observers. Others are recognised by name and left.
 sweep_folder() {
     local folder=$1 pid name
     for pid in $(grep -las -- "$folder/" /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3); do
         name=$(cat "/proc/$pid/comm" 2>/dev/null || true)
         case $name in
-        dockerd | containerd* | docker-registry | sshd | runc) end_process "$pid" 15 ;;
+        dockerd | containerd* | docker-registry | sshd | runc | farrun-agent) end_process "$pid" 15 ;;
         esac
     done
     { grep -F " $folder/" /proc/self/mounts || true; } | cut -d' ' -f2 | sort -r | while read -r mount; do

@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::home::Home;
+use crate::observer::HostState;
 use crate::process::{Outcome, run};
 use crate::sshd::{Sshd, SshdOptions};
 use crate::wait::wait_for;
@@ -35,7 +36,7 @@ pub struct Lab {
     pub sshd: Sshd,
     /// The host's engine.
     pub engine: Engine,
-    state: tempfile::TempDir,
+    state: HostState,
 }
 
 impl Lab {
@@ -63,10 +64,10 @@ impl Lab {
     /// When a part does not start.
     pub fn apart(engine: Engine, options: &SshdOptions) -> Self {
         let sshd = Sshd::with(options);
-        let state = crate::temporary_folder();
+        let state = HostState::new();
         if options.account.as_deref() == Some(TEST_ACCOUNT) {
             let (user, group) = test_account().expect("the test account: run scripts/test");
-            std::os::unix::fs::chown(state.path(), Some(user), Some(group))
+            std::os::unix::fs::chown(state.around(), Some(user), Some(group))
                 .expect("owner of the state folder");
         }
         Self {
@@ -106,7 +107,7 @@ impl Lab {
 
     /// The host's state folder.
     pub fn state(&self) -> PathBuf {
-        self.state.path().join("state")
+        self.state.path()
     }
 
     /// Folder of one run on the host.
@@ -200,6 +201,7 @@ impl Default for Lab {
 impl Drop for Lab {
     /// Removes this lab's containers; those of other tests on the shared engine stay.
     fn drop(&mut self) {
+        self.state.end_observer();
         let Ok(runs) = std::fs::read_dir(self.state().join("runs")) else {
             return;
         };

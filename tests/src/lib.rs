@@ -25,6 +25,7 @@ mod home;
 mod image;
 mod lab;
 mod nvidia_smi;
+mod observer;
 mod place;
 mod process;
 mod proxy;

@@ -9,6 +9,10 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+/// Longest the kernel's clock of files can stand still; a hundred times a second is the slowest that is built.
+const LONGEST_TICK: Duration = Duration::from_millis(50);
 
 /// Larger ones are not kept: until everything is here they would lie in memory beside what was read from them.
 pub(super) const MOST: usize = 8 * 1024 * 1024;
@@ -21,7 +25,9 @@ pub(super) fn is_kept(state: &Path, run: &RunId) -> bool {
 /// Keeps the manifest of a run whose outputs are all here. Best effort: without it they are only read again.
 pub(super) fn keep(state: &Path, run: &RunId, manifest: &[u8]) {
     let path = path(state, run);
-    let kept = make_private(&path).and_then(|()| write(&path, manifest));
+    let kept = make_private(&path)
+        .and_then(|()| write(&path, manifest))
+        .and_then(|()| outlive(&path));
     if let Err(error) = kept {
         tracing::warn!(%run, %error, "The manifest of outputs that are here could not be kept");
         forget(state, run);
@@ -76,6 +82,19 @@ fn make_private(path: &Path) -> io::Result<()> {
         .create(folder)
 }
 
+/// Moves the file's change past every change made before it. The kernel's clock of files stands still for milliseconds,
+/// and what is not clearly older than this file counts as touched.
+fn outlive(path: &Path) -> io::Result<()> {
+    let file = std::fs::File::options().write(true).open(path)?;
+    let written = changed(&file.metadata()?);
+    let deadline = Instant::now() + LONGEST_TICK;
+    while changed(&file.metadata()?) <= written && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+        file.set_modified(SystemTime::now())?;
+    }
+    Ok(())
+}
+
 /// Not synced: one that a power loss has damaged hashes to something else.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write as _;
@@ -99,7 +118,6 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 mod tests {
     use super::*;
     use farrun_protocol::manifest::{FORMAT, OutputFile};
-    use std::time::{Duration, SystemTime};
 
     #[test]
     fn only_the_same_manifest_and_untouched_files_count() {
@@ -133,22 +151,16 @@ mod tests {
         let bytes = serde_json::to_vec(&manifest).unwrap();
         let sha256 = Sha256::of(&bytes);
         let here = |sha256: &Sha256| still_here(state, &run, sha256, &outputs);
-        // Kept in the same tick as the file was touched, it counts for nothing; it is kept until it does.
-        let keep_after_the_files = || {
-            let deadline = std::time::Instant::now() + Duration::from_secs(10);
-            while here(&sha256).is_none() && std::time::Instant::now() < deadline {
-                keep(state, &run, &bytes);
-            }
-        };
         assert!(!is_kept(state, &run));
-        keep_after_the_files();
+        // At once after the file was touched, in the same tick of the kernel's clock.
+        keep(state, &run, &bytes);
         assert_eq!(here(&sha256), Some(manifest));
         assert_eq!(here(&Sha256::of(b"another")), None);
         // The same size and the same time, as `cp -p` or a tool that hides its traces would leave it.
         set("two", modified);
         assert_eq!(here(&sha256), None);
         set("one", modified);
-        keep_after_the_files();
+        keep(state, &run, &bytes);
         assert!(here(&sha256).is_some());
         std::fs::remove_file(&file).unwrap();
         assert_eq!(here(&sha256), None);

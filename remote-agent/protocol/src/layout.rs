@@ -7,7 +7,7 @@
 //! blobs/incoming/<sha256>.<controller_id>  an upload in progress
 //! blobs/incoming/….marks                   a byte for each of its pieces, 1 once it is there
 //! runs/<run_id>/spec.json launch.lock start.intent stop.intent settled.json manifest.json outputs.pack adopted
-//!   secrets.json lease.json waits.json series.jsonl device
+//!   secrets.json lease.json waits.json series.jsonl series.json engine.json device
 //! runs/<run_id>/inputs/ outputs/ diagnostics/
 //! runs/<run_id>/record/run.log run.tail generation started exit.json
 //! gpu/sample.json facts.json device.json   cached sample, facts about the driver, what jobs compute with

@@ -25,6 +25,13 @@
 //! engine or the kernel said. Whatever a host sends is hostile until checked; types whose text can end in a
 //! path or a command line validate themselves while they are decoded.
 //!
+//! # While nobody talks
+//!
+//! A conversation that meets a run that is active or waits starts `farrun-agent watch`, the observer of the account: it
+//! starts what waits, settles what has ended and keeps the [`series`] of runs with GPUs. It holds `watch.lock` for its life and
+//! says in `watch.json` who it is; [`message::HostFacts::watch`] and [`lease::QueuePlace::watched`] repeat it. Whatever it does
+//! a conversation does as well, so it may be killed at any moment. It ends when nothing is left.
+//!
 //! # Versions
 //!
 //! [`PROTOCOL`] changes when an old peer would misunderstand a message. The controller always starts the agent

@@ -1,8 +1,8 @@
 //! What a run's GPUs did while it ran: `runs/<run_id>/series.jsonl`, one [`Sample`] a line.
 //!
-//! Samples are taken every [`APART`] seconds. Those older than an hour are thinned to one a minute. A sample that was
+//! The account's observer (`watch`) takes them. Samples are taken every [`APART`] seconds. Those older than an hour are thinned to one a minute. A sample that was
 //! missed is missing: nothing is interpolated. Each carries the length of the run log at its moment, so that log and
-//! figures share one clock.
+//! figures share one clock. What all of them come to is kept in `series.json` beside them.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,8 @@ pub const MAX_SAMPLES: usize = 1000;
 pub struct Sample {
     /// When, by the host's clock.
     pub at: DateTime<Utc>,
-    /// Seconds it stands for: [`APART`], or 60 once thinned.
+    /// Seconds it stands for: [`APART`], or [`APART`] for each that it was made of once thinned: 60 without a gap, more
+    /// in a run of weeks. The moment and the length of the log are those of the first.
     pub covers: u32,
     /// Length of the run log, in bytes.
     pub log_offset: u64,

@@ -4,7 +4,7 @@
 use rustix::time::{ClockId, clock_gettime};
 
 /// Now.
-pub(super) fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let time = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let rest = u64::try_from(time.tv_nsec).unwrap_or_default() / 1_000_000;

@@ -40,7 +40,9 @@ mod hostile_tests;
 mod query_tests;
 
 pub use child::ChildLimits;
+pub(crate) use clock::now as boot_clock;
 pub(crate) use device::{VARIABLE as DEVICE_VARIABLE, for_run as device_for_run, said as device_said};
 pub use gpus::{Gpus, Settings};
 pub use limited::{NOT_STARTED, ROLE as LIMITED_ROLE, become_program};
+pub(crate) use process::start as process_start;
 pub use program::Program;

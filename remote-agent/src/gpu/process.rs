@@ -25,6 +25,13 @@ pub(super) fn find(root: &Path, pid: u32) -> Option<Process> {
     })
 }
 
+/// When the process of this id that lives was started, in ticks since the boot.
+pub(crate) fn start(pid: u32) -> Option<u64> {
+    find(Path::new("/"), pid)
+        .filter(|found| !found.ended)
+        .map(|found| found.start)
+}
+
 /// Whether the process that began at `start` still has something running.
 pub(super) fn lives(root: &Path, pid: u32, start: u64) -> bool {
     find(root, pid).is_some_and(|found| found.start == start && !found.ended)

@@ -33,6 +33,15 @@ impl Program {
         }
     }
 
+    /// What [`Self::from_variable`] makes this of.
+    pub(crate) fn variable(&self) -> Option<std::ffi::OsString> {
+        match self {
+            Self::Search => None,
+            Self::At(path) => Some(path.clone().into_os_string()),
+            Self::Absent => Some(std::ffi::OsString::new()),
+        }
+    }
+
     /// Its path, when there is such a program.
     pub(super) fn find(&self) -> Option<PathBuf> {
         match self {

@@ -94,16 +94,7 @@ pub fn place(
         ahead: ahead.own.into_iter().map(|(run_id, _)| run_id).collect(),
         others_ahead: u32::try_from(ahead.others.len()).unwrap_or(u32::MAX),
         waits_for: folder.waits_for().unwrap_or_default(),
-        watched: is_watched(state),
+        watched: crate::watch::lives(state),
         resident: false,
     }))
-}
-
-/// Whether an observer of this account lives: it holds this lock for its life.
-fn is_watched(state: &Path) -> bool {
-    use rustix::fs::{FlockOperation, flock};
-    let Ok(file) = std::fs::File::open(state.join("watch.lock")) else {
-        return false;
-    };
-    flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
 }

@@ -3,6 +3,7 @@
 
 mod atomic;
 mod device;
+mod engine;
 mod host;
 mod lock;
 mod path;

@@ -25,6 +25,8 @@ pub struct Context {
     pub locks: Option<PathBuf>,
     /// Which `nvidia-smi` tells about GPUs.
     pub nvidia_smi: Program,
+    /// Whether an observer is started when there is something to observe; not with `FARRUN_WATCH=off`.
+    pub watch: bool,
 }
 
 impl Context {
@@ -58,6 +60,7 @@ impl Context {
             runtime_folder: text("XDG_RUNTIME_DIR"),
             locks: text("FARRUN_LOCKS").map(PathBuf::from),
             nvidia_smi: Program::from_variable(std::env::var_os("FARRUN_NVIDIA_SMI")),
+            watch: text("FARRUN_WATCH").is_none_or(|word| word != "off"),
         })
     }
 }

@@ -5,7 +5,7 @@ use super::call::{Answer, Call};
 use super::session::Session;
 use super::{
     Context, adopt, arriving, collect, digests, fetch_log, gpus, hash_log, hello, host, inputs, launch,
-    outputs, runs, stop_run,
+    outputs, runs, series, stop_run, watching,
 };
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, write_frame};
 use farrun_protocol::{ErrorCode, Failure, Request};
@@ -146,6 +146,7 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
             let reply = hello::hello(session, hello).await;
             if reply.is_ok() {
                 advance_beside(session);
+                watching::for_line(session);
             }
             reply
         }
@@ -181,10 +182,7 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
         Request::Host => host::host(session).await,
         Request::Collect(collect) => collect::collect(session, collect).await,
         Request::Gpus { max_age, detect } => gpus::gpus(session, max_age, detect).await,
-        Request::Series { .. } => Err(Failure::new(
-            ErrorCode::BadRequest,
-            "this agent does not watch GPUs",
-        )),
+        Request::Series { run_id, after } => series::series(session, &run_id, after).await,
     };
     reply.map(Answer::Reply)
 }

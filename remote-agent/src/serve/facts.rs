@@ -5,6 +5,7 @@ use super::settle;
 use crate::docker::{Engine, EngineError, FoundContainer};
 use crate::queue;
 use crate::record::{Lock, RecordError, RunFolder};
+use crate::series;
 use farrun_protocol::record::{Phase, RunFacts, StartIntent};
 use farrun_protocol::spec::Capture;
 use farrun_protocol::{Failure, layout};
@@ -133,6 +134,7 @@ pub(crate) fn stored(folder: &RunFolder) -> Result<Option<RunFacts>, RecordError
         return Ok(None);
     };
     let settled = folder.settled()?;
+    let lease = folder.lease()?;
     Ok(Some(RunFacts {
         run_id: spec.run_id,
         controller_id: spec.controller_id,
@@ -149,9 +151,10 @@ pub(crate) fn stored(folder: &RunFolder) -> Result<Option<RunFacts>, RecordError
         log_length: settled
             .as_ref()
             .map_or_else(|| folder.log_length(), |settled| settled.log.length),
-        lease: folder.lease()?,
+        // A series that cannot be read must not hide the run.
+        gpu_summary: lease.as_ref().and_then(|_| series::summary(folder).ok()?),
+        lease,
         queue: None,
-        gpu_summary: None,
         device: folder.device()?,
         settled: settled.map(Box::new),
     }))
@@ -160,7 +163,15 @@ pub(crate) fn stored(folder: &RunFolder) -> Result<Option<RunFacts>, RecordError
 /// Settles a run whose container has ended, unless somebody is at it. Where the engine captures the output, what
 /// it has is fetched on the way.
 pub(crate) async fn settle_if_ended(session: &Session, folder: &RunFolder) -> Result<(), Failure> {
-    let peer = session.peer()?;
+    settle_if_ended_at(session.peer()?, session, folder).await
+}
+
+/// As [`settle_if_ended`], where the run's engine is another than the conversation's, or there is no conversation.
+pub(crate) async fn settle_if_ended_at(
+    peer: &Peer,
+    session: &Session,
+    folder: &RunFolder,
+) -> Result<(), Failure> {
     let Some(lock) = folder.try_lock()? else {
         return Ok(());
     };

@@ -2,6 +2,7 @@
 
 use super::session::{Peer, Session};
 use crate::record::RecordError;
+use crate::watch;
 use farrun_protocol::message::{HostFacts, OurContainer};
 use farrun_protocol::{ErrorCode, Failure, Reply, Sha256, layout};
 use std::time::Duration;
@@ -42,7 +43,7 @@ pub(crate) async fn host(session: &Session) -> Result<Reply, Failure> {
         memory_available: kilobytes(&memory, "MemAvailable:"),
         containers,
         agents: agents(session),
-        watch: None,
+        watch: watch::living(state).map(watch::Card::facts),
     })))
 }
 

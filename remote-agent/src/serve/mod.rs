@@ -23,13 +23,19 @@ mod launch;
 mod log_reader;
 mod outputs;
 mod runs;
+mod series;
 mod session;
 mod settle;
 mod stop_run;
 mod turns;
+mod watching;
 
 pub use context::{Context, own_sha256};
 pub use conversation::conversation;
+
+pub(crate) use advance::advance;
+pub(crate) use facts::settle_if_ended_at as settle_if_ended;
+pub(crate) use session::{Peer, Session};
 
 use farrun_protocol::preamble;
 use tokio::io::AsyncWriteExt as _;

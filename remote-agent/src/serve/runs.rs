@@ -3,6 +3,7 @@
 use super::advance::advance_beside;
 use super::facts;
 use super::session::{Session, unknown};
+use super::watching;
 use crate::record::RunFolder;
 use farrun_protocol::message::RunsPage;
 use farrun_protocol::record::RunFacts;
@@ -41,6 +42,7 @@ pub(crate) async fn runs(
     while let Some(answer) = answers.next().await {
         runs.extend(answer?);
     }
+    watching::for_runs(session, &runs);
     let (runs, next) = (fitting(runs), None);
     Ok(Reply::Runs { runs, next })
 }
@@ -66,6 +68,7 @@ async fn page_of(session: &Arc<Session>, page: RunsPage) -> Result<Reply, Failur
         runs.extend(facts);
         reached = Some(run_id);
     }
+    watching::for_runs(session, &runs);
     let next = reached.filter(|reached| Some(reached) != last.as_ref());
     let runs = fitting(runs);
     Ok(Reply::Runs { runs, next })

@@ -11,6 +11,7 @@ use crate::record::RunFolder;
 use farrun_protocol::{ControllerId, ErrorCode, Failure, RunId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Instant;
 
 /// One conversation.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Session {
     readers: Mutex<HashMap<RunId, Arc<LogReader>>>,
     /// Held by the one task of this conversation that starts what waits.
     pub(crate) advancing: tokio::sync::Mutex<()>,
+    /// When an observer was last asked for.
+    pub(crate) watch_tried: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// Who is at the other end, and the engine it wants to use.
@@ -67,6 +70,7 @@ impl Session {
             peer: OnceLock::new(),
             readers: Mutex::new(HashMap::new()),
             advancing: tokio::sync::Mutex::new(()),
+            watch_tried: tokio::sync::Mutex::new(None),
         }
     }
 

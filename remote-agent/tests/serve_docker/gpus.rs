@@ -12,14 +12,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-struct Gpu<'a> {
+pub(crate) struct Gpu<'a> {
     world: &'a World,
     locks: PathBuf,
     environment: Vec<(&'static str, String)>,
 }
 
 impl<'a> Gpu<'a> {
-    fn new(world: &'a World) -> Self {
+    pub(crate) fn new(world: &'a World) -> Self {
         let programs = world.engine.program("nvidia-smi", &smi::script(2));
         let locks = programs.join("locks");
         if !locks.exists() {
@@ -39,9 +39,20 @@ impl<'a> Gpu<'a> {
     }
 
     async fn talk(&self) -> Talk {
-        let mut talk = self.world.silent(&self.environment).await;
+        self.talk_with(&[]).await
+    }
+
+    /// A conversation of an agent that gets these variables as well.
+    pub(crate) async fn talk_with(&self, variables: &[(&'static str, String)]) -> Talk {
+        let environment = [&self.environment[..], variables].concat();
+        let mut talk = self.world.silent(&environment).await;
         talk.peer.hello_as(CONTROLLER, &self.world.engine.host()).await;
         talk
+    }
+
+    /// What `nvidia-smi` says about processes from now on.
+    pub(crate) fn tell_processes(&self, lines: &str) {
+        std::fs::write(self.locks.with_file_name("apps"), lines).unwrap();
     }
 
     /// The same host, used by root, who has a state folder of its own.
@@ -64,14 +75,14 @@ impl<'a> Gpu<'a> {
     }
 }
 
-fn wants(script: &str, gpus: Gpus) -> RunSpec {
+pub(crate) fn wants(script: &str, gpus: Gpus) -> RunSpec {
     RunSpec {
         gpus,
         ..order(script)
     }
 }
 
-fn container(run_id: &RunId) -> String {
+pub(crate) fn container(run_id: &RunId) -> String {
     format!("farrun-{run_id}")
 }
 

@@ -10,6 +10,7 @@
 
 mod engine;
 mod gpus;
+mod observer;
 #[path = "../serve_support/smi.rs"]
 mod smi;
 #[path = "../serve_support/mod.rs"]
@@ -55,6 +56,8 @@ impl World {
         let nonce = "ab".repeat(32);
         let mut process = command
             .args(["serve", &nonce])
+            // Scenarios that say nothing about an observer are about the conversation alone.
+            .env("FARRUN_WATCH", "off")
             .envs(environment.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -124,6 +127,7 @@ async fn runs_on_a_real_engine() {
     an_engine_that_restarts_takes_its_jobs_down(&mut world).await;
     gpus::gpus_are_held_by_pid_1(&world).await;
     gpus::locks_that_cannot_be_used_are_a_refusal(&world).await;
+    observer::the_line_moves_and_samples_are_taken_while_nobody_talks(&world).await;
 }
 
 async fn a_run_is_launched_followed_and_settled_once(world: &World) {

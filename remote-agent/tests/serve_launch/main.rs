@@ -57,6 +57,7 @@ impl World {
             runtime_folder: None,
             locks: Some(self.folder.path().join("locks")),
             nvidia_smi: self.nvidia_smi.clone(),
+            watch: false,
         };
         let (ours, theirs) = tokio::io::duplex(64 * 1024);
         let (reader, writer) = tokio::io::split(theirs);

@@ -16,7 +16,7 @@ use super::call::{Call, blocking, cancelled};
 use super::facts::{self, Look, Stage};
 use super::inputs;
 use super::session::{Peer, Session, unknown};
-use super::settle;
+use super::{settle, watching};
 use crate::gpu;
 use crate::record::{Lock, RunFolder};
 use farrun_protocol::message::Launch;
@@ -85,14 +85,17 @@ pub(crate) async fn launch(session: &Arc<Session>, order: Launch, call: &Call) -
     };
     if !is_stored(&folder, &spec)? {
         secrets::store(&folder, &order.secrets)?;
+        folder.write_docker_settings(&peer.docker)?;
         folder.write_spec(&spec)?;
     }
     if folder.settled()?.is_none() {
         proceed_and_settle(session, peer, &spec, &folder, &lock, call).await?;
     }
-    let facts = facts::facts(peer, session, &folder, Some(&lock))
+    let mut facts = facts::facts(peer, session, &folder, Some(&lock))
         .await?
         .ok_or_else(|| unknown(&spec.run_id))?;
+    drop(lock);
+    watching::after_launch(session, &mut facts).await;
     Ok(Reply::Run(Box::new(facts)))
 }
 

@@ -1,0 +1,118 @@
+//! Getting an observer to live beside a conversation, and beyond it.
+
+use super::card::{self, living};
+use crate::serve::Context;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long an older observer may take to end.
+const STEPS_DOWN: Duration = Duration::from_secs(3);
+/// Time between two looks at what is waited for.
+const LOOK_APART: Duration = Duration::from_millis(10);
+
+/// Starts an observer unless one lives that is not older than this program. Costs one look at a lock when there is
+/// one. Blocks for the start of a process.
+pub(crate) fn ensure(context: &Context) {
+    match living(&context.state) {
+        // One that has not written its name yet is as new as can be.
+        None if card::lives(&context.state) => {}
+        None => start(context),
+        Some(card) if card.is_older_than(env!("CARGO_PKG_VERSION"), &context.agent_sha256) => {
+            card.step_down();
+            // Beside the conversation, for it may be in the middle of something.
+            let context = context.clone();
+            std::thread::spawn(move || {
+                if wait(STEPS_DOWN, || !card::lives(&context.state)) {
+                    start(&context);
+                }
+            });
+        }
+        Some(_) => {}
+    }
+}
+
+/// Waits up to this long until an observer lives.
+pub(crate) fn comes_up(context: &Context, patience: Duration) -> bool {
+    wait(patience, || card::lives(&context.state))
+}
+
+fn wait(patience: Duration, come: impl Fn() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
+    while !come() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(LOOK_APART);
+    }
+    true
+}
+
+/// The first of two steps, so that the observer is nobody's child and leads no session that a terminal could be given
+/// to. It ends at once and is waited for beside the conversation.
+fn start(context: &Context) {
+    let mut command = Command::new(&context.agent);
+    command
+        .args(["watch", "--detach"])
+        .env_clear()
+        .envs(environment(context))
+        .current_dir(&context.state);
+    if let Ok(mut child) = silent(&mut command).spawn() {
+        std::thread::spawn(move || child.wait());
+    }
+}
+
+fn silent(command: &mut Command) -> &mut Command {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+}
+
+/// What an observer needs; nothing else of the session goes with it.
+fn environment(context: &Context) -> Vec<(&'static str, OsString)> {
+    let mut environment = vec![
+        ("HOME", context.home.clone().into_os_string()),
+        ("FARRUN_STATE", context.state.clone().into_os_string()),
+    ];
+    environment.extend(
+        context
+            .docker_host
+            .clone()
+            .map(|host| ("DOCKER_HOST", host.into())),
+    );
+    let folder = context.runtime_folder.clone();
+    environment.extend(folder.map(|folder| ("XDG_RUNTIME_DIR", folder.into())));
+    environment.extend(context.locks.clone().map(|locks| ("FARRUN_LOCKS", locks.into())));
+    environment.extend(
+        context
+            .nvidia_smi
+            .variable()
+            .map(|path| ("FARRUN_NVIDIA_SMI", path)),
+    );
+    environment.extend(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    environment
+}
+
+/// The step between: leaves the session, starts the observer and is gone.
+pub(super) fn leave_session(program: &Path) -> std::io::Result<()> {
+    rustix::process::setsid()?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    close_inherited();
+    silent(Command::new(program).arg("watch")).spawn().map(drop)
+}
+
+/// Our own descriptors are closed when a program is started; a login shell may have left others. This process has
+/// opened none that it needs.
+fn close_inherited() {
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten();
+    let inherited: Vec<i32> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|descriptor| *descriptor > 2)
+        .collect();
+    for descriptor in inherited {
+        // The one of the listing itself is closed already.
+        let _ = nix::unistd::close(descriptor);
+    }
+}

@@ -1,0 +1,71 @@
+//! The resident observer, at most one per account and host. It starts what waits, settles what has ended and samples
+//! the GPUs of what runs. It is a convenience: it may be killed at any moment, and the next conversation starts it
+//! again while there is something to observe. It ends by itself when there is nothing.
+//!
+//! ```text
+//! detach      how a conversation gets one to live
+//! card        which one lives, and whether it should make room
+//! open_runs   which runs have not ended
+//! rounds      the engine and the line: what ended, what can start
+//! sampling    what GPUs do
+//! observer    all of it until there is nothing left to do
+//! ```
+
+mod card;
+mod detach;
+mod observer;
+mod open_runs;
+mod rounds;
+mod sampling;
+
+pub use card::lives;
+pub(crate) use card::{Card, living};
+pub(crate) use detach::{comes_up, ensure};
+
+use crate::serve::Context;
+use card::Post;
+use std::ffi::OsString;
+
+/// There is an observer already.
+const TAKEN: u8 = 3;
+/// It could not begin.
+const NOT_STARTED: u8 = 1;
+/// Not one of its words.
+const USAGE: u8 = 2;
+
+/// `watch [--detach]`: observes until there is nothing left, or starts one who does and is gone.
+pub fn run(args: &[OsString]) -> u8 {
+    match args {
+        [] => observe(),
+        [word] if word == "--detach" => {
+            let left = std::env::current_exe().and_then(|program| detach::leave_session(&program));
+            u8::from(left.is_err())
+        }
+        _ => USAGE,
+    }
+}
+
+fn observe() -> u8 {
+    // The values of secrets can pass through this memory; a core file would keep them.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let Ok(context) = Context::from_environment() else {
+        return NOT_STARTED;
+    };
+    let post = match Post::take(&context.state, &context.agent_sha256) {
+        Ok(Some(post)) => post,
+        Ok(None) => return TAKEN,
+        Err(_) => return NOT_STARTED,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(4)
+        .enable_all()
+        .build();
+    let Ok(runtime) = runtime else {
+        return NOT_STARTED;
+    };
+    let observed = runtime.block_on(observer::observe(context, post));
+    // What still runs may be cut off: whoever comes next goes on with it.
+    runtime.shutdown_background();
+    u8::from(observed.is_err())
+}

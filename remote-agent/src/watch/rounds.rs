@@ -1,0 +1,233 @@
+//! What the engine and the line say: runs that ended are settled, runs that can be started are started.
+
+use super::card::Post;
+use super::observer::Observed;
+use super::open_runs::{OpenRun, OpenRuns};
+use crate::queue::{self, DockerSettings, Order, Ticket, Tickets};
+use crate::record::RunFolder;
+use crate::serve::{Peer, Session, advance, settle_if_ended};
+use farrun_protocol::{ControllerId, RunId, layout};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+/// Time between two rounds.
+const APART: Duration = Duration::from_secs(1);
+/// How often the engine is asked while nobody waits for what it says.
+const ASKED_APART: Duration = Duration::from_secs(3);
+/// How often an engine is asked that is reached by way of `sudo`, which writes each time into the host's own log.
+const ASKED_APART_BY_SUDO: Duration = Duration::from_secs(10);
+/// For how long the line is tried in every round after something changed: memory of a GPU is let go of late.
+const EAGER: Duration = Duration::from_secs(10);
+/// How often it is tried otherwise, for what changed out of sight.
+const TRIED_APART: Duration = Duration::from_secs(5);
+/// How long it stays when nothing is left, so that a series of runs does not start it each time.
+const LINGERS: Duration = Duration::from_secs(10);
+/// Time between two attempts to settle one run.
+const SETTLED_APART: Duration = Duration::from_secs(5);
+/// Runs that are settled side by side.
+const ABREAST: usize = 4;
+
+/// The rounds of one observer.
+pub(super) struct Rounds {
+    session: Arc<Session>,
+    observed: Observed,
+    open: OpenRuns,
+    peers: Vec<Peer>,
+    tickets: Tickets,
+    line: Vec<Order>,
+    live: HashSet<RunId>,
+    asked: Option<Instant>,
+    tried: Option<Instant>,
+    eager_until: Option<Instant>,
+    advancing: Option<JoinHandle<()>>,
+    settling: JoinSet<()>,
+    settle_tried: HashMap<RunId, Instant>,
+}
+
+impl Rounds {
+    pub(super) fn new(session: Arc<Session>, observed: Observed) -> Self {
+        let open = OpenRuns::new(session.context.state.clone());
+        Self {
+            session,
+            observed,
+            open,
+            peers: Vec::new(),
+            tickets: Tickets::default(),
+            line: Vec::new(),
+            live: HashSet::new(),
+            asked: None,
+            tried: None,
+            eager_until: None,
+            advancing: None,
+            settling: JoinSet::new(),
+            settle_tried: HashMap::new(),
+        }
+    }
+
+    /// Goes round until nothing has been left for a while. Looks at its post each time, for whoever writes into a
+    /// folder that was removed makes it anew.
+    pub(super) async fn run(mut self, post: &Post) {
+        let mut busy = Instant::now();
+        while busy.elapsed() < LINGERS && post.is_kept() {
+            self.round().await;
+            if self.is_busy() {
+                busy = Instant::now();
+            }
+            tokio::time::sleep(APART).await;
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.live.is_empty() || !self.line.is_empty() || !self.settling.is_empty()
+    }
+
+    async fn round(&mut self) {
+        while self.settling.try_join_next().is_some() {}
+        let mut changed = self.look_at_line();
+        let due = |at: Option<Instant>, apart: Duration| at.is_none_or(|at| at.elapsed() >= apart);
+        if due(self.asked, self.asks_apart()) {
+            self.asked = Some(Instant::now());
+            changed |= self.look_at_runs().await;
+        }
+        if changed {
+            self.eager_until = Some(Instant::now() + EAGER);
+        }
+        let eager = self.eager_until.is_some_and(|until| Instant::now() < until);
+        if !self.line.is_empty() && (eager || due(self.tried, TRIED_APART)) {
+            self.advance();
+        }
+    }
+
+    fn asks_apart(&self) -> Duration {
+        if self.peers.iter().any(|peer| peer.docker.sudo) {
+            ASKED_APART_BY_SUDO
+        } else if self.line.is_empty() {
+            ASKED_APART
+        } else {
+            // In every round.
+            Duration::ZERO
+        }
+    }
+
+    /// Beside the rounds, for an image can take long to arrive.
+    fn advance(&mut self) {
+        if self.advancing.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        self.tried = Some(Instant::now());
+        let session = Arc::clone(&self.session);
+        self.advancing = Some(tokio::spawn(async move {
+            // Whatever it met, it is tried again.
+            let _ = advance(&session).await;
+        }));
+    }
+
+    /// Answers whether the line has changed; our tickets follow it.
+    fn look_at_line(&mut self) -> bool {
+        let Ok(line) = queue::line(&self.session.context.state) else {
+            return false;
+        };
+        if line == self.line {
+            return false;
+        }
+        self.line = line;
+        if let Ok(locks) = self.session.locks() {
+            let ticket = |order: &Order| {
+                let spec = self.session.folder(&order.run_id).spec().ok().flatten()?;
+                Some(Ticket::new(order, &spec))
+            };
+            let tickets: Vec<Ticket> = self.line.iter().filter_map(ticket).collect();
+            // Without tickets the runs wait all the same, but other accounts do not know.
+            let _ = self.tickets.update(&locks, &tickets);
+        }
+        true
+    }
+
+    /// Finds out which runs live and sees to those that do not; answers whether any has begun or ended.
+    async fn look_at_runs(&mut self) -> bool {
+        let open = self.open.look();
+        let mut live = Vec::new();
+        for docker in settings(&open) {
+            let runs: Vec<&OpenRun> = open.iter().filter(|run| run.docker == docker).collect();
+            let Some(controller_id) = runs.first().map(|run| run.controller_id.clone()) else {
+                continue;
+            };
+            let Some(peer) = self.peer(&docker, controller_id) else {
+                continue;
+            };
+            // An engine that does not answer ends no run.
+            let Some(running) = running(&peer).await else {
+                let before = runs.iter().filter(|run| self.live.contains(run.folder.run_id()));
+                live.extend(before.map(|run| (*run).clone()));
+                continue;
+            };
+            for run in runs {
+                if running.contains(run.folder.run_id()) {
+                    live.push(run.clone());
+                } else if self.may_have_ended(&run.folder) {
+                    self.settle(run, &peer);
+                }
+            }
+        }
+        let now: HashSet<RunId> = live.iter().map(|run| run.folder.run_id().clone()).collect();
+        let changed = now != self.live;
+        self.live = now;
+        self.observed.set_live(live);
+        let is_open = |run_id: &RunId| open.iter().any(|run| run.folder.run_id() == run_id);
+        self.settle_tried.retain(|run_id, _| is_open(run_id));
+        changed
+    }
+
+    /// Whether the run was started or is not wanted any more.
+    fn may_have_ended(&self, folder: &RunFolder) -> bool {
+        self.live.contains(folder.run_id())
+            || folder.stop_requested()
+            || !matches!(folder.start_intent(), Ok(None))
+    }
+
+    fn settle(&mut self, run: &OpenRun, peer: &Peer) {
+        let run_id = run.folder.run_id();
+        let tried = self.settle_tried.get(run_id);
+        if self.settling.len() >= ABREAST || tried.is_some_and(|at| at.elapsed() < SETTLED_APART) {
+            return;
+        }
+        self.settle_tried.insert(run_id.clone(), Instant::now());
+        let (session, peer, folder) = (Arc::clone(&self.session), peer.clone(), run.folder.clone());
+        self.settling.spawn(async move {
+            // Whoever comes next settles it as well.
+            let _ = settle_if_ended(&peer, &session, &folder).await;
+        });
+    }
+
+    fn peer(&mut self, docker: &DockerSettings, controller_id: ControllerId) -> Option<Peer> {
+        if let Some(peer) = self.peers.iter().find(|peer| peer.docker == *docker) {
+            return Some(peer.clone());
+        }
+        let peer = Peer::new(&self.session.context, controller_id, docker.clone()).ok()?;
+        self.peers.push(peer.clone());
+        Some(peer)
+    }
+}
+
+/// The ways in which the engines of these runs are reached.
+fn settings(runs: &[OpenRun]) -> Vec<DockerSettings> {
+    let mut settings: Vec<DockerSettings> = Vec::new();
+    for run in runs {
+        if !settings.contains(&run.docker) {
+            settings.push(run.docker.clone());
+        }
+    }
+    settings
+}
+
+/// The runs whose containers live; `None` when the engine does not say.
+async fn running(peer: &Peer) -> Option<HashSet<RunId>> {
+    let listed = peer.engine.running().await.ok()?;
+    let runs = listed
+        .iter()
+        .filter_map(|container| container.labels.get(layout::LABEL_RUN)?.parse().ok());
+    Some(runs.collect())
+}
