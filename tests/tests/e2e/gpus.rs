@@ -89,7 +89,7 @@ fn a_run_gets_a_free_gpu_and_a_second_one_is_told_who_has_it() {
         "{shown}"
     );
     wait_for("the job's first words", SOON, || {
-        host.lab.home.farrun(&["logs", &first]).ok();
+        let _ = host.lab.home.farrun(&["logs", &first]).ok();
         let said = String::from_utf8(host.lab.mirror(&first)).unwrap();
         (said == format!("{} cuda\n", NvidiaSmi::uuid(0))).then_some(())
     });
@@ -98,7 +98,7 @@ fn a_run_gets_a_free_gpu_and_a_second_one_is_told_who_has_it() {
     assert!(refused.errors().contains("--wait"), "{refused}");
     // What needs no GPU is not kept from running.
     assert_eq!(host.lab.shell(&[], "echo $DEVICE").ok().text(), "cpu\n");
-    host.lab.home.farrun(&["stop", &first, "--kill"]).ok();
+    let _ = host.lab.home.farrun(&["stop", &first, "--kill"]).ok();
     assert_eq!(
         host.lab.shell(&["--gpus", "gpu0"], "echo given").ok().text(),
         "given\n"
@@ -124,10 +124,10 @@ fn runs_wait_in_line_and_start_when_it_is_their_turn() {
     assert_eq!((place(&urgent), place(&second)), (1.into(), 2.into()), "{status}");
     // Out of the line again, without a container ever.
     let third = host.lab.detached(wait, "echo never");
-    host.lab.home.farrun(&["stop", &third]).ok();
+    let _ = host.lab.home.farrun(&["stop", &third]).ok();
     assert_eq!(host.lab.status(&third), "cancelled");
     assert!(host.lab.containers(&third).is_empty());
-    host.lab.home.farrun(&["stop", &first, "--kill"]).ok();
+    let _ = host.lab.home.farrun(&["stop", &first, "--kill"]).ok();
     for run in [&urgent, &second] {
         host.lab.wait_status(run, &["downloading", "completed"], STARTS);
     }
@@ -150,7 +150,7 @@ fn attached_order_tells_its_place_and_follows_when_it_starts() {
         "echo my turn",
     ));
     waiting.wait_for("its place", SOON, |waiting| waiting.stderr().contains("in line"));
-    host.lab.home.farrun(&["stop", &first, "--kill"]).ok();
+    let _ = host.lab.home.farrun(&["stop", &first, "--kill"]).ok();
     let outcome = waiting.finish(STARTS).ok();
     assert_eq!(outcome.text(), "my turn\n");
 }
@@ -165,7 +165,7 @@ fn host_without_gpus_is_refused_before_anything_is_sent() {
         "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.",
     );
     // What was found is believed for an hour, unless somebody asks to look again.
-    host.lab.home.farrun(&["gpu", "--detect"]).ok();
+    let _ = host.lab.home.farrun(&["gpu", "--detect"]).ok();
     let outcome = host.lab.shell(&["--gpus", "1"], "true").expect_code(5);
     assert!(outcome.errors().contains("modprobe"), "{outcome}");
     let folders = std::fs::read_dir(host.lab.state().join("runs")).map_or(0, Iterator::count);
@@ -192,7 +192,7 @@ fn any_host_is_the_one_with_a_free_gpu() {
         ])
         .expect_code(5);
     assert!(refused.errors().contains("`lab`"), "{refused}");
-    host.lab.home.farrun(&["stop", &busy, "--kill"]).ok();
+    let _ = host.lab.home.farrun(&["stop", &busy, "--kill"]).ok();
     let chosen = host
         .lab
         .home
