@@ -277,11 +277,14 @@ impl From<AgentError> for CommandError {
                     "see what it has with `farrun gpu`",
                 )
             },
-            ErrorCode::NoGpu => with(
-                Exit::Refused,
-                "the host has no GPU that jobs can use",
-                "see `farrun gpu`; after a repair `farrun gpu --detect` looks again",
-            ),
+            ErrorCode::NoGpu => Self {
+                causes: vec![gpu_words::no_gpu_detail(&detail)],
+                ..with(
+                    Exit::Refused,
+                    "the host has no GPU that jobs can use",
+                    "see `farrun gpu`; after a repair `farrun gpu --detect` looks again",
+                )
+            },
             ErrorCode::LocksUnusable => with(
                 Exit::Refused,
                 "the folder of the host's GPU locks cannot be used",

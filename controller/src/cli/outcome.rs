@@ -67,7 +67,7 @@ pub fn print(context: &Context, run: &Run, brought: Option<&str>) -> Exit {
     print_with(context, run, brought, None)
 }
 
-/// As [`print`]; `log_error` says why the log is not all that the job wrote.
+/// As [`print()`]; `log_error` says why the log is not all that the job wrote.
 pub fn print_with(context: &Context, run: &Run, brought: Option<&str>, log_error: Option<&str>) -> Exit {
     let ui = &context.ui;
     if ui.is_json() {

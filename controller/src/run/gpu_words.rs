@@ -220,6 +220,23 @@ pub fn no_gpu(trouble: Option<&GpuTrouble>) -> String {
     }
 }
 
+/// As [`no_gpu`], from the detail of a refusal: the kind of trouble, and after a colon what was said.
+pub fn no_gpu_detail(detail: &str) -> String {
+    if detail.is_empty() {
+        return no_gpu(None);
+    }
+    let (kind, said) = detail.split_once(": ").unwrap_or((detail, ""));
+    match serde_json::from_value(serde_json::Value::String(kind.to_owned())) {
+        Ok(kind) => no_gpu(Some(&GpuTrouble {
+            kind,
+            detail: Some(said.to_owned()),
+            pid: None,
+            for_ms: None,
+        })),
+        Err(_) => detail.to_owned(),
+    }
+}
+
 /// Memory in MiB as people read it: `512 MiB`, `40.0 GiB`.
 pub fn mebibytes(memory: u64) -> String {
     if memory < 1024 {
@@ -304,6 +321,21 @@ mod tests {
         assert_eq!(
             trouble_line(&stuck),
             "the GPU driver does not answer: `nvidia-smi` hangs and cannot be ended (pid 935, for 6 min): state D"
+        );
+    }
+
+    #[test]
+    fn a_host_without_usable_gpus_says_why_and_what_to_do() {
+        assert_eq!(no_gpu(None), "there is no GPU");
+        assert_eq!(
+            no_gpu_detail("driver_not_loaded: it failed"),
+            "the NVIDIA driver is not loaded: it failed; run `sudo modprobe nvidia`; when that fails, install the \
+             driver for the running kernel"
+        );
+        assert_eq!(no_gpu_detail("no_gpu"), "there is no GPU");
+        assert_eq!(
+            no_gpu_detail("words: of a newer agent"),
+            "words: of a newer agent"
         );
     }
 

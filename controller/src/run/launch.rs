@@ -214,10 +214,10 @@ fn is_passing(code: ErrorCode) -> bool {
 /// What a failure says for people.
 fn detail_of(failure: &Failure) -> Option<String> {
     let gpus = gpu_words::refusals(&failure.gpus);
-    if gpus.is_empty() {
-        failure.detail.clone()
-    } else {
-        Some(gpus.join("; "))
+    match (&failure.detail, failure.code) {
+        _ if !gpus.is_empty() => Some(gpus.join("; ")),
+        (Some(detail), ErrorCode::NoGpu) => Some(gpu_words::no_gpu_detail(detail)),
+        (detail, _) => detail.clone(),
     }
 }
 
@@ -227,11 +227,14 @@ async fn require_device(link: &Link, run: &Run) -> Result<(), RunError> {
         return Ok(());
     }
     let report = link.client.gpus(None, false).await?;
-    if report.device.device == Device::Cuda {
+    if report.device.device == Device::Cuda && report.device.broken.is_none() {
         return Ok(());
     }
     let trouble = report.device.broken.as_ref().or(report.trouble.as_ref());
-    let failure = Failure::new(ErrorCode::NoGpu, gpu_words::no_gpu(trouble));
+    let failure = match trouble {
+        Some(trouble) => Failure::new(ErrorCode::NoGpu, gpu_words::no_gpu(Some(trouble))),
+        None => ErrorCode::NoGpu.into(),
+    };
     Err(AgentError::Failed(failure).into())
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Greater priority first, then the older one. Whoever stands before others keeps every GPU that it could use, so a
 //! large order is not starved by small ones: a later run passes only with GPUs that no earlier one can use. Anybody
-//! who comes by starts what can be started ([`crate::serve::advance`]); a run needs no process of its own to wait.
+//! who comes by starts what can be started (`serve::advance`); a run needs no process of its own to wait.
 //!
 //! Runs of other accounts are known by their tickets in the folder of the locks. A ticket counts while its account
 //! holds a lock on it, so the waiting of an account that has nobody left to start its runs holds up nobody.
