@@ -18,7 +18,7 @@ use std::time::Duration;
 const BUDGET: Duration = Duration::from_secs(5);
 
 /// How an order fits a host, best first.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fit {
     /// It can start now.
     Now {
@@ -44,6 +44,15 @@ pub enum Fit {
 }
 
 impl Fit {
+    /// Its place among others; smaller is better. Words decide nothing.
+    fn rank(&self) -> (u8, u64, usize) {
+        match self {
+            Self::Now { memory, busy, .. } => (0, *memory, *busy),
+            Self::Later { line, .. } => (1, 0, *line),
+            Self::Never { .. } => (2, 0, 0),
+        }
+    }
+
     /// Why, for people.
     pub fn because(&self) -> &str {
         match self {
@@ -83,12 +92,12 @@ pub async fn rank(controller: &Controller, spec: &RunSpec) -> Result<Vec<Candida
         }
     });
     let mut candidates = join_all(asked).await;
-    candidates.sort_by(|one, other| one.fit.cmp(&other.fit));
+    candidates.sort_by_key(|candidate| candidate.fit.rank());
     Ok(candidates)
 }
 
 async fn ask(controller: &Controller, host: &Host, spec: &RunSpec) -> Result<Fit, RunError> {
-    let link = controller.contact(host).await?;
+    let link = controller.contact_unasked(host).await?;
     let answers = facts(&link, &spec.gpus).await;
     link.session.close().await;
     let (facts, report) = answers?;
@@ -295,7 +304,7 @@ mod tests {
         let taken = judged(&one, &report(&[gpu(0, 24_000, 20_000)]));
         let none = judged(&Gpus::Count(2), &report(&[gpu(0, 24_000, 0)]));
         let mut fits = vec![none.clone(), taken.clone(), large.clone(), small.clone()];
-        fits.sort();
+        fits.sort_by_key(Fit::rank);
         assert_eq!(fits, [small, large, taken, none]);
     }
 

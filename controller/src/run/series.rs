@@ -6,6 +6,7 @@ use crate::controller::Controller;
 use crate::model::Run;
 use chrono::{DateTime, Utc};
 use farrun_protocol::RunId;
+use farrun_protocol::lease::LeasedGpu;
 use farrun_protocol::series::{MAX_SAMPLES, Sample};
 
 /// Most samples of one run: thinned, they are those of months.
@@ -55,4 +56,25 @@ pub async fn through(
         }
         after = last;
     }
+}
+
+/// The GPUs of samples, in the order in which they appear: each with its UUID, a name for people, and what the run's
+/// lease says of it.
+pub fn gpus<'a>(run: &'a Run, samples: &'a [Sample]) -> Vec<(&'a str, String, Option<&'a LeasedGpu>)> {
+    let mut uuids: Vec<&str> = Vec::new();
+    for gpu in samples.iter().flat_map(|sample| &sample.gpus) {
+        if !uuids.contains(&gpu.uuid.as_str()) {
+            uuids.push(&gpu.uuid);
+        }
+    }
+    let described = |uuid: &'a str| {
+        let leased = run
+            .lease
+            .iter()
+            .flat_map(|lease| &lease.gpus)
+            .find(|gpu| gpu.uuid == uuid);
+        let name = leased.map_or_else(|| uuid.to_owned(), |gpu| format!("GPU {}", gpu.index));
+        (uuid, name, leased)
+    };
+    uuids.into_iter().map(described).collect()
 }

@@ -1,5 +1,6 @@
 //! One story of a run: what happened to it, and what its GPUs did while which lines were in its log.
 
+use super::series;
 use crate::mirror::read;
 use crate::model::{Run, RunEvent};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -94,20 +95,8 @@ struct Jump {
 }
 
 fn jumps(run: &Run, samples: &[Sample]) -> Vec<Entry> {
-    let mut uuids: Vec<&str> = Vec::new();
-    for gpu in samples.iter().flat_map(|sample| &sample.gpus) {
-        if !uuids.contains(&gpu.uuid.as_str()) {
-            uuids.push(&gpu.uuid);
-        }
-    }
     let mut entries = Vec::new();
-    for uuid in uuids {
-        let leased = run
-            .lease
-            .iter()
-            .flat_map(|lease| &lease.gpus)
-            .find(|gpu| gpu.uuid == uuid);
-        let name = leased.map_or_else(|| uuid.to_owned(), |gpu| format!("GPU {}", gpu.index));
+    for (uuid, name, leased) in series::gpus(run, samples) {
         let total = leased.and_then(|gpu| gpu.memory_total).unwrap_or(0);
         let floor = JUMP.max(total / LITTLE);
         entries.extend(of_gpu(samples, uuid, floor).into_iter().map(|jump| Entry {

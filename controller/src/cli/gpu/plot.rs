@@ -114,20 +114,8 @@ pub(crate) fn plot(run: &Run, samples: &[Sample]) -> Plot {
             (sample.at - start).num_milliseconds().max(0) as f64 / 1000.0
         })
     };
-    let mut uuids: Vec<&str> = Vec::new();
-    for gpu in samples.iter().flat_map(|sample| &sample.gpus) {
-        if !uuids.contains(&gpu.uuid.as_str()) {
-            uuids.push(&gpu.uuid);
-        }
-    }
     let mut series = Vec::new();
-    for uuid in uuids {
-        let leased = run
-            .lease
-            .iter()
-            .flat_map(|lease| &lease.gpus)
-            .find(|gpu| gpu.uuid == uuid);
-        let name = leased.map_or_else(|| uuid.to_owned(), |gpu| format!("GPU {}", gpu.index));
+    for (uuid, name, leased) in series::gpus(run, samples) {
         for quantity in QUANTITIES {
             let points: Vec<Point> = samples
                 .iter()
