@@ -3,6 +3,7 @@
 use super::client::Answer;
 use super::{AgentError, Client};
 use chrono::{DateTime, Utc};
+use farrun_protocol::diagnostics::Bundle;
 use farrun_protocol::gpu::GpuReport;
 use farrun_protocol::log::LogChunk;
 use farrun_protocol::message::{
@@ -57,6 +58,23 @@ impl Client {
             arriving: false,
         };
         ask!(self, request, |_| {}, "`done`", Reply::Done => ())
+    }
+
+    /// Has the evidence of a run, or of the host, collected, unless the run's lies there and it is not wanted anew.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn diagnose<F>(
+        &self,
+        run_id: Option<RunId>,
+        anew: bool,
+        progress: F,
+    ) -> Result<(Bundle, ManifestReply), AgentError>
+    where
+        F: FnMut(Progress) + Send,
+    {
+        let request = Request::Diagnose { run_id, anew };
+        ask!(self, request, progress, "`diagnostics`", Reply::Diagnostics { bundle, manifest } => (*bundle, manifest))
     }
 
     /// Has an upload hashed while it arrives, then named. Dropping the future ends the wait.

@@ -95,6 +95,7 @@ impl Answer {
             Reply::Host(_) => "host",
             Reply::Gpus(_) => "gpus",
             Reply::Series { .. } => "series",
+            Reply::Diagnostics { .. } => "diagnostics",
             Reply::Garbage { .. } => "garbage",
         };
         format!("`{name}`")

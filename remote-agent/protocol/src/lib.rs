@@ -38,6 +38,7 @@
 //! it carries, by content hash, so both ends of a conversation are normally of one build. Files on the host
 //! are shared between agent versions; see [`record`] for their rules.
 
+pub mod diagnostics;
 pub mod frame;
 pub mod gpu;
 pub mod id;

@@ -1,5 +1,6 @@
 //! Requests, replies, progress and failures: the JSON half of the conversation.
 
+use crate::diagnostics::Bundle;
 use crate::gpu::GpuReport;
 use crate::id::{ControllerId, Generation, HostId, RunId, Sha256};
 use crate::lease::GpuRefusal;
@@ -107,6 +108,16 @@ pub enum Request {
         /// Only samples later than this.
         #[serde(default)]
         after: Option<DateTime<Utc>>,
+    },
+    /// The evidence of a run that did not succeed, or of the host as it is now. Answered by [`Reply::Diagnostics`], with
+    /// [`Progress::Collecting`] before.
+    Diagnose {
+        /// The run; none for the host.
+        #[serde(default)]
+        run_id: Option<RunId>,
+        /// Whether to collect although there is a bundle of the run.
+        #[serde(default)]
+        anew: bool,
     },
     /// What could be removed, or remove it. Answered by [`Reply::Garbage`].
     Collect(Collect),
@@ -269,6 +280,13 @@ pub enum Reply {
         samples: Vec<Sample>,
         /// Whether there are later ones.
         more: bool,
+    },
+    /// To [`Request::Diagnose`]. The bundle is fetched as outputs are, by its manifest.
+    Diagnostics {
+        /// What it is and what it lacks.
+        bundle: Box<Bundle>,
+        /// Where to find it.
+        manifest: ManifestReply,
     },
     /// To [`Request::Collect`].
     Garbage {
@@ -454,6 +472,11 @@ pub enum Progress {
     },
     /// Outputs are being opened to the account.
     Opening,
+    /// Evidence is being collected.
+    Collecting {
+        /// The file that is being made.
+        file: String,
+    },
 }
 
 /// Why a request was not answered.

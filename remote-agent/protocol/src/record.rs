@@ -261,6 +261,9 @@ pub struct RunFacts {
     /// The record of its end.
     #[serde(default)]
     pub settled: Option<Box<Settled>>,
+    /// When the newest evidence about it was collected, once there is some.
+    #[serde(default)]
+    pub diagnosed_at: Option<DateTime<Utc>>,
 }
 
 /// Where a run stands on its host.

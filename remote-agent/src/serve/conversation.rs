@@ -173,6 +173,10 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
             reply
         }
         Request::Outputs { run_id } => outputs::outputs(session, run_id, call).await,
+        Request::Diagnose { .. } => Err(Failure::new(
+            ErrorCode::BadRequest,
+            "evidence is not collected yet",
+        )),
         Request::Digests {
             run_id,
             manifest,

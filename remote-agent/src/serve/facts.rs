@@ -157,6 +157,7 @@ pub(crate) fn stored(folder: &RunFolder) -> Result<Option<RunFacts>, RecordError
         queue: None,
         device: folder.device()?,
         settled: settled.map(Box::new),
+        diagnosed_at: None,
     }))
 }
 
