@@ -102,7 +102,6 @@ fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
 
 fn exit_hint(code: i32) -> &'static str {
     match code {
-        125 => " (the container was started a second time)",
         126 => " (a command could not be executed)",
         127 => " (a command was not found)",
         137 => " (128 + SIGKILL: a process of the job was killed)",

@@ -112,10 +112,23 @@ fn image_that_may_not_be_fetched() {
 #[test]
 fn mount_whose_source_does_not_exist() {
     let lab = Lab::new();
-    let outcome = lab
-        .shell(&["--mount", "/no/such/folder:/models:ro"], "true")
-        .expect_code(1);
-    let _ = outcome.expect_error("/no/such/folder");
+    let outcome = lab.shell(&["--mount", "/no/such/folder:/models:ro"], "true");
+    require_reason(&lab, outcome, "engine_refused", "/no/such/folder");
+}
+
+#[test]
+fn folder_of_the_run_removed_on_the_host() {
+    let lab = Lab::new();
+    let run = lab.detached(&[], "exec sleep 600");
+    lab.engine.ask(&["rm", "-f", &format!("farrun-{run}")]);
+    std::fs::remove_dir_all(lab.run_folder(&run)).unwrap();
+    let outcome = lab.home.farrun(&["wait", &run]);
+    require_reason(
+        &lab,
+        outcome,
+        "unknown",
+        "the host has no folder of this run any more",
+    );
 }
 
 #[test]

@@ -160,6 +160,7 @@ fn host_without_gpus_is_refused_before_anything_is_sent() {
     let host = host_with(0);
     let outcome = host.lab.shell(&["--gpus", "1"], "true").expect_code(5);
     assert!(outcome.errors().contains("no GPU"), "{outcome}");
+    assert_eq!(host.lab.show("@last")["run"]["reason"], "gpu_refused");
     host.smi.fail(
         9,
         "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.",
