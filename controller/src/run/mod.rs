@@ -10,7 +10,6 @@ pub mod collect;
 pub mod contact;
 pub mod error;
 pub mod estimate;
-pub mod explain;
 pub mod follow;
 pub mod garbage;
 mod lanes;
@@ -30,4 +29,5 @@ mod upload;
 
 pub use crate::model::gpu_words;
 pub use error::RunError;
+pub use farrun_protocol::explain;
 pub use order::{Order, OrderInput, OrderSource};

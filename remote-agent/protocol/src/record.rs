@@ -12,6 +12,7 @@ use crate::gpu::Device;
 use crate::id::{ControllerId, Generation, PromptId, RunId, Sha256};
 use crate::lease::{Lease, QueuePlace};
 use crate::log::LogEnd;
+use crate::notify::Notified;
 use crate::series::GpuSummary;
 use crate::verdict::Verdict;
 use chrono::{DateTime, Utc};
@@ -264,6 +265,9 @@ pub struct RunFacts {
     /// When the newest evidence about it was collected, once there is some.
     #[serde(default)]
     pub diagnosed_at: Option<DateTime<Utc>>,
+    /// What became of telling an owner of its end, when one wants to be told.
+    #[serde(default)]
+    pub notified: Option<Notified>,
 }
 
 /// Where a run stands on its host.

@@ -261,6 +261,12 @@ impl RunFolder {
         }
     }
 
+    /// The state folder that it lies in.
+    pub fn state(&self) -> &Path {
+        // <state>/runs/<run_id>
+        self.path.ancestors().nth(2).unwrap_or(&self.path)
+    }
+
     /// Writes `stop.intent`, once.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use super::session::{Peer, Session};
 use super::settle;
 use crate::docker::{Engine, EngineError, FoundContainer};
+use crate::notify;
 use crate::queue;
 use crate::record::{Lock, RecordError, RunFolder};
 use crate::series;
@@ -158,6 +159,7 @@ pub(crate) fn stored(folder: &RunFolder) -> Result<Option<RunFacts>, RecordError
         device: folder.device()?,
         settled: settled.map(Box::new),
         diagnosed_at: None,
+        notified: notify::told(folder),
     }))
 }
 

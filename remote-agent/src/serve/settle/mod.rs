@@ -10,6 +10,7 @@ use super::call::blocking;
 use super::facts::{self, Look, Stage};
 use super::session::{Peer, Session};
 use crate::docker::Engine;
+use crate::notify;
 use crate::record::{Lock, RecordError, RunFolder, boot_id, booted_at, file_sha256};
 use chrono::{DateTime, Utc};
 use farrun_protocol::log::LogEnd;
@@ -63,6 +64,7 @@ pub(crate) async fn settle(
         outputs_error,
         ..record(folder, verdict, exit, container).await?
     };
+    notify::mark(folder);
     folder.write_settled(&settled)?;
     Ok(Some(settled))
 }
@@ -83,6 +85,7 @@ pub(crate) async fn settle_refused(
         detail: Some(detail.chars().take(DETAIL).collect()),
     };
     let settled = record(folder, verdict, None, container).await?;
+    notify::mark(folder);
     Ok(folder.write_settled(&settled)?)
 }
 
