@@ -17,6 +17,7 @@ pub mod launch;
 mod line;
 pub mod log_error;
 pub mod look;
+pub mod notified;
 pub mod order;
 pub mod owner;
 mod pulled;
@@ -26,6 +27,7 @@ pub mod series;
 pub mod stop;
 pub mod timeline;
 mod upload;
+pub mod warnings;
 
 pub use crate::model::gpu_words;
 pub use error::RunError;

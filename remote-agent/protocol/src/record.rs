@@ -265,6 +265,16 @@ pub struct RunFacts {
     /// When the newest evidence about it was collected, once there is some.
     #[serde(default)]
     pub diagnosed_at: Option<DateTime<Utc>>,
+    /// When its job printed last, by the host's clock, while it runs. None when it has printed nothing yet, or when the
+    /// engine captures.
+    #[serde(default)]
+    pub last_output_at: Option<DateTime<Utc>>,
+    /// Seconds since then, or since its start, while it runs.
+    #[serde(default)]
+    pub silent_seconds: Option<u64>,
+    /// Seconds for which all its GPUs have been seen to do nothing; none when nobody has looked just now.
+    #[serde(default)]
+    pub gpu_idle_seconds: Option<u64>,
     /// What became of telling an owner of its end, when one wants to be told.
     #[serde(default)]
     pub notified: Option<Notified>,

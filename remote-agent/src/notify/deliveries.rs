@@ -1,9 +1,9 @@
 //! Telling, beside everything else an observer does: each hook in a thread of its own, for one may hang.
 
-use super::{call, due, hook, notified_path, owners};
+use super::{due, hook, notified_path, owners};
 use crate::record::{RecordError, RunFolder, make_private_folder, sync_folder, write_json};
 use chrono::Utc;
-use farrun_protocol::notify::{Event, FORMAT, Notified, Outcome};
+use farrun_protocol::notify::{Event, FORMAT, Notified, Outcome, carry_out};
 use farrun_protocol::{ControllerId, RunId};
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -82,7 +82,7 @@ fn deliver(state: &Path, run_id: &RunId) {
             continue;
         }
         let event = Event::settled(&settled, &spec, &file.host);
-        let outcome = call::carry_out(&file.hook.call(&event));
+        let outcome = carry_out(&file.hook.call(&event));
         let _ = write_json(&notified_path(&folder, &owner), &notified(&owner, outcome));
     }
     due::clear(&folder);

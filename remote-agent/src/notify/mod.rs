@@ -8,7 +8,6 @@
 //!
 //! Whoever settles a run leaves the mark; the observer tells, beside everything else that it does.
 
-mod call;
 mod deliveries;
 mod due;
 

@@ -2,6 +2,7 @@
 
 mod add;
 mod list;
+mod notify;
 mod remove;
 mod set;
 mod settings;
@@ -31,9 +32,11 @@ Examples:
     #[command(after_help = "Example:\n  farrun host show gpu1")]
     Show(Named),
     /// Change how a host is reached or used
-    #[command(
-        after_help = "Example:\n  farrun host set gpu1 --address me@203.0.113.9     the same machine at another address"
-    )]
+    #[command(after_help = "\
+Examples:
+  farrun host set gpu1 --address me@203.0.113.9          the same machine at another address
+  farrun host set gpu1 --notify-command 'mail-me --run'  run there when a run has ended
+  farrun host set gpu1 --notify-url - < webhook.txt      call a webhook from there")]
     Set(set::Set),
     /// Trust the key a host shows
     #[command(after_help = "\

@@ -39,6 +39,10 @@ pub(super) async fn show(args: Named, context: &Context) -> Result<Exit, Command
         ("state folder", settings.state_folder().to_owned()),
         ("docker", docker(settings)),
         (
+            "notifies by",
+            settings.notify.clone().unwrap_or_else(|| "-".to_owned()),
+        ),
+        (
             "machine",
             host.host_id
                 .as_ref()

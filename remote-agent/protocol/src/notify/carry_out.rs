@@ -1,6 +1,6 @@
 //! Running a hook, for as long as it may take.
 
-use farrun_protocol::notify::{Call, LIMIT, Outcome};
+use super::{Call, LIMIT, Outcome};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -13,8 +13,8 @@ const PRINTED: u64 = 100;
 /// Time between two looks whether it has ended.
 const LOOK_APART: Duration = Duration::from_millis(20);
 
-/// Runs it to its end, or ends it.
-pub(super) fn carry_out(call: &Call) -> Outcome {
+/// Runs it to its end, or ends it after [`LIMIT`]. Blocks.
+pub fn carry_out(call: &Call) -> Outcome {
     within(call, LIMIT)
 }
 
