@@ -21,6 +21,7 @@ pub mod notified;
 pub mod order;
 pub mod owner;
 mod pulled;
+pub mod quiet;
 mod reach;
 pub mod reconcile;
 pub mod series;

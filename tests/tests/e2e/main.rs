@@ -20,6 +20,7 @@ mod launch;
 mod logs;
 mod look;
 mod machine;
+mod notify;
 mod owners;
 mod pipe;
 mod pull;
