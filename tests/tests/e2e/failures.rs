@@ -71,6 +71,19 @@ fn memory_limit() {
 }
 
 #[test]
+fn memory_that_a_child_lacked_is_a_warning_of_a_job_that_succeeded() {
+    let lab = Lab::new();
+    let _ = lab
+        .shell(&["--memory", "24m"], "echo begins; tail /dev/zero; exit 0")
+        .ok();
+    let shown = lab.show("@last");
+    let warning = shown["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("want of memory"), "{shown}");
+    let told = lab.home.farrun(&["show", "@last"]).ok();
+    assert!(told.text().contains("warning"), "{told}");
+}
+
+#[test]
 fn time_limit_of_a_job_that_exits_with_0_when_asked() {
     let lab = Lab::new();
     let script = "trap 'exit 0' TERM; echo on; while :; do sleep 0.1; done";

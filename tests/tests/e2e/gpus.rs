@@ -122,6 +122,16 @@ fn runs_wait_in_line_and_start_when_it_is_their_turn() {
         found["queue"]["position"].clone()
     };
     assert_eq!((place(&urgent), place(&second)), (1.into(), 2.into()), "{status}");
+    // Its GPU does nothing, as the samples of the observer tell.
+    wait_for("idleness", SOON, || {
+        let status = host.lab.home.farrun(&["status", "--json"]).ok().json();
+        let runs = status["hosts"][0]["runs"].as_array().unwrap().clone();
+        let shown = runs
+            .into_iter()
+            .find(|shown| shown["id"] == first.as_str())
+            .unwrap();
+        shown["gpu_idle_seconds"].as_u64().filter(|seconds| *seconds > 0)
+    });
     // Out of the line again, without a container ever.
     let third = host.lab.detached(wait, "echo never");
     let _ = host.lab.home.farrun(&["stop", &third]).ok();

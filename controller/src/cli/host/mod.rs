@@ -34,9 +34,9 @@ Examples:
     /// Change how a host is reached or used
     #[command(after_help = "\
 Examples:
-  farrun host set gpu1 --address me@203.0.113.9          the same machine at another address
-  farrun host set gpu1 --notify-command 'mail-me --run'  run there when a run has ended
-  farrun host set gpu1 --notify-url - < webhook.txt      call a webhook from there")]
+  farrun host set gpu1 --address me@203.0.113.9           the same machine at another address
+  farrun host set gpu1 --notify-command 'mail-me --run'   run there when a run has ended
+  farrun host set gpu1 --notify-url - < webhook.txt       call a webhook from there")]
     Set(set::Set),
     /// Trust the key a host shows
     #[command(after_help = "\
