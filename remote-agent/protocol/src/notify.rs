@@ -148,7 +148,7 @@ pub struct Call {
     pub program: String,
     /// Its arguments.
     pub arguments: Vec<String>,
-    /// Variables beside PATH and HOME.
+    /// Variables beside those of the session.
     pub environment: Vec<(String, String)>,
     /// What it reads.
     pub stdin: String,

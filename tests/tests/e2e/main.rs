@@ -9,6 +9,7 @@
 
 mod bad_hosts;
 mod bad_input;
+mod canary;
 mod cut;
 mod disk;
 mod engine_down;

@@ -8,6 +8,23 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+/// What a hook keeps of our environment: enough to find programs, the session and a proxy, and nothing that is ours.
+const KEPT: [&str; 14] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "XDG_RUNTIME_DIR",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "http_proxy",
+    "no_proxy",
+    "NO_PROXY",
+];
 /// Most of its output that is read.
 const PRINTED: u64 = 100;
 /// Time between two looks whether it has ended.
@@ -21,7 +38,7 @@ pub fn carry_out(call: &Call) -> Outcome {
 fn within(call: &Call, limit: Duration) -> Outcome {
     let mut command = Command::new(&call.program);
     command.args(&call.arguments).env_clear();
-    for name in ["PATH", "HOME"] {
+    for name in KEPT {
         command.envs(std::env::var_os(name).map(|value| (name, value)));
     }
     command.envs(call.environment.iter().map(|(name, value)| (name, value)));
