@@ -1,5 +1,7 @@
 //! Configuration: file, then environment, then flags; and the folders that follow from it (XDG Base Directory).
 
+use farrun_protocol::message::Secret;
+use farrun_protocol::notify::Hook;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -7,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Longest outputs folder in bytes; with it every `log_path` fits its 500 characters.
 pub const MAX_OUTPUTS: usize = 300;
 
-/// What the configuration file may say. Every key has a `FARRUN_…` environment variable of the same name.
+/// What the configuration file may say. Every key but `[notify]` has a `FARRUN_…` environment variable of the same name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -29,6 +31,44 @@ pub struct Settings {
     /// Bytes of a run log before the rolling tail begins (`FARRUN_LOG_CAP`); default 100 MB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_cap: Option<u64>,
+    /// What is done on this machine when a run has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notify: Option<NotifySettings>,
+}
+
+/// What is done on this machine when a run has ended: one of the two.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotifySettings {
+    /// Program and arguments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// Address of a webhook, which is as good as a password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<Secret>,
+}
+
+impl NotifySettings {
+    fn hook(self) -> Result<Hook, ConfigError> {
+        let wrong = |value: String, expected| ConfigError::Value {
+            name: "notify".to_owned(),
+            value,
+            expected,
+        };
+        let hook = match (self.command, self.url) {
+            (Some(argv), None) => Hook::Command { argv },
+            (None, Some(url)) => Hook::Webhook { url },
+            (Some(_), Some(_)) => return Err(wrong("both".to_owned(), "one of `command` and `url`")),
+            (None, None) => return Err(wrong("empty".to_owned(), "one of `command` and `url`")),
+        };
+        match hook.check() {
+            Ok(()) => Ok(hook),
+            Err(_) => Err(wrong(
+                hook.shown(),
+                "a command of at most 100 words, or an https:// or http:// address",
+            )),
+        }
+    }
 }
 
 /// The settled configuration and the folders of this user.
@@ -55,6 +95,10 @@ pub struct Config {
     pub telemetry_days: u32,
     /// Bytes of a run log before the rolling tail begins.
     pub log_cap: u64,
+    /// What is done on this machine when a run has ended.
+    pub notify: Option<Hook>,
+    /// The configuration file, when one was named.
+    pub file: Option<PathBuf>,
 }
 
 /// The configuration cannot be used.
@@ -81,11 +125,13 @@ pub enum ConfigError {
         #[source]
         source: Box<toml::de::Error>,
     },
-    /// The file holds a password and others may read it.
-    #[error("`{}` holds the database's password and is open to other users", path.display())]
+    /// The file holds a secret and others may read it.
+    #[error("`{}` holds {what} and is open to other users", path.display())]
     Exposed {
         /// The file.
         path: PathBuf,
+        /// The secret.
+        what: &'static str,
     },
     /// A value is not acceptable.
     #[error("{name} is `{value}`, which is not {expected}")]
@@ -130,8 +176,8 @@ impl Config {
         let named = file
             .map(Path::to_owned)
             .or_else(|| variable("FARRUN_CONFIG").map(PathBuf::from));
-        let settings = match named {
-            Some(path) => read(&path, true)?,
+        let settings = match &named {
+            Some(path) => read(path, true)?,
             None => read(&config_folder.join("config.toml"), false)?,
         };
         let outputs = variable("FARRUN_OUTPUTS").map(PathBuf::from).or(settings.outputs);
@@ -166,6 +212,8 @@ impl Config {
             log_cap: number(&variable, "FARRUN_LOG_CAP")?
                 .or(settings.log_cap)
                 .unwrap_or(farrun_protocol::spec::DEFAULT_LOG_CAP),
+            notify: settings.notify.map(NotifySettings::hook).transpose()?,
+            file: named,
             home,
             config_folder,
             state_folder,
@@ -217,10 +265,21 @@ fn read(path: &Path, must_exist: bool) -> Result<Settings, ConfigError> {
         source: Box::new(source),
     })?;
     let open = std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o077 != 0);
-    if open && settings.database.as_deref().is_some_and(has_password) {
-        return Err(ConfigError::Exposed {
-            path: path.to_owned(),
-        });
+    let password = settings.database.as_deref().is_some_and(has_password);
+    let webhook = settings
+        .notify
+        .as_ref()
+        .is_some_and(|notify| notify.url.is_some());
+    for (what, holds) in [
+        ("the database's password", password),
+        ("the address of a webhook", webhook),
+    ] {
+        if open && holds {
+            return Err(ConfigError::Exposed {
+                path: path.to_owned(),
+                what,
+            });
+        }
     }
     Ok(settings)
 }
@@ -299,12 +358,33 @@ mod tests {
             ("postgres://db/farrun?user=ada&password=secret", 0o604, false),
             ("postgres://ada@db:5432/farrun", 0o644, true),
             ("/srv/a:b@c.db", 0o644, true),
+            ("f.db'\nnotify.url = 'https://x/secret", 0o644, false),
+            ("f.db'\nnotify.url = 'https://x/secret", 0o600, true),
         ] {
             std::fs::write(&path, format!("database = '{url}'\n")).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             let loaded = Config::load(Some(&path), &home);
             assert_eq!(loaded.is_ok(), fits, "{url} {mode:o}");
             assert!(fits || matches!(loaded, Err(ConfigError::Exposed { .. })));
+        }
+    }
+
+    #[test]
+    fn a_hook_is_a_command_or_an_address() {
+        let hook = |text: &str| load(Some(text), &[("HOME", "/h")]).map(|config| config.notify);
+        assert_eq!(
+            hook("[notify]\ncommand = ['notify-send', 'a run has ended']").unwrap(),
+            Some(Hook::Command {
+                argv: vec!["notify-send".into(), "a run has ended".into()]
+            })
+        );
+        assert_eq!(hook("").unwrap(), None);
+        for wrong in [
+            "[notify]",
+            "[notify]\ncommand = []",
+            "[notify]\ncommand = ['a']\nurl = 'https://x/'",
+        ] {
+            assert!(hook(wrong).is_err(), "{wrong}");
         }
     }
 

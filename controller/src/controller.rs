@@ -1,6 +1,7 @@
 //! What every story needs from this side: configuration, database, the user's answers, and the wish to stop.
 
 use crate::config::Config;
+use crate::notify;
 use crate::ssh::Ask;
 use crate::store::{Location, Store, StoreError};
 use std::path::PathBuf;
@@ -44,6 +45,10 @@ impl Controller {
     ) -> Result<Self, StoreError> {
         let location = Location::parse(&config.database)?;
         let store = Store::open(&location, &machine()).await?;
+        if config.notify.is_some() {
+            let file = config.file.clone();
+            store.listen_to_ends(Arc::new(move |run| notify::begin(run, file.as_deref())));
+        }
         Ok(Self {
             config,
             store,

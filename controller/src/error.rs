@@ -110,7 +110,7 @@ impl From<ConfigError> for CommandError {
             ConfigError::OutputsTooLong { .. } => {
                 command.hint("set `outputs` in the configuration to a shorter path")
             }
-            ConfigError::Exposed { path } => command.hint(format!("`chmod 600 {}`", path.display())),
+            ConfigError::Exposed { path, .. } => command.hint(format!("`chmod 600 {}`", path.display())),
             _ => command,
         }
     }

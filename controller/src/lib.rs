@@ -12,6 +12,7 @@ pub mod error;
 pub mod host;
 pub mod mirror;
 pub mod model;
+pub mod notify;
 pub mod recipe;
 pub mod run;
 pub mod ssh;

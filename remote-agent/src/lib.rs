@@ -5,6 +5,7 @@ pub mod docker;
 pub mod gpu;
 pub mod init;
 pub mod leases;
+pub mod notify;
 pub mod outputs;
 pub mod queue;
 pub mod record;

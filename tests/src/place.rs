@@ -43,6 +43,21 @@ pub(crate) fn agents_folder() -> PathBuf {
     beside.unwrap_or_else(|| PathBuf::from("target/agents"))
 }
 
+/// The static agent of this machine's kind, made by `scripts/build-agent`.
+///
+/// # Panics
+/// When it was not built.
+pub fn static_agent() -> PathBuf {
+    let platform = format!("Linux-{}", std::env::consts::ARCH);
+    let path = agents_folder().join(platform).join("farrun-agent");
+    assert!(
+        path.is_file(),
+        "{} is missing: run `scripts/build-agent` first",
+        path.display()
+    );
+    path
+}
+
 /// What all tests of one run share: `FARRUN_TEST_SHARED`, or a folder per account below the temporary one.
 pub(crate) fn shared_folder() -> PathBuf {
     let folder = std::env::var_os("FARRUN_TEST_SHARED").map_or_else(

@@ -7,7 +7,7 @@ use farrun_protocol::diagnostics::Bundle;
 use farrun_protocol::gpu::GpuReport;
 use farrun_protocol::log::LogChunk;
 use farrun_protocol::message::{
-    Collect, FetchLog, Garbage, HostFacts, InputState, Launch, ManifestReply, RunsPage,
+    Collect, FetchLog, Garbage, HostFacts, InputState, Launch, ManifestReply, RunsPage, SetHook,
 };
 use farrun_protocol::record::RunFacts;
 use farrun_protocol::series::Sample;
@@ -88,6 +88,14 @@ impl Client {
             arriving: true,
         };
         ask!(self, request, |_| {}, "`done`", Reply::Done => ())
+    }
+
+    /// Says what is done on the host when a run of ours has ended.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn set_hook(&self, set: SetHook) -> Result<(), AgentError> {
+        ask!(self, Request::SetHook(set), |_| {}, "`done`", Reply::Done => ())
     }
 
     /// Starts a run, or finds it started.

@@ -29,6 +29,7 @@ pub mod show;
 pub mod status;
 pub mod stop;
 pub mod sync;
+pub mod tell;
 pub mod timeline;
 pub mod upscale;
 pub mod view;
@@ -134,6 +135,9 @@ pub enum Command {
     /// List, show and check recipes
     #[command(subcommand)]
     Recipe(recipe::Command),
+    /// Tell of a run's end by the hook of the configuration; farrun does so by itself
+    #[command(hide = true)]
+    Tell(tell::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Print the manual page
@@ -209,6 +213,7 @@ pub async fn dispatch(command: Command, context: &Context) -> Result<Exit, Comma
         Command::Gpu(args) => gpu::run(args, context).await,
         Command::Gc(args) => gc::run(args, context).await,
         Command::Recipe(command) => recipe::run(command, context),
+        Command::Tell(args) => tell::run(args, context).await,
         Command::Completions(args) => completions::run(&args, context),
         Command::Man(args) => man::run(&args, context),
     }

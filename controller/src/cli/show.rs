@@ -7,7 +7,7 @@ use super::{Context, find};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::{OutputRecord, Run, RunEvent, RunStatus};
-use crate::run::{log_error, reconcile, series};
+use crate::run::{log_error, notified, reconcile, series, warnings};
 use crate::ui::{Table, format};
 use farrun_protocol::lease::Lease;
 use farrun_protocol::series::GpuSummary;
@@ -45,6 +45,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         }
         run = controller.store.run(&run.id).await?.unwrap_or(run);
     }
+    if !args.offline && run.status.is_settled() {
+        notified::refresh(&controller, &run, reconcile::BRIEF).await?;
+    }
     let outputs = controller.store.outputs(&run.id).await?;
     let events = controller.store.events(&run.id).await?;
     let log_error = log_error::of(&controller, &run.id).await?;
@@ -56,6 +59,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
             },
             spec: &run.spec,
             outputs: &outputs,
+            warnings: warnings::of(&events),
             events: &events,
         };
         context.ui.json(&document("farrun.run_detail/1", detail));
@@ -63,6 +67,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     }
     let mut fields = fields(&controller, &run);
     fields.extend(log_error.map(|error| ("log error", error)));
+    let warned = warnings::of(&events).into_iter();
+    fields.extend(warned.map(|warning| ("warning", warning.to_owned())));
     context.ui.fields(&fields);
     if !args.offline && context.ui.stdout_is_tty() && run.gpu_summary.is_some() {
         print_plot(&controller, context, &run).await;

@@ -178,6 +178,8 @@ pub struct RunDetail<'a> {
     pub spec: &'a farrun_protocol::spec::RunSpec,
     /// Its outputs, as far as they are known.
     pub outputs: &'a [OutputRecord],
+    /// What went wrong beside it without being the cause of its end.
+    pub warnings: Vec<&'a str>,
     /// Its history.
     pub events: &'a [RunEvent],
 }

@@ -51,6 +51,9 @@ pub struct HostSettings {
     /// `DOCKER_HOST` to use there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker_host: Option<String>,
+    /// What is done there when a run has ended, as far as that may be shown: the host keeps the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<String>,
 }
 
 impl HostSettings {

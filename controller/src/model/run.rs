@@ -10,8 +10,6 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// Most characters of [`Run::error_message`].
-pub const MAX_ERROR_MESSAGE: usize = 1000;
 /// Most characters of [`Run::log_path`].
 pub const MAX_LOG_PATH: usize = 500;
 
@@ -129,7 +127,7 @@ pub struct Run {
     pub status: RunStatus,
     /// Why it ended as it did.
     pub reason: Option<Reason>,
-    /// One readable line, at most [`MAX_ERROR_MESSAGE`] characters; set on every run that failed.
+    /// One readable line, at most [`MAX_ERROR_MESSAGE`](farrun_protocol::explain::MAX_ERROR_MESSAGE) characters; set on every run that failed.
     pub error_message: Option<String>,
     /// Exit code of the job's main process.
     pub exit_code: Option<i32>,

@@ -1,10 +1,8 @@
-//! How long runs take, from those that took place: the median of runs of the same recipe and operation, on the same
-//! host where there are any.
+//! How long runs take, from those that took place: the median of runs of the same recipe and operation, on GPUs of the
+//! same model where there are any, else on the same host, else anywhere.
 
-use super::RunError;
-use crate::controller::Controller;
 use crate::model::{Run, RunStatus};
-use crate::store::RunFilter;
+use crate::store::{RunFilter, Store, StoreError};
 use chrono::{TimeDelta, Utc};
 use farrun_protocol::RunId;
 use farrun_protocol::lease::{Obstacle, QueuePlace};
@@ -28,9 +26,13 @@ pub struct Usual {
 ///
 /// # Errors
 /// The database.
-pub async fn usual(controller: &Controller, run: &Run) -> Result<Option<Usual>, RunError> {
-    // Runs of an image without a recipe have nothing in common but the image.
-    for host in [Some(run.host.clone()), None] {
+pub async fn usual(store: &Store, run: &Run) -> Result<Option<Usual>, StoreError> {
+    let models = models(run);
+    let like: [(Option<String>, bool); 3] = [(None, true), (Some(run.host.clone()), false), (None, false)];
+    for (host, same_model) in like {
+        if same_model && models.is_empty() {
+            continue;
+        }
         let filter = RunFilter {
             statuses: vec![RunStatus::Completed, RunStatus::Downloading],
             operation: Some(run.operation.clone()),
@@ -38,10 +40,12 @@ pub async fn usual(controller: &Controller, run: &Run) -> Result<Option<Usual>, 
             limit: Some(LOOKED_AT),
             ..RunFilter::default()
         };
-        let before = controller.store.runs(&filter).await?;
+        let before = store.runs(&filter).await?;
         let took = before
             .iter()
+            // Runs of an image without a recipe have nothing in common but the image.
             .filter(|other| other.recipe == run.recipe && (run.recipe.is_some() || is_same_job(other, run)))
+            .filter(|other| !same_model || self::models(other) == models)
             .filter_map(|other| (other.ended_at? - other.started_at?).to_std().ok())
             .take(COUNTED)
             .collect();
@@ -50,6 +54,14 @@ pub async fn usual(controller: &Controller, run: &Run) -> Result<Option<Usual>, 
         }
     }
     Ok(None)
+}
+
+/// The models of the GPUs that a run was given; none when it has none or waits for them.
+fn models(run: &Run) -> Vec<&str> {
+    let gpus = run.lease.iter().flat_map(|lease| &lease.gpus);
+    let mut models: Vec<&str> = gpus.map(|gpu| gpu.name.as_str()).collect();
+    models.sort_unstable();
+    models
 }
 
 fn is_same_job(one: &Run, other: &Run) -> bool {
@@ -69,8 +81,8 @@ fn median(mut took: Vec<Duration>) -> Option<Usual> {
 ///
 /// # Errors
 /// The database.
-pub async fn rest(controller: &Controller, run: &Run) -> Result<Option<Duration>, RunError> {
-    let (Some(usual), Some(started)) = (usual(controller, run).await?, run.started_at) else {
+pub async fn rest(store: &Store, run: &Run) -> Result<Option<Duration>, StoreError> {
+    let (Some(usual), Some(started)) = (usual(store, run).await?, run.started_at) else {
         return Ok(None);
     };
     let elapsed = (Utc::now() - started)
@@ -85,7 +97,7 @@ pub async fn rest(controller: &Controller, run: &Run) -> Result<Option<Duration>
 ///
 /// # Errors
 /// The database.
-pub async fn wait(controller: &Controller, place: &QueuePlace) -> Result<Option<Duration>, RunError> {
+pub async fn wait(store: &Store, place: &QueuePlace) -> Result<Option<Duration>, StoreError> {
     if place.others_ahead > 0 {
         return Ok(None);
     }
@@ -95,10 +107,10 @@ pub async fn wait(controller: &Controller, place: &QueuePlace) -> Result<Option<
         let holders: Vec<&RunId> = gpu.obstacles.iter().filter_map(holder).collect();
         let [holder] = holders.as_slice() else { continue };
         gpus = gpus.saturating_add(1);
-        let Some(run) = controller.store.run(holder).await? else {
+        let Some(run) = store.run(holder).await? else {
             return Ok(None);
         };
-        let Some(rest) = rest(controller, &run).await? else {
+        let Some(rest) = rest(store, &run).await? else {
             continue;
         };
         soonest = Some(soonest.map_or(rest, |soonest| soonest.min(rest)));
@@ -106,10 +118,10 @@ pub async fn wait(controller: &Controller, place: &QueuePlace) -> Result<Option<
     let Some(soonest) = soonest else { return Ok(None) };
     let mut before = Duration::ZERO;
     for id in &place.ahead {
-        let Some(run) = controller.store.run(id).await? else {
+        let Some(run) = store.run(id).await? else {
             return Ok(None);
         };
-        let Some(usual) = usual(controller, &run).await? else {
+        let Some(usual) = usual(store, &run).await? else {
             return Ok(None);
         };
         before += usual.duration;
@@ -124,6 +136,38 @@ fn holder(obstacle: &Obstacle) -> Option<&RunId> {
             run_id.as_ref()
         }
         _ => None,
+    }
+}
+
+/// What can be told of an active run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// How long runs like it take.
+    pub usual: Option<Usual>,
+    /// How long it still waits in line.
+    pub starts_in: Option<Duration>,
+}
+
+/// What can be told of an active run; `place` is where it stands in line.
+///
+/// # Errors
+/// The database.
+pub async fn of(store: &Store, run: &Run, place: Option<&QueuePlace>) -> Result<Estimate, StoreError> {
+    let starts_in = match place {
+        Some(place) => wait(store, place).await?,
+        None => None,
+    };
+    Ok(Estimate {
+        usual: usual(store, run).await?,
+        starts_in,
+    })
+}
+
+/// For how long a run has been running, beside how long it usually takes: `12 m 03 s of ~30 min`.
+pub fn beside(elapsed: &str, usual: Option<Usual>) -> String {
+    match usual {
+        Some(usual) => format!("{elapsed} of {}", about(usual.duration).replace("about ", "~")),
+        None => elapsed.to_owned(),
     }
 }
 
@@ -156,5 +200,11 @@ mod tests {
         assert_eq!(said(89), "about 1 min");
         assert_eq!(said(720), "about 12 min");
         assert_eq!(said(10_000), "about 3 h");
+        let usual = Usual {
+            duration: Duration::from_secs(1800),
+            runs: 3,
+        };
+        assert_eq!(beside("12 m 03 s", Some(usual)), "12 m 03 s of ~30 min");
+        assert_eq!(beside("12 m 03 s", None), "12 m 03 s");
     }
 }

@@ -48,7 +48,7 @@ pub(super) async fn wait(reach: &mut Reach<'_>) -> Result<(), RunError> {
         if place != told {
             told.clone_from(&place);
             if let Some(queue) = facts.queue.as_deref()
-                && let Some(wait) = estimate::wait(controller, queue).await?
+                && let Some(wait) = estimate::wait(&controller.store, queue).await?
             {
                 place = format!("{place}, {}", estimate::about(wait));
             }

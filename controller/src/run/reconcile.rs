@@ -1,7 +1,7 @@
 //! Brings the database in line with what hosts say.
 
 use super::owner::Owner;
-use super::{RunError, explain, log_error};
+use super::{RunError, explain, log_error, notified, warnings};
 use crate::agent::AgentError;
 use crate::controller::Controller;
 use crate::host::Link;
@@ -195,6 +195,8 @@ pub async fn apply(
         super::order::forget(&controller.config, &run.id);
     }
     log_error::note(controller, id, facts).await?;
+    warnings::note(controller, id, facts).await?;
+    notified::note(controller, host, id, facts).await?;
     Ok(run)
 }
 

@@ -48,6 +48,9 @@ impl Store {
         row::check(&mut after, &self.database)?;
         self.write(&transaction, &before, &after).await?;
         transaction.commit().await.doing(&self.database, DOING)?;
+        if after.status.is_settled() && !before.status.is_settled() {
+            self.ends.tell(id);
+        }
         Ok((after, answer))
     }
 

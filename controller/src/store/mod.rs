@@ -17,6 +17,7 @@ mod filter;
 mod host;
 mod host_report;
 mod location;
+mod notification;
 mod open;
 mod output;
 mod prompt;
@@ -27,6 +28,7 @@ mod value;
 pub use error::{StoreError, Trouble};
 pub use filter::{PromptFilter, RunFilter, RunSummary};
 pub use location::Location;
+pub use notification::Listener;
 pub use run::Created;
 
 use error::Doing as _;
@@ -48,6 +50,7 @@ pub struct Store {
     database: Arc<str>,
     machine: Arc<str>,
     controller_id: ControllerId,
+    ends: notification::Ends,
 }
 
 impl Store {

@@ -3,6 +3,7 @@
 use super::connect::{self, Journal};
 use super::entity::meta;
 use super::error::{Doing as _, Trouble};
+use super::notification::Ends;
 use super::{Location, Store, StoreError, begin};
 use farrun_migrations::Standing;
 use farrun_protocol::ControllerId;
@@ -48,6 +49,7 @@ impl Store {
             database: opening.database.into(),
             machine: machine.into(),
             controller_id,
+            ends: Ends::default(),
         })
     }
 }

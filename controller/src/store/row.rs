@@ -5,8 +5,9 @@ use super::entity::{run, run_path};
 use super::filter::RunSummary;
 use super::value::{Record, nanoseconds, sentence, time};
 use crate::model::Run;
-use crate::model::run::{MAX_ERROR_MESSAGE, MAX_LOG_PATH};
+use crate::model::run::MAX_LOG_PATH;
 use farrun_protocol::RunId;
+use farrun_protocol::explain::MAX_ERROR_MESSAGE;
 use farrun_protocol::verdict::Reason;
 use sea_orm::FromQueryResult;
 

@@ -8,11 +8,14 @@
 //! blobs/incoming/….marks                   a byte for each of its pieces, 1 once it is there
 //! runs/<run_id>/spec.json launch.lock start.intent stop.intent settled.json manifest.json outputs.pack adopted
 //!   secrets.json lease.json waits.json series.jsonl series.json engine.json device
+//! runs/<run_id>/notified/<controller_id>.json  that its user was told, or is being told
 //! runs/<run_id>/inputs/ outputs/ diagnostics/
 //! runs/<run_id>/record/run.log run.tail generation started exit.json
 //! gpu/sample.json facts.json device.json   cached sample, facts about the driver, what jobs compute with
 //! gpu/refresh.lock child.json              who reads now, and the `nvidia-smi` that runs
 //! queue/<run_id>.json                      a run that waits for a GPU
+//! notify/<controller_id>.json               what its user wants done when a run has ended, 0600
+//! notify/due/<run_id>                       an end that nobody was told of yet
 //! watch.lock watch.json                    the resident observer
 //! ```
 //!
@@ -29,6 +32,9 @@ use std::path::PathBuf;
 
 /// The state folder unless a host says otherwise, relative to the account's login folder.
 pub const DEFAULT_STATE: &str = ".local/share/farrun";
+
+/// Folder of what users want done when runs have ended.
+pub const NOTIFY: &str = "notify";
 
 /// File name of the agent within its folder.
 pub const AGENT: &str = "farrun-agent";

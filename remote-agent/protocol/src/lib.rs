@@ -22,7 +22,8 @@
 //! | `Cancel` | controller | empty; ends the wait of the request with that id, which then fails as `cancelled` |
 //!
 //! The agent never writes a sentence for the user: it sends typed facts, and `detail` fields quote what an
-//! engine or the kernel said. Whatever a host sends is hostile until checked; types whose text can end in a
+//! engine or the kernel said; only a notification, which is for people and leaves the host without us, is worded there
+//! ([`explain`]). Whatever a host sends is hostile until checked; types whose text can end in a
 //! path or a command line validate themselves while they are decoded.
 //!
 //! # While nobody talks
@@ -39,6 +40,7 @@
 //! are shared between agent versions; see [`record`] for their rules.
 
 pub mod diagnostics;
+pub mod explain;
 pub mod frame;
 pub mod gpu;
 pub mod id;
@@ -47,6 +49,7 @@ pub mod lease;
 pub mod log;
 pub mod manifest;
 pub mod message;
+pub mod notify;
 pub mod preamble;
 pub mod record;
 pub mod series;

@@ -4,6 +4,7 @@ use crate::diagnostics::Bundle;
 use crate::gpu::GpuReport;
 use crate::id::{ControllerId, Generation, HostId, RunId, Sha256};
 use crate::lease::GpuRefusal;
+use crate::notify::Hook;
 use crate::record::RunFacts;
 use crate::series::Sample;
 use crate::spec::{Input, RunSpec};
@@ -119,6 +120,8 @@ pub enum Request {
         #[serde(default)]
         anew: bool,
     },
+    /// What to do when a run of this controller has ended. Answered by [`Reply::Done`].
+    SetHook(SetHook),
     /// What could be removed, or remove it. Answered by [`Reply::Garbage`].
     Collect(Collect),
 }
@@ -212,6 +215,16 @@ pub struct Place {
     pub chain: u64,
     /// Number of requests before it.
     pub index: u64,
+}
+
+/// Says what is done on the host when a run of this controller has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetHook {
+    /// What its user calls the host.
+    pub host: String,
+    /// What is done; none for nothing.
+    #[serde(default)]
+    pub hook: Option<Hook>,
 }
 
 /// Removes what a host no longer needs.

@@ -12,6 +12,7 @@ use crate::gpu::Device;
 use crate::id::{ControllerId, Generation, PromptId, RunId, Sha256};
 use crate::lease::{Lease, QueuePlace};
 use crate::log::LogEnd;
+use crate::notify::Notified;
 use crate::series::GpuSummary;
 use crate::verdict::Verdict;
 use chrono::{DateTime, Utc};
@@ -264,6 +265,19 @@ pub struct RunFacts {
     /// When the newest evidence about it was collected, once there is some.
     #[serde(default)]
     pub diagnosed_at: Option<DateTime<Utc>>,
+    /// When its job printed last, by the host's clock, while it runs. None when it has printed nothing yet, or when the
+    /// engine captures.
+    #[serde(default)]
+    pub last_output_at: Option<DateTime<Utc>>,
+    /// Seconds since then, or since its start, while it runs.
+    #[serde(default)]
+    pub silent_seconds: Option<u64>,
+    /// Seconds for which all its GPUs have been seen to do nothing; none when nobody has looked just now.
+    #[serde(default)]
+    pub gpu_idle_seconds: Option<u64>,
+    /// What became of telling an owner of its end, when one wants to be told.
+    #[serde(default)]
+    pub notified: Option<Notified>,
 }
 
 /// Where a run stands on its host.

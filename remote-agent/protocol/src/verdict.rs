@@ -1,5 +1,7 @@
 //! How a run ended, told from facts in a fixed order of trust: our exit record, then the engine, then the boot id.
 
+use crate::record::{ContainerFacts, ExecError, ExitRecord};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 /// How a run ended, for good.
@@ -119,19 +121,70 @@ reasons! {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// `exit.json`, when it is valid.
-    pub exit: Option<crate::record::ExitRecord>,
+    pub exit: Option<ExitRecord>,
     /// Whether PID 1 had claimed the run (its command was or may have been executed).
     pub claimed: bool,
     /// What the engine says; none when it has no such container.
-    pub container: Option<crate::record::ContainerFacts>,
-    /// Whether a stop was asked for through us.
-    pub stop_requested: bool,
-    /// Boot id when the container was started, and now.
+    pub container: Option<ContainerFacts>,
+    /// When a stop was asked for through us.
+    #[serde(default)]
+    pub stop_requested_at: Option<DateTime<Utc>>,
+    /// Boot id when the container was started.
     pub boot_id_then: Option<String>,
     /// Boot id now.
     pub boot_id_now: Option<String>,
-    /// Whether the engine process is younger than the container's end.
-    pub engine_restarted: bool,
+    /// When the host was booted last, where that can be told.
+    #[serde(default)]
+    pub booted_at: Option<DateTime<Utc>>,
+    /// When the process of the engine was started, where that can be told.
+    #[serde(default)]
+    pub engine_started_at: Option<DateTime<Utc>>,
+    /// Whether containers live on without their engine.
+    #[serde(default)]
+    pub live_restore: bool,
+}
+
+/// Longest time for which an engine or a host is away and still is what took a job with it. A job that ended earlier
+/// was ended by something else: nobody came by in between.
+const AWAY: TimeDelta = TimeDelta::minutes(15);
+/// An engine that comes back writes the end of what it lost a moment after its own start.
+const CATCHES_UP: TimeDelta = TimeDelta::seconds(20);
+
+impl Evidence {
+    /// When the job ended, from the best source.
+    fn ended_at(&self) -> Option<DateTime<Utc>> {
+        let exit = self.exit.as_ref().map(|exit| exit.ended_at);
+        exit.or_else(|| self.container.as_ref()?.finished_at)
+    }
+
+    /// Whether a stop was asked for before the end. One that came after it has ended nothing.
+    fn was_stopped(&self) -> bool {
+        match (self.stop_requested_at, self.ended_at()) {
+            (Some(asked), Some(ended)) => asked <= ended,
+            (asked, _) => asked.is_some(),
+        }
+    }
+
+    /// Whether the host was restarted under the job or shortly after its end.
+    fn went_with_host(&self) -> bool {
+        let rebooted =
+            matches!((&self.boot_id_then, &self.boot_id_now), (Some(then), Some(now)) if then != now);
+        let long_before = |(ended, booted): (DateTime<Utc>, DateTime<Utc>)| ended + AWAY < booted;
+        rebooted && !self.ended_at().zip(self.booted_at).is_some_and(long_before)
+    }
+
+    /// Whether the engine that runs now was started shortly after the end of a job that another one had started.
+    fn went_with_engine(&self) -> bool {
+        let times = || {
+            let container = self.container.as_ref()?;
+            let (started, ended) = (container.started_at?, container.finished_at?);
+            Some((started, ended, self.engine_started_at?))
+        };
+        !self.live_restore
+            && times().is_some_and(|(started, ended, engine)| {
+                started < engine && ended < engine + CATCHES_UP && engine < ended + AWAY
+            })
+    }
 }
 
 const SIGKILL: i32 = 9;
@@ -154,8 +207,7 @@ fn failed(reason: Reason) -> Verdict {
     }
 }
 
-fn judge_exit(exit: &crate::record::ExitRecord, evidence: &Evidence) -> Verdict {
-    use crate::record::ExecError;
+fn judge_exit(exit: &ExitRecord, evidence: &Evidence) -> Verdict {
     let verdict = |result, reason| Verdict {
         result,
         reason,
@@ -164,29 +216,17 @@ fn judge_exit(exit: &crate::record::ExitRecord, evidence: &Evidence) -> Verdict 
         detail: None,
     };
     if let Some(error) = &exit.exec_error {
-        let reason = match error {
-            ExecError::NotFound { .. } => Reason::CommandNotFound,
-            ExecError::NotExecutable { .. } => Reason::CommandNotExecutable,
-            ExecError::WorkingDirectory { .. } => Reason::WorkingDirectory,
-            ExecError::SecretsMissing => Reason::SecretsMissing,
-            ExecError::Record { .. } => Reason::RecordDamaged,
-            ExecError::GpuLock { .. } => Reason::GpuTaken,
-            ExecError::GpuHidden { .. } => Reason::GpuUnavailable,
-        };
-        let result = if evidence.stop_requested && reason == Reason::SecretsMissing {
-            RunResult::Cancelled
-        } else {
-            RunResult::Failed
-        };
         return Verdict {
+            exit_code: exit.code,
+            signal: exit.signal,
             detail: error.detail(),
-            ..verdict(result, reason)
+            ..judge_unstarted(error, evidence)
         };
     }
     // A job that tidies up and exits with 0 because it was asked to end, by whomever, has not done all of its work.
     let asked_to_end = exit.timed_out
         || exit.asked_to_end().is_some()
-        || (evidence.stop_requested && !exit.forwarded.is_empty());
+        || (evidence.was_stopped() && !exit.forwarded.is_empty());
     let code_0 = exit.code == Some(0);
     if code_0 && !asked_to_end {
         return verdict(RunResult::Succeeded, Reason::Ok);
@@ -194,22 +234,16 @@ fn judge_exit(exit: &crate::record::ExitRecord, evidence: &Evidence) -> Verdict 
     if exit.timed_out {
         return verdict(RunResult::Failed, Reason::TimeLimit);
     }
-    if evidence.stop_requested {
+    if evidence.was_stopped() {
         return verdict(RunResult::Cancelled, Reason::Stopped);
     }
     // A job that outlived the death of a child by memory and then failed names the memory, not its exit code.
     if exit.oom_kills > 0 && !code_0 {
         return verdict(RunResult::Failed, Reason::OutOfMemory);
     }
-    if !exit.forwarded.is_empty() {
-        let reason = if evidence.engine_restarted {
-            Reason::EngineRestart
-        } else {
-            Reason::KilledByOther
-        };
-        return verdict(RunResult::Failed, reason);
-    }
-    let reason = if exit.signal.is_some() {
+    let reason = if ended_by_what_was_passed_on(exit) {
+        who_took_it(evidence).unwrap_or(Reason::KilledByOther)
+    } else if exit.signal.is_some() {
         Reason::Signal
     } else {
         Reason::ExitCode
@@ -217,23 +251,61 @@ fn judge_exit(exit: &crate::record::ExitRecord, evidence: &Evidence) -> Verdict 
     verdict(RunResult::Failed, reason)
 }
 
+fn judge_unstarted(error: &ExecError, evidence: &Evidence) -> Verdict {
+    let reason = match error {
+        ExecError::NotFound { .. } => Reason::CommandNotFound,
+        ExecError::NotExecutable { .. } => Reason::CommandNotExecutable,
+        ExecError::WorkingDirectory { .. } => Reason::WorkingDirectory,
+        ExecError::SecretsMissing => Reason::SecretsMissing,
+        ExecError::Record { .. } => Reason::RecordDamaged,
+        ExecError::GpuLock { .. } => Reason::GpuTaken,
+        ExecError::GpuHidden { .. } => Reason::GpuUnavailable,
+    };
+    let waited_for_secrets = reason == Reason::SecretsMissing && evidence.was_stopped();
+    Verdict {
+        result: if waited_for_secrets {
+            RunResult::Cancelled
+        } else {
+            RunResult::Failed
+        },
+        ..failed(reason)
+    }
+}
+
+/// Whether a signal from outside has ended the job: one that asks for it, or the very one it died of, also as a shell
+/// tells of it. A job that was told something by SIGUSR1 or SIGHUP an hour ago has its own reasons.
+fn ended_by_what_was_passed_on(exit: &ExitRecord) -> bool {
+    let signal = exit.signal.or_else(|| shells_signal(exit.code?));
+    exit.asked_to_end().is_some() || signal.is_some_and(|signal| exit.forwarded.contains(&signal))
+}
+
+/// The signal that an exit code stands for.
+fn shells_signal(code: i32) -> Option<i32> {
+    (129..=192).contains(&code).then(|| code - 128)
+}
+
+/// What took the whole container away.
+fn who_took_it(evidence: &Evidence) -> Option<Reason> {
+    if evidence.went_with_host() {
+        Some(Reason::HostReboot)
+    } else {
+        evidence.went_with_engine().then_some(Reason::EngineRestart)
+    }
+}
+
 fn judge_engine(evidence: &Evidence) -> Verdict {
-    let rebooted =
-        matches!((&evidence.boot_id_then, &evidence.boot_id_now), (Some(then), Some(now)) if then != now);
     let Some(container) = &evidence.container else {
         return match () {
-            () if evidence.stop_requested => Verdict {
+            () if evidence.was_stopped() => Verdict {
                 result: RunResult::Cancelled,
                 ..failed(Reason::Stopped)
             },
-            () if rebooted => failed(Reason::HostReboot),
+            () if evidence.went_with_host() => failed(Reason::HostReboot),
             () => failed(Reason::ContainerRemoved),
         };
     };
     let code = container.exit_code.and_then(|code| i32::try_from(code).ok());
-    let signal = code
-        .filter(|code| (129..=192).contains(code))
-        .map(|code| code - 128);
+    let signal = code.and_then(shells_signal);
     let detail = container.error.clone().filter(|error| !error.is_empty());
     let with = |result, reason| Verdict {
         result,
@@ -242,12 +314,11 @@ fn judge_engine(evidence: &Evidence) -> Verdict {
         signal,
         detail: detail.clone(),
     };
-    if rebooted {
-        return with(RunResult::Failed, Reason::HostReboot);
-    }
     if container.started_at.is_none() {
-        let reason = if evidence.stop_requested {
+        let reason = if evidence.was_stopped() {
             return with(RunResult::Cancelled, Reason::Stopped);
+        } else if evidence.went_with_host() {
+            Reason::HostReboot
         } else if detail.is_some() {
             Reason::EngineRefused
         } else {
@@ -255,13 +326,18 @@ fn judge_engine(evidence: &Evidence) -> Verdict {
         };
         return with(RunResult::Failed, reason);
     }
-    if container.oom_killed {
-        return with(RunResult::Failed, Reason::OutOfMemory);
+    // The code that an engine names after a restart of the host is whatever its version writes there, also 0.
+    if evidence.went_with_host() {
+        return with(RunResult::Failed, Reason::HostReboot);
     }
-    if evidence.stop_requested {
+    if evidence.was_stopped() {
         return with(RunResult::Cancelled, Reason::Stopped);
     }
-    if evidence.engine_restarted {
+    // A child that died for want of memory is no failure of a job that went on and succeeded.
+    if container.oom_killed && !(container.engine_capture && code == Some(0)) {
+        return with(RunResult::Failed, Reason::OutOfMemory);
+    }
+    if evidence.went_with_engine() {
         return with(RunResult::Failed, Reason::EngineRestart);
     }
     if container.engine_capture {
@@ -281,70 +357,4 @@ fn judge_engine(evidence: &Evidence) -> Verdict {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::log::LogEnd;
-    use crate::record::ExitRecord;
-
-    fn exited_with_0(forwarded: Vec<i32>, timed_out: bool, stop_requested: bool) -> RunResult {
-        judge(&evidence_of_0(forwarded, timed_out, stop_requested)).result
-    }
-
-    fn evidence_of_0(forwarded: Vec<i32>, timed_out: bool, stop_requested: bool) -> Evidence {
-        let exit = ExitRecord {
-            format: crate::record::FORMAT,
-            code: Some(0),
-            signal: None,
-            exec_error: None,
-            started_at: None,
-            ended_at: chrono::DateTime::UNIX_EPOCH,
-            boot_id: None,
-            log: LogEnd {
-                length: 0,
-                sha256: crate::Sha256::of(b""),
-            },
-            written: 0,
-            dropped: 0,
-            tail: 0,
-            log_error: None,
-            timed_out,
-            forwarded,
-            end_signal: None,
-            oom_kills: 0,
-        };
-        Evidence {
-            exit: Some(exit),
-            stop_requested,
-            ..Evidence::default()
-        }
-    }
-
-    #[test]
-    fn a_job_that_somebody_else_asked_to_end_did_not_succeed() {
-        let mut evidence = evidence_of_0(vec![10, 15], false, false);
-        let verdict = judge(&evidence);
-        assert_eq!(
-            (verdict.result, verdict.reason, verdict.exit_code),
-            (RunResult::Failed, Reason::KilledByOther, Some(0))
-        );
-        evidence.engine_restarted = true;
-        assert_eq!(judge(&evidence).reason, Reason::EngineRestart);
-        // Behind more signals than the list holds, and beside a child that died for want of memory.
-        let mut evidence = evidence_of_0(vec![10; 16], false, false);
-        let exit = evidence.exit.as_mut().unwrap();
-        (exit.end_signal, exit.oom_kills) = (Some(2), 1);
-        assert_eq!(judge(&evidence).reason, Reason::KilledByOther);
-    }
-
-    #[test]
-    fn a_job_that_tidies_up_when_asked_to_end_did_not_succeed() {
-        assert_eq!(exited_with_0(vec![15], false, true), RunResult::Cancelled);
-        assert_eq!(exited_with_0(vec![], true, false), RunResult::Failed);
-    }
-
-    #[test]
-    fn a_job_that_ended_before_the_request_reached_it_succeeded() {
-        assert_eq!(exited_with_0(vec![], false, true), RunResult::Succeeded);
-        assert_eq!(exited_with_0(vec![10], false, false), RunResult::Succeeded);
-    }
-}
+mod tests;

@@ -133,6 +133,15 @@ impl Engine {
         })
     }
 
+    /// Whether containers live on while the engine is away.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn live_restore(&self) -> Result<bool, EngineError> {
+        let info = self.call("info", LOOK, self.docker.info()).await?;
+        Ok(info.live_restore_enabled.unwrap_or_default())
+    }
+
     /// When the engine's process was started, as far as that can be told from outside.
     pub fn started_at(&self) -> Option<chrono::DateTime<chrono::Utc>> {
         process::engine_started_at(&self.address)

@@ -1,6 +1,7 @@
 //! What names this machine and this boot of it.
 
 use super::{RecordError, read_bounded, sync_folder};
+use chrono::{DateTime, TimeDelta, Utc};
 use farrun_protocol::HostId;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -11,6 +12,13 @@ pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map(|text| text.trim().to_owned())
         .unwrap_or_default()
+}
+
+/// When this boot began, by today's clock.
+pub fn booted_at() -> Option<DateTime<Utc>> {
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let seconds: f64 = uptime.split(' ').next()?.parse().ok()?;
+    Utc::now().checked_sub_signed(TimeDelta::try_milliseconds((seconds * 1000.0) as i64)?)
 }
 
 /// The machine's id, made on first use. Two processes that make it at once agree on one.

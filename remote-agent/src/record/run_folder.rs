@@ -246,6 +246,27 @@ impl RunFolder {
         self.path.join("stop.intent").exists()
     }
 
+    /// When a stop was asked for. A file that cannot be read is as old as it is: it was written for nothing else.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn stop_requested_at(&self) -> Result<Option<DateTime<Utc>>, RecordError> {
+        let path = self.path.join("stop.intent");
+        match read_json::<StopIntent>(&path, record::FORMAT) {
+            Ok(intent) => Ok(intent.map(|intent| intent.at)),
+            Err(_) => {
+                let written = std::fs::metadata(&path).and_then(|found| found.modified());
+                Ok(Some(written.map_err(RecordError::io(&path))?.into()))
+            }
+        }
+    }
+
+    /// The state folder that it lies in.
+    pub fn state(&self) -> &Path {
+        // <state>/runs/<run_id>
+        self.path.ancestors().nth(2).unwrap_or(&self.path)
+    }
+
     /// Writes `stop.intent`, once.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 //! The files of one run.
 
 use super::{Moment, Tally, thin};
-use crate::record::{RecordError, RunFolder, read_bounded, read_json};
+use crate::gpu::boot_clock;
+use crate::record::{RecordError, RunFolder, boot_id, read_bounded, read_json};
 use chrono::{DateTime, Utc};
 use farrun_protocol::series::{FORMAT, GpuSummary, Sample};
 use std::fs::File;
@@ -42,6 +43,15 @@ pub fn read(folder: &RunFolder) -> Result<Vec<Sample>, RecordError> {
 pub fn summary(folder: &RunFolder) -> Result<Option<GpuSummary>, RecordError> {
     let tally = tally(folder)?.summary();
     Ok(Some(tally).filter(|summary| summary.samples > 0))
+}
+
+/// For how many seconds the run's GPUs have done nothing, as far as that was seen up to now.
+pub fn idle(folder: &RunFolder) -> Option<u64> {
+    let now = Moment {
+        boot_id: boot_id(),
+        ms: boot_clock(),
+    };
+    tally(folder).ok()?.idle_at(&now)
 }
 
 fn tally(folder: &RunFolder) -> Result<Tally, RecordError> {

@@ -7,6 +7,6 @@ mod file;
 mod tally;
 mod thin;
 
-pub use file::{Series, read, summary};
+pub use file::{Series, idle, read, summary};
 pub use tally::{Moment, Tally};
 pub use thin::thin;

@@ -1,7 +1,12 @@
 //! What samples come to, kept up to date with each of them.
 
-use farrun_protocol::series::{APART, FORMAT, GpuSummary, Sample};
+use farrun_protocol::series::{APART, FORMAT, GpuSample, GpuSummary, Sample};
 use serde::{Deserialize, Serialize};
+
+/// A GPU that is used by no more percent does nothing; drivers and screens use a little.
+const IDLE: u64 = 5;
+/// Seconds after which a sample says nothing about now.
+const FRESH: u64 = 3 * APART;
 
 /// A moment by the clock that nobody can set; comparable within one boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +56,9 @@ pub struct Tally {
     /// When the newest sample was taken.
     #[serde(default)]
     newest: Option<Moment>,
+    /// Seconds, up to that sample, for which every GPU was seen to do nothing.
+    #[serde(default)]
+    idle: u64,
 }
 
 impl Default for Tally {
@@ -67,6 +75,7 @@ impl Default for Tally {
             shared: false,
             intruders: false,
             newest: None,
+            idle: 0,
         }
     }
 }
@@ -95,7 +104,12 @@ impl Tally {
     /// Adds a sample that was taken at this moment.
     pub fn add(&mut self, sample: &Sample, moment: Moment) {
         if let Some(newest) = &self.newest {
-            self.gaps = self.gaps.saturating_add(newest.missed_until(&moment));
+            let missed = newest.missed_until(&moment);
+            self.gaps = self.gaps.saturating_add(missed);
+            if missed > 0 || newest.boot_id != moment.boot_id {
+                // Nobody has seen what they did meanwhile.
+                self.idle = 0;
+            }
         }
         self.newest = Some(moment);
         self.count(sample);
@@ -116,6 +130,11 @@ impl Tally {
         self.samples = self
             .samples
             .saturating_add(seconds.checked_div(APART).unwrap_or(1).max(1));
+        let nothing = |gpu: &GpuSample| gpu.utilization.is_some_and(|percent| percent <= IDLE);
+        self.idle = match !sample.gpus.is_empty() && sample.gpus.iter().all(nothing) {
+            true => self.idle.saturating_add(seconds),
+            false => 0,
+        };
         for gpu in &sample.gpus {
             self.peak_memory = self.peak_memory.max(gpu.run_memory);
             self.max_temperature = self.max_temperature.max(gpu.temperature);
@@ -129,6 +148,14 @@ impl Tally {
                 self.energy = Some(energy.saturating_add(power.saturating_mul(seconds)));
             }
         }
+    }
+
+    /// For how many seconds every GPU has done nothing; none when the newest sample is too old to tell.
+    pub fn idle_at(&self, now: &Moment) -> Option<u64> {
+        let newest = self.newest.as_ref()?;
+        let fresh =
+            newest.boot_id == now.boot_id && now.ms.saturating_sub(newest.ms) < FRESH.saturating_mul(1000);
+        fresh.then_some(self.idle)
     }
 
     /// As it stands in a run's facts.
@@ -153,7 +180,37 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use farrun_protocol::series::GpuSample;
+
+    #[test]
+    fn idleness_counts_while_it_was_seen() {
+        let mut tally = Tally::default();
+        let moment = |second: u64| Moment {
+            boot_id: "one".into(),
+            ms: second * 1000,
+        };
+        for second in [5, 10, 15] {
+            tally.add(&sample(i64::try_from(second).unwrap(), 3, 0), moment(second));
+        }
+        assert_eq!(tally.idle_at(&moment(16)), Some(15));
+        // Too old to tell, or of another boot.
+        assert_eq!(tally.idle_at(&moment(31)), None);
+        let other = Moment {
+            boot_id: "two".into(),
+            ms: 16_000,
+        };
+        assert_eq!(tally.idle_at(&other), None);
+        // Nobody looked for a while.
+        tally.add(&sample(60, 0, 0), moment(60));
+        assert_eq!(tally.idle_at(&moment(60)), Some(5));
+        tally.add(&sample(65, 80, 0), moment(65));
+        assert_eq!(tally.idle_at(&moment(65)), Some(0));
+        tally.add(&sample(70, 0, 0), moment(70));
+        let mut unknown = sample(75, 0, 0);
+        unknown.gpus[0].utilization = None;
+        assert_eq!(tally.idle_at(&moment(70)), Some(5));
+        tally.add(&unknown, moment(75));
+        assert_eq!(tally.idle_at(&moment(75)), Some(0));
+    }
 
     fn sample(second: i64, utilization: u64, power: u64) -> Sample {
         Sample {

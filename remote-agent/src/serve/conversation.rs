@@ -5,7 +5,7 @@ use super::call::{Answer, Call};
 use super::session::Session;
 use super::{
     Context, adopt, arriving, collect, digests, fetch_log, gpus, hash_log, hello, host, inputs, launch,
-    outputs, runs, series, stop_run, watching,
+    notify, outputs, runs, series, stop_run, watching,
 };
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, write_frame};
 use farrun_protocol::{ErrorCode, Failure, Request};
@@ -157,8 +157,16 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
             arriving: false,
         } => inputs::commit(session, sha256, size).await,
         Request::CommitInput { sha256, size, .. } => arriving::commit(session, sha256, size, call).await,
-        Request::Launch(order) => launch::launch(session, *order, call).await,
-        Request::Runs { run_ids, page } => runs::runs(session, run_ids, page).await,
+        Request::Launch(order) => {
+            let reply = launch::launch(session, *order, call).await;
+            watching::for_notifications(session);
+            reply
+        }
+        Request::Runs { run_ids, page } => {
+            let reply = runs::runs(session, run_ids, page).await;
+            watching::for_notifications(session);
+            reply
+        }
         Request::Spec { run_id } => runs::spec(session, &run_id),
         Request::FetchLog(fetch) => {
             return fetch_log::fetch_log(session, fetch, call)
@@ -170,8 +178,10 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
             let reply = stop_run::stop_run(session, &run_id, grace, kill, call).await;
             // What it held may be what another waits for.
             advance_beside(session);
+            watching::for_notifications(session);
             reply
         }
+        Request::SetHook(set) => notify::set(session, set),
         Request::Outputs { run_id } => outputs::outputs(session, run_id, call).await,
         Request::Diagnose { .. } => Err(Failure::new(
             ErrorCode::BadRequest,

@@ -3,9 +3,11 @@
 use super::session::{Peer, Session};
 use super::settle;
 use crate::docker::{Engine, EngineError, FoundContainer};
+use crate::notify;
 use crate::queue;
 use crate::record::{Lock, RecordError, RunFolder};
 use crate::series;
+use chrono::{DateTime, Utc};
 use farrun_protocol::record::{Phase, RunFacts, StartIntent};
 use farrun_protocol::spec::Capture;
 use farrun_protocol::{Failure, layout};
@@ -111,7 +113,10 @@ pub(crate) async fn facts(
         Stage::Moving | Stage::Ended => Phase::Unclear,
     };
     match look.stage {
-        Stage::Live => super::launch::deliver_secrets_again(&peer.engine, folder, &look).await,
+        Stage::Live => {
+            super::launch::deliver_secrets_again(&peer.engine, folder, &look).await;
+            add_signs_of_life(&mut facts, folder);
+        }
         Stage::Ended => {
             let own = if lock.is_none() { folder.try_lock()? } else { None };
             if let Some(lock) = lock.or(own.as_ref()) {
@@ -126,6 +131,27 @@ pub(crate) async fn facts(
         facts.log_length = settled.log.length;
     }
     Ok(Some(facts))
+}
+
+/// What a job that runs was last seen to do. Where the engine captures, nobody sees when something is printed.
+fn add_signs_of_life(facts: &mut RunFacts, folder: &RunFolder) {
+    let Some(container) = facts
+        .container
+        .as_ref()
+        .filter(|container| !container.engine_capture)
+    else {
+        return;
+    };
+    let written = std::fs::metadata(folder.log()).and_then(|log| log.modified());
+    facts.last_output_at = written.ok().filter(|_| facts.log_length > 0).map(DateTime::from);
+    let since = facts.last_output_at.or(container.started_at);
+    facts.silent_seconds = since.map(|since| {
+        let silent = Utc::now().signed_duration_since(since).num_seconds();
+        u64::try_from(silent).unwrap_or_default()
+    });
+    if facts.lease.as_ref().is_some_and(|lease| !lease.gpus.is_empty()) {
+        facts.gpu_idle_seconds = series::idle(folder);
+    }
 }
 
 /// What the folder alone tells.
@@ -158,6 +184,10 @@ pub(crate) fn stored(folder: &RunFolder) -> Result<Option<RunFacts>, RecordError
         device: folder.device()?,
         settled: settled.map(Box::new),
         diagnosed_at: None,
+        last_output_at: None,
+        silent_seconds: None,
+        gpu_idle_seconds: None,
+        notified: notify::told(folder),
     }))
 }
 

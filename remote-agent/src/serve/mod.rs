@@ -21,6 +21,7 @@ mod host;
 mod inputs;
 mod launch;
 mod log_reader;
+mod notify;
 mod outputs;
 mod runs;
 mod series;

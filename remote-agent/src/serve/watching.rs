@@ -1,7 +1,7 @@
 //! Getting the account's observer to live while there is something to observe.
 
 use super::session::Session;
-use crate::{queue, watch};
+use crate::{notify, queue, watch};
 use farrun_protocol::record::{Phase, RunFacts};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,14 +31,23 @@ pub(crate) fn for_runs(session: &Arc<Session>, runs: &[RunFacts]) {
     }
 }
 
-/// Beside the answer to a hello, when runs wait.
+/// Beside the answer to a hello, when runs wait or somebody is to be told of an end.
 pub(crate) fn for_line(session: &Arc<Session>) {
     let own = Arc::clone(session);
     tokio::spawn(async move {
-        if queue::line(&own.context.state).is_ok_and(|line| !line.is_empty()) {
+        if queue::line(&own.context.state).is_ok_and(|line| !line.is_empty())
+            || notify::is_due(&own.context.state)
+        {
             ensure(&own, Duration::ZERO).await;
         }
     });
+}
+
+/// Beside an answer that may have settled a run: telling of an end is the observer's.
+pub(crate) fn for_notifications(session: &Arc<Session>) {
+    if notify::is_due(&session.context.state) {
+        beside(session);
+    }
 }
 
 fn is_wanted(facts: &RunFacts) -> bool {

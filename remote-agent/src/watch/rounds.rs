@@ -3,6 +3,7 @@
 use super::card::Post;
 use super::observer::Observed;
 use super::open_runs::{OpenRun, OpenRuns};
+use crate::notify::Deliveries;
 use crate::queue::{self, DockerSettings, Order, Ticket, Tickets};
 use crate::record::RunFolder;
 use crate::serve::{Peer, Session, advance, settle_if_ended};
@@ -45,11 +46,13 @@ pub(super) struct Rounds {
     advancing: Option<JoinHandle<()>>,
     settling: JoinSet<()>,
     settle_tried: HashMap<RunId, Instant>,
+    deliveries: Deliveries,
 }
 
 impl Rounds {
     pub(super) fn new(session: Arc<Session>, observed: Observed) -> Self {
         let open = OpenRuns::new(session.context.state.clone());
+        let deliveries = Deliveries::new(session.context.state.clone());
         Self {
             session,
             observed,
@@ -64,6 +67,7 @@ impl Rounds {
             advancing: None,
             settling: JoinSet::new(),
             settle_tried: HashMap::new(),
+            deliveries,
         }
     }
 
@@ -81,11 +85,15 @@ impl Rounds {
     }
 
     fn is_busy(&self) -> bool {
-        !self.live.is_empty() || !self.line.is_empty() || !self.settling.is_empty()
+        !self.live.is_empty()
+            || !self.line.is_empty()
+            || !self.settling.is_empty()
+            || self.deliveries.is_busy()
     }
 
     async fn round(&mut self) {
         while self.settling.try_join_next().is_some() {}
+        self.deliveries.look();
         let mut changed = self.look_at_line();
         let due = |at: Option<Instant>, apart: Duration| at.is_none_or(|at| at.elapsed() >= apart);
         if due(self.asked, self.asks_apart()) {

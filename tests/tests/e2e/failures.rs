@@ -71,6 +71,19 @@ fn memory_limit() {
 }
 
 #[test]
+fn memory_that_a_child_lacked_is_a_warning_of_a_job_that_succeeded() {
+    let lab = Lab::new();
+    let _ = lab
+        .shell(&["--memory", "24m"], "echo begins; tail /dev/zero; exit 0")
+        .ok();
+    let shown = lab.show("@last");
+    let warning = shown["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("want of memory"), "{shown}");
+    let told = lab.home.farrun(&["show", "@last"]).ok();
+    assert!(told.text().contains("warning"), "{told}");
+}
+
+#[test]
 fn time_limit_of_a_job_that_exits_with_0_when_asked() {
     let lab = Lab::new();
     let script = "trap 'exit 0' TERM; echo on; while :; do sleep 0.1; done";
@@ -112,10 +125,23 @@ fn image_that_may_not_be_fetched() {
 #[test]
 fn mount_whose_source_does_not_exist() {
     let lab = Lab::new();
-    let outcome = lab
-        .shell(&["--mount", "/no/such/folder:/models:ro"], "true")
-        .expect_code(1);
-    let _ = outcome.expect_error("/no/such/folder");
+    let outcome = lab.shell(&["--mount", "/no/such/folder:/models:ro"], "true");
+    require_reason(&lab, outcome, "engine_refused", "/no/such/folder");
+}
+
+#[test]
+fn folder_of_the_run_removed_on_the_host() {
+    let lab = Lab::new();
+    let run = lab.detached(&[], "exec sleep 600");
+    lab.engine.ask(&["rm", "-f", &format!("farrun-{run}")]);
+    std::fs::remove_dir_all(lab.run_folder(&run)).unwrap();
+    let outcome = lab.home.farrun(&["wait", &run]);
+    require_reason(
+        &lab,
+        outcome,
+        "unknown",
+        "the host has no folder of this run any more",
+    );
 }
 
 #[test]

@@ -122,6 +122,16 @@ fn runs_wait_in_line_and_start_when_it_is_their_turn() {
         found["queue"]["position"].clone()
     };
     assert_eq!((place(&urgent), place(&second)), (1.into(), 2.into()), "{status}");
+    // Its GPU does nothing, as the samples of the observer tell.
+    wait_for("idleness", SOON, || {
+        let status = host.lab.home.farrun(&["status", "--json"]).ok().json();
+        let runs = status["hosts"][0]["runs"].as_array().unwrap().clone();
+        let shown = runs
+            .into_iter()
+            .find(|shown| shown["id"] == first.as_str())
+            .unwrap();
+        shown["gpu_idle_seconds"].as_u64().filter(|seconds| *seconds > 0)
+    });
     // Out of the line again, without a container ever.
     let third = host.lab.detached(wait, "echo never");
     let _ = host.lab.home.farrun(&["stop", &third]).ok();
@@ -160,6 +170,7 @@ fn host_without_gpus_is_refused_before_anything_is_sent() {
     let host = host_with(0);
     let outcome = host.lab.shell(&["--gpus", "1"], "true").expect_code(5);
     assert!(outcome.errors().contains("no GPU"), "{outcome}");
+    assert_eq!(host.lab.show("@last")["run"]["reason"], "gpu_refused");
     host.smi.fail(
         9,
         "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.",

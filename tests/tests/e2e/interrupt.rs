@@ -19,6 +19,7 @@ fn while_connecting_cancels() {
     let _ = attached.finish(SOON).expect_code(7);
     proxy.stall(false);
     assert_eq!(last_status(&lab), "cancelled");
+    assert_eq!(last(&lab).unwrap()["reason"], "interrupted");
     assert!(!lab.run_folder(&last_id(&lab)).exists());
 }
 

@@ -33,7 +33,10 @@ fn list_and_show_keep_their_schema() {
     assert_eq!(run["status"], "completed");
     let shown = lab.show("@last");
     assert_eq!(shown["schema"], "farrun.run_detail/1");
-    assert_eq!(keys(&shown), ["events", "outputs", "run", "schema", "spec"]);
+    assert_eq!(
+        keys(&shown),
+        ["events", "outputs", "run", "schema", "spec", "warnings"]
+    );
     assert_eq!(shown["outputs"][0]["path"], "y");
     assert_eq!(shown["run"]["log_complete"], true);
     assert_eq!(shown["run"]["log_length"], 2);
@@ -102,6 +105,36 @@ fn status_tells_hosts_and_runs() {
     assert_eq!(offline["hosts"][0]["facts"], away["facts"]);
     let _ = lab.home.farrun(&["status", "nowhere"]).expect_code(4);
     lab.sshd.start_again();
+}
+
+#[test]
+fn status_tells_when_a_run_printed_last_and_how_long_such_runs_take() {
+    let lab = Lab::new();
+    let script = "echo begins; exec sleep $FOR";
+    let _ = lab.shell(&["--env", "FOR=1"], script).ok();
+    let run = lab.detached(&["--env", "FOR=600"], script);
+    let log = lab.run_folder(&run).join("record/run.log");
+    farrun_tests::wait_until("its output", SOON, || {
+        std::fs::read(&log).is_ok_and(|log| log == b"begins\n")
+    });
+    let status = lab.home.farrun(&["status", "--json"]).ok().json();
+    let shown = &status["hosts"][0]["runs"][0];
+    assert_eq!(shown["id"], run.as_str(), "{status}");
+    let printed: chrono::DateTime<chrono::Utc> = shown["last_output_at"].as_str().unwrap().parse().unwrap();
+    assert!((chrono::Utc::now() - printed).num_seconds() < 60, "{shown}");
+    assert!(shown["silent_seconds"].as_u64().unwrap() < 60, "{shown}");
+    assert_eq!(
+        (&shown["estimate_seconds"], &shown["estimate_runs"]),
+        (&1.into(), &1.into())
+    );
+    assert!(shown["elapsed_seconds"].is_u64(), "{shown}");
+    // Without a GPU silence is no warning.
+    assert_eq!(
+        (&shown["gpu_idle_seconds"], &shown["warning"]),
+        (&Value::Null, &Value::Null)
+    );
+    let told = lab.home.farrun(&["status"]).ok();
+    assert!(told.text().contains(" of ~10 s"), "{told}");
 }
 
 #[test]

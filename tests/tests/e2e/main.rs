@@ -9,6 +9,7 @@
 
 mod bad_hosts;
 mod bad_input;
+mod canary;
 mod cut;
 mod disk;
 mod engine_down;
@@ -20,6 +21,7 @@ mod launch;
 mod logs;
 mod look;
 mod machine;
+mod notify;
 mod owners;
 mod pipe;
 mod pull;

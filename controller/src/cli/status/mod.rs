@@ -9,6 +9,7 @@ use super::{Context, find};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::{Host, HostReport, Run};
+use crate::run::estimate::{self, Estimate};
 use crate::run::look::{self, Seen, Wish};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
@@ -47,6 +48,8 @@ struct Known {
     last: HostReport,
     /// Its active runs.
     runs: Vec<Run>,
+    /// What can be told of how long each of them takes.
+    estimates: Vec<Estimate>,
 }
 
 /// Shows hosts with their link, GPUs, containers and active runs.
@@ -107,17 +110,32 @@ async fn know(controller: &Controller, hosts: Vec<Host>, offline: bool) -> Resul
             true => HostReport::default(),
             false => controller.store.report(&host.name).await?,
         };
-        known.push(Known {
+        let mut host = Known {
             runs: runs.remove(&host.name).unwrap_or_default(),
+            estimates: Vec::new(),
             host,
             answer,
             last,
-        });
+        };
+        for run in &host.runs {
+            let place = host.facts_of(run).and_then(|facts| facts.queue.as_deref());
+            let estimate = estimate::of(&controller.store, run, place).await?;
+            host.estimates.push(estimate);
+        }
+        known.push(host);
     }
     Ok(known)
 }
 
 impl Known {
+    /// Its active runs, each with what can be told of how long it takes.
+    fn estimated(&self) -> impl Iterator<Item = (&Run, Estimate)> {
+        let estimates = self.estimates.iter().copied();
+        self.runs
+            .iter()
+            .zip(estimates.chain(std::iter::repeat(Estimate::default())))
+    }
+
     fn seen(&self) -> Option<&Seen> {
         self.answer.as_ref()?.as_ref().ok()
     }

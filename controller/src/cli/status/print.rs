@@ -4,7 +4,7 @@ use super::Known;
 use crate::cli::gpu::{self, later, table};
 use crate::cli::outcome::{elapsed, state};
 use crate::model::{Run, RunStatus};
-use crate::run::gpu_words;
+use crate::run::{estimate, gpu_words, quiet};
 use crate::ui::{Cell, Table, Tone, Ui, format};
 use chrono::{DateTime, Utc};
 use farrun_protocol::message::{HostFacts, OurContainer};
@@ -131,22 +131,32 @@ fn runs(ui: &Ui, known: &Known) {
         return;
     }
     let mut table = Table::new(["RUN", "NAME", "KIND", "STATE", "FOR", "GPU", "LOG"]);
-    for run in &known.runs {
+    for (run, estimate) in known.estimated() {
         let facts = known.facts_of(run);
+        let elapsed = elapsed(run).map(|elapsed| estimate::beside(&elapsed, estimate.usual));
         table.row([
             run.id.to_string(),
             run.spec.name.clone(),
             run.operation.clone(),
             state(run),
-            elapsed(run).unwrap_or_else(|| "-".to_owned()),
+            elapsed.unwrap_or_else(|| "-".to_owned()),
             given(run),
             facts.map_or_else(|| "-".to_owned(), |facts| format::bytes(facts.log_length)),
         ]);
     }
     ui.table(&table);
-    for run in &known.runs {
-        if let Some(place) = known.facts_of(run).and_then(|facts| facts.queue.as_ref()) {
-            ui.line(format!("  {} waits: {}", run.id, gpu_words::place(place)));
+    for (run, estimate) in known.estimated() {
+        let facts = known.facts_of(run);
+        if let Some(place) = facts.and_then(|facts| facts.queue.as_ref()) {
+            let starts = estimate
+                .starts_in
+                .map(|wait| format!(", starts in {}", estimate::about(wait)))
+                .unwrap_or_default();
+            ui.line(format!("  {} waits: {}{starts}", run.id, gpu_words::place(place)));
+        }
+        if let Some(warning) = facts.and_then(quiet::warning) {
+            ui.warning(format!("{} may hang: {warning}", run.id));
+            ui.hint(format!("see `farrun logs {} --tail 20`", run.id));
         }
     }
 }

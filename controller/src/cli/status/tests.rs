@@ -81,6 +81,7 @@ fn up() -> Known {
         })),
         last: HostReport::default(),
         runs: vec![running, waiting],
+        estimates: Vec::new(),
     }
 }
 
@@ -93,6 +94,7 @@ fn down() -> Known {
             gpus: Some((report(), Utc::now() - chrono::TimeDelta::minutes(6))),
         },
         runs: Vec::new(),
+        estimates: Vec::new(),
     }
 }
 
@@ -155,4 +157,51 @@ fn json_tells_where_a_waiting_run_stands_and_what_changed() {
     assert_eq!(json["runs"][0]["lease"]["gpus"][0]["index"], 0);
     assert_eq!(json["changed"][0]["id"], "rs_cccccccc");
     assert_eq!(json["gpus"]["gpus"][2]["power"], json!({ "absent": "gpu_lost" }));
+}
+
+#[test]
+fn estimates_and_silence_are_told_of_runs_that_go_on() {
+    let mut known = up();
+    known.runs[0].started_at = Some(Utc::now() - chrono::TimeDelta::minutes(12));
+    let usual = estimate::Usual {
+        duration: Duration::from_secs(1800),
+        runs: 4,
+    };
+    known.estimates = vec![
+        Estimate {
+            usual: Some(usual),
+            starts_in: None,
+        },
+        Estimate {
+            usual: Some(usual),
+            starts_in: Some(Duration::from_secs(1080)),
+        },
+    ];
+    if let Some(Ok(seen)) = &mut known.answer {
+        let facts = &mut seen.runs.as_mut().unwrap().facts[0];
+        (facts.silent_seconds, facts.gpu_idle_seconds) = (Some(301), Some(250));
+    }
+    let (out, err) = told(std::slice::from_ref(&known));
+    assert!(out.contains("12 m 00 s of ~30 min"), "{out}");
+    assert!(out.contains("starts in about 18 min"), "{out}");
+    assert!(
+        err.contains("rs_aaaaaaaa may hang: no output for 5 min and its GPU idle for 4 min"),
+        "{err}"
+    );
+    let json = serde_json::to_value(HostStatus::from(&known)).unwrap();
+    let running = &json["runs"][0];
+    assert_eq!(
+        (&running["elapsed_seconds"], &running["estimate_seconds"]),
+        (&json!(720), &json!(1800))
+    );
+    assert_eq!(
+        (&running["estimate_runs"], &running["silent_seconds"]),
+        (&json!(4), &json!(301))
+    );
+    assert_eq!(
+        running["warning"],
+        "no output for 5 min and its GPU idle for 4 min"
+    );
+    assert_eq!(json["runs"][1]["starts_in_seconds"], 1080);
+    assert_eq!(json["runs"][1]["warning"], json!(null));
 }

@@ -3,6 +3,8 @@
 use super::Known;
 use crate::cli::view::RunView;
 use crate::model::{Host, Run};
+use crate::run::estimate::Estimate;
+use crate::run::quiet;
 use chrono::{DateTime, Utc};
 use farrun_protocol::gpu::GpuReport;
 use farrun_protocol::lease::QueuePlace;
@@ -44,6 +46,41 @@ struct ActiveRun<'a> {
     log_bytes: Option<u64>,
     /// Where it stands in line.
     queue: Option<&'a QueuePlace>,
+    /// Seconds for which it has been running.
+    elapsed_seconds: Option<u64>,
+    /// Seconds that runs like it take.
+    estimate_seconds: Option<u64>,
+    /// How many runs that was told from.
+    estimate_runs: Option<usize>,
+    /// Seconds until it is its turn, when it waits and that can be told.
+    starts_in_seconds: Option<u64>,
+    /// When its job printed last, by the host's clock.
+    last_output_at: Option<DateTime<Utc>>,
+    /// Seconds since then, or since its start.
+    silent_seconds: Option<u64>,
+    /// Seconds for which its GPUs have done nothing.
+    gpu_idle_seconds: Option<u64>,
+    /// Why it may hang.
+    warning: Option<String>,
+}
+
+impl<'a> ActiveRun<'a> {
+    fn new(run: &'a Run, facts: Option<&'a RunFacts>, estimate: Estimate) -> Self {
+        let elapsed = run.started_at.map(|started| (Utc::now() - started).num_seconds());
+        Self {
+            run: RunView::from(run),
+            log_bytes: facts.map(|facts| facts.log_length),
+            queue: facts.and_then(|facts| facts.queue.as_deref()),
+            elapsed_seconds: elapsed.map(|seconds| u64::try_from(seconds).unwrap_or_default()),
+            estimate_seconds: estimate.usual.map(|usual| usual.duration.as_secs()),
+            estimate_runs: estimate.usual.map(|usual| usual.runs),
+            starts_in_seconds: estimate.starts_in.map(|wait| wait.as_secs()),
+            last_output_at: facts.and_then(|facts| facts.last_output_at),
+            silent_seconds: facts.and_then(|facts| facts.silent_seconds),
+            gpu_idle_seconds: facts.and_then(|facts| facts.gpu_idle_seconds),
+            warning: facts.and_then(quiet::warning),
+        }
+    }
 }
 
 impl<'a> From<&'a Known> for HostStatus<'a> {
@@ -69,13 +106,8 @@ impl<'a> From<&'a Known> for HostStatus<'a> {
                 None => known.host.last_seen,
             },
             runs: known
-                .runs
-                .iter()
-                .map(|run| ActiveRun {
-                    run: RunView::from(run),
-                    log_bytes: known.facts_of(run).map(|facts| facts.log_length),
-                    queue: known.facts_of(run).and_then(|facts| facts.queue.as_deref()),
-                })
+                .estimated()
+                .map(|(run, estimate)| ActiveRun::new(run, known.facts_of(run), estimate))
                 .collect(),
             changed: known.changed().iter().map(RunView::from).collect(),
         }

@@ -3,6 +3,7 @@
 pub(super) mod host;
 pub(super) mod host_report;
 pub(super) mod meta;
+pub(super) mod notification;
 pub(super) mod output_file;
 pub(super) mod output_pull;
 pub(super) mod prompt;

@@ -133,6 +133,9 @@ fn reason_of(spec: &RunSpec, words: &str) -> Reason {
             return Reason::CommandNotExecutable;
         }
     }
+    if says(&["cannot mkdir: ", "chdir to cwd"]) {
+        return Reason::WorkingDirectory;
+    }
     Reason::EngineRefused
 }
 
@@ -171,6 +174,16 @@ mod tests {
                 Reason::CommandNotExecutable,
             ),
             ("init", "no space left on device", Reason::EngineRefused),
+            (
+                "docker",
+                "Cannot mkdir: /etc/passwd is not a directory",
+                Reason::WorkingDirectory,
+            ),
+            (
+                "docker",
+                "runc create failed: chdir to cwd (\"/data\") set in config.json failed: permission denied",
+                Reason::WorkingDirectory,
+            ),
         ] {
             assert_eq!(reason_of(&spec(capture), words), reason, "{words}");
         }

@@ -10,8 +10,9 @@ use super::call::blocking;
 use super::facts::{self, Look, Stage};
 use super::session::{Peer, Session};
 use crate::docker::Engine;
-use crate::record::{Lock, RecordError, RunFolder, boot_id, file_sha256};
-use chrono::{DateTime, TimeDelta, Utc};
+use crate::notify;
+use crate::record::{Lock, RecordError, RunFolder, boot_id, booted_at, file_sha256};
+use chrono::{DateTime, Utc};
 use farrun_protocol::log::LogEnd;
 use farrun_protocol::record::{ContainerFacts, ExitRecord, FORMAT, Settled};
 use farrun_protocol::spec::{Capture, RunSpec};
@@ -46,7 +47,7 @@ pub(crate) async fn settle(
         fetch_output(&peer.engine, folder, &container.id).await?;
     }
     let exit = folder.exit()?;
-    let evidence = evidence(&peer.engine, folder, &look, exit.clone());
+    let evidence = evidence(&peer.engine, folder, &look, exit.clone()).await?;
     let mut verdict = judge(&evidence);
     let image = container
         .as_ref()
@@ -63,6 +64,7 @@ pub(crate) async fn settle(
         outputs_error,
         ..record(folder, verdict, exit, container).await?
     };
+    notify::mark(folder);
     folder.write_settled(&settled)?;
     Ok(Some(settled))
 }
@@ -83,33 +85,34 @@ pub(crate) async fn settle_refused(
         detail: Some(detail.chars().take(DETAIL).collect()),
     };
     let settled = record(folder, verdict, None, container).await?;
+    notify::mark(folder);
     Ok(folder.write_settled(&settled)?)
 }
 
-fn evidence(engine: &Engine, folder: &RunFolder, look: &Look, exit: Option<ExitRecord>) -> Evidence {
+async fn evidence(
+    engine: &Engine,
+    folder: &RunFolder,
+    look: &Look,
+    exit: Option<ExitRecord>,
+) -> Result<Evidence, Failure> {
     let container = look.container.as_ref().map(|found| found.facts.clone());
-    Evidence {
+    let engine_started_at = engine.started_at();
+    let started_at = container.as_ref().and_then(|container| container.started_at);
+    let outlived = engine_started_at
+        .zip(started_at)
+        .is_some_and(|(engine, started)| started < engine);
+    Ok(Evidence {
         exit,
         claimed: folder.claimed(),
-        engine_restarted: container
-            .as_ref()
-            .is_some_and(|container| ended_with_engine(container, engine.started_at())),
         container,
-        stop_requested: folder.stop_requested(),
+        stop_requested_at: folder.stop_requested_at()?,
         boot_id_then: look.intent.as_ref().and_then(|intent| intent.boot_id.clone()),
         boot_id_now: Some(boot_id()),
-    }
-}
-
-/// Whether the engine that runs now was started around or after the container's end. An engine that comes back
-/// writes the end of what it lost a moment after its own start.
-fn ended_with_engine(container: &ContainerFacts, engine_started: Option<DateTime<Utc>>) -> bool {
-    let (Some(engine), Some(started), Some(finished)) =
-        (engine_started, container.started_at, container.finished_at)
-    else {
-        return false;
-    };
-    started < engine && finished < engine + TimeDelta::seconds(20)
+        booted_at: booted_at(),
+        engine_started_at,
+        // Asked only where it matters. An engine that does not say takes its containers along, as they do by default.
+        live_restore: outlived && engine.live_restore().await.unwrap_or_default(),
+    })
 }
 
 /// A success without an output that the order demands is none.
@@ -185,24 +188,4 @@ async fn log_end(folder: &RunFolder, exit: Option<&ExitRecord>) -> Result<LogEnd
         detail: failure.to_string(),
     })?;
     Ok(LogEnd { length, sha256 })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_engine_takes_down_only_what_it_found_running() {
-        let at = |text: &str| Some(text.parse().unwrap());
-        let container = ContainerFacts {
-            started_at: at("2026-01-01T10:00:00Z"),
-            finished_at: at("2026-01-01T11:00:00Z"),
-            ..ContainerFacts::default()
-        };
-        assert!(ended_with_engine(&container, at("2026-01-01T11:00:02Z")));
-        assert!(ended_with_engine(&container, at("2026-01-01T10:59:58Z")));
-        assert!(!ended_with_engine(&container, at("2026-01-01T10:30:00Z")));
-        assert!(!ended_with_engine(&container, at("2026-01-01T09:00:00Z")));
-        assert!(!ended_with_engine(&container, None));
-    }
 }

@@ -6,7 +6,8 @@ use crate::cli::outcome::{elapsed, state};
 use crate::cli::status::print::given;
 use crate::error::CommandError;
 use crate::model::{Host, HostReport, Run, RunStatus};
-use crate::run::gpu_words;
+use crate::run::estimate::{self, Usual};
+use crate::run::{gpu_words, quiet};
 use crate::store::Store;
 use crate::ui::log_tail::LogTail;
 use crate::ui::screen::{Key, Picture, RunRow};
@@ -26,6 +27,8 @@ pub(super) struct State {
     /// Active runs, newest first, then those that ended meanwhile.
     runs: Vec<Run>,
     ended: VecDeque<Run>,
+    /// How long runs like the active ones take; told once for each.
+    usual: Vec<(RunId, Option<Usual>)>,
     chosen: Option<RunId>,
     log: LogTail,
     log_state: String,
@@ -45,6 +48,7 @@ impl State {
             hosts: states,
             runs: Vec::new(),
             ended: VecDeque::new(),
+            usual: Vec::new(),
             chosen: None,
             log: LogTail::default(),
             log_state: String::new(),
@@ -103,6 +107,15 @@ impl State {
             }
         }
         self.ended.truncate(ENDED);
+        self.usual
+            .retain(|(id, _)| active.iter().any(|run| &run.id == id));
+        // A run that is not running has not told which GPUs it gets.
+        for run in active.iter().filter(|run| run.started_at.is_some()) {
+            if !self.usual.iter().any(|(id, _)| *id == run.id) {
+                let usual = estimate::usual(store, run).await?;
+                self.usual.push((run.id.clone(), usual));
+            }
+        }
         self.runs = active;
         if !self.all().any(|run| Some(&run.id) == self.chosen.as_ref()) {
             let first = self.all().next().map(|run| run.id.clone());
@@ -208,22 +221,36 @@ impl State {
         let note = match (&run.error_message, queue) {
             (Some(why), _) => why.clone(),
             (None, Some(queue)) => gpu_words::place(queue),
-            (None, None) => facts.map_or_else(String::new, |facts| {
-                format!("log {}", format::bytes(facts.log_length))
+            (None, None) => facts.map_or_else(String::new, |facts| match quiet::warning(facts) {
+                Some(warning) => format!("may hang: {warning}"),
+                None => format!("log {}", format::bytes(facts.log_length)),
             }),
         };
+        let quiet = facts.is_some_and(|facts| quiet::warning(facts).is_some());
+        let usual = self
+            .usual
+            .iter()
+            .find(|(id, _)| *id == run.id)
+            .and_then(|(_, usual)| *usual);
         RunRow {
             id: run.id.to_string(),
             name: run.spec.name.clone(),
             host: run.host.clone(),
             state: state(run),
-            time: elapsed(run).unwrap_or_else(|| "-".to_owned()),
+            time: elapsed(run).map_or_else(
+                || "-".to_owned(),
+                |elapsed| match run.status.is_settled() {
+                    true => elapsed,
+                    false => estimate::beside(&elapsed, usual),
+                },
+            ),
             gpus: match given(run).as_str() {
                 "-" => String::new(),
                 given => format!("GPU {given} "),
             },
             note,
             tone: match run.status {
+                RunStatus::Running if quiet => Tone::Bad,
                 RunStatus::Failed => Tone::Bad,
                 RunStatus::Running | RunStatus::Downloading | RunStatus::Completed => Tone::Good,
                 _ => Tone::Plain,

@@ -34,6 +34,7 @@ fn state() -> State {
         )],
         runs: vec![run("rs_aaaaaaaa", "running"), run("rs_bbbbbbbb", "queued")],
         ended: VecDeque::from([run("rs_cccccccc", "failed")]),
+        usual: Vec::new(),
         chosen: Some("rs_aaaaaaaa".parse().unwrap()),
         log: LogTail::default(),
         log_state: String::new(),
@@ -118,4 +119,29 @@ fn an_answer_without_figures_says_why() {
         state.picture(Utc::now()).hosts[0].troubles,
         ["no answer about GPUs within 4 s"]
     );
+}
+
+#[test]
+fn a_run_that_may_hang_says_so_in_its_row_and_keeps_its_state() {
+    let mut state = state();
+    state.runs[0].started_at = Some(Utc::now() - chrono::TimeDelta::minutes(12));
+    let usual = Usual {
+        duration: Duration::from_secs(1800),
+        runs: 4,
+    };
+    state.usual = vec![("rs_aaaaaaaa".parse().unwrap(), Some(usual))];
+    state.hosts[0].runs = vec![
+        serde_json::from_value(json!({
+            "run_id": "rs_aaaaaaaa", "controller_id": "co_abcdefgh", "phase": "running", "log_length": 1,
+            "spec_sha256": farrun_protocol::Sha256::of(b""), "silent_seconds": 301, "gpu_idle_seconds": 299,
+        }))
+        .unwrap(),
+    ];
+    let rows = state.picture(Utc::now()).runs;
+    assert_eq!(
+        rows[0].note,
+        "may hang: no output for 5 min and its GPU idle for 4 min"
+    );
+    assert_eq!((rows[0].state.as_str(), rows[0].tone), ("running", Tone::Bad));
+    assert_eq!(rows[0].time, "12 m 00 s of ~30 min");
 }

@@ -1,9 +1,12 @@
-//! Turns the typed end of a run into the one readable line of `error_message`.
+//! Turns the typed end of a run into the one readable line of `error_message`: where it is shown, and on a host where
+//! nobody is connected for a notification.
 
-use crate::model::run::MAX_ERROR_MESSAGE;
-use farrun_protocol::record::Settled;
-use farrun_protocol::spec::RunSpec;
-use farrun_protocol::verdict::{Reason, RunResult, Verdict};
+use crate::record::Settled;
+use crate::spec::RunSpec;
+use crate::verdict::{Reason, RunResult, Verdict};
+
+/// Longest `error_message`, in characters.
+pub const MAX_ERROR_MESSAGE: usize = 1000;
 
 /// The line for a settled run; none when it succeeded.
 pub fn error_message(settled: &Settled, spec: &RunSpec) -> Option<String> {
@@ -102,7 +105,6 @@ fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
 
 fn exit_hint(code: i32) -> &'static str {
     match code {
-        125 => " (the container was started a second time)",
         126 => " (a command could not be executed)",
         127 => " (a command was not found)",
         137 => " (128 + SIGKILL: a process of the job was killed)",

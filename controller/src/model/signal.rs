@@ -1,0 +1,3 @@
+//! Names of signals.
+
+pub use farrun_protocol::explain::signal_name;
