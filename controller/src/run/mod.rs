@@ -8,6 +8,7 @@ pub mod bulk;
 pub mod choose;
 pub mod collect;
 pub mod contact;
+mod digest;
 pub mod error;
 pub mod estimate;
 pub mod explain;
