@@ -18,6 +18,7 @@ pub mod gpu_words;
 mod lanes;
 pub mod launch;
 mod line;
+pub mod links;
 pub mod log_error;
 pub mod look;
 pub mod order;
