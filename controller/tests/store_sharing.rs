@@ -14,7 +14,7 @@ mod store_support;
 use chrono::Utc;
 use farrun::model::OutputRecord;
 use farrun::store::{Created, Store, StoreError};
-use farrun_protocol::{RunId, Sha256};
+use farrun_protocol::{BlockHash, RunId, Sha256};
 use store_support::{Fixture, prompt, run};
 
 on_both!(
@@ -44,17 +44,48 @@ async fn outputs_belong_to_machines(fixture: Fixture) {
     let output = |path: &str, content: &[u8]| OutputRecord {
         path: path.to_owned(),
         size: content.len() as u64,
-        sha256: Sha256::of(content),
+        sha256: Some(Sha256::of(content)),
+        blocks: None,
         pulled_at: None,
     };
     let mut files = vec![output("Z.mp4", b"z"), output("a/ü.mp4", b"a")];
     laptop.set_outputs(&ordered.id, &files).await.unwrap();
     let at = Utc::now();
-    assert!(laptop.mark_pulled(&ordered.id, "a/ü.mp4", at).await.unwrap());
-    assert!(!laptop.mark_pulled(&ordered.id, "none", at).await.unwrap());
-    assert_eq!(desktop.outputs(&ordered.id).await.unwrap(), files);
-    files[1].pulled_at = Some(at);
-    assert_eq!(laptop.outputs(&ordered.id).await.unwrap(), files);
+    let id = &ordered.id;
+    assert!(!laptop.mark_all_pulled(id, &files[1..], at).await.unwrap());
+    let other = [files[0].clone(), output("a/ü.mp4", b"A")];
+    assert!(!laptop.mark_all_pulled(id, &other, at).await.unwrap());
+    assert_eq!(laptop.outputs(id).await.unwrap(), files);
+    assert!(laptop.mark_all_pulled(id, &files, at).await.unwrap());
+    assert!(laptop.mark_all_pulled(id, &files, at).await.unwrap());
+    assert_eq!(desktop.outputs(id).await.unwrap(), files);
+    files.iter_mut().for_each(|file| file.pulled_at = Some(at));
+    assert_eq!(laptop.outputs(id).await.unwrap(), files);
+
+    // A large file is known by its blocks; its own hash comes later and stays while the blocks do.
+    let large = |blocks: &[u8]| OutputRecord {
+        sha256: None,
+        blocks: Some(BlockHash::of(blocks)),
+        ..output("large", b"")
+    };
+    let mut larges = [large(b"one")];
+    desktop.set_outputs(id, &larges).await.unwrap();
+    assert!(desktop.mark_all_pulled(id, &larges, at).await.unwrap());
+    let digest = Sha256::of(b"whole");
+    for (blocks, set) in [(b"two", false), (b"one", true)] {
+        let blocks = BlockHash::of(blocks);
+        laptop.set_digest(id, "large", &blocks, &digest).await.unwrap();
+        assert_eq!(laptop.outputs(id).await.unwrap()[0].sha256.is_some(), set);
+    }
+    laptop.set_outputs(id, &larges).await.unwrap();
+    assert!(!desktop.mark_all_pulled(id, &[large(b"two")], at).await.unwrap());
+    larges[0].sha256 = Some(digest);
+    larges[0].pulled_at = Some(at);
+    assert_eq!(desktop.outputs(id).await.unwrap(), larges);
+    desktop.set_outputs(id, &[large(b"two")]).await.unwrap();
+    assert_eq!(desktop.outputs(id).await.unwrap(), [large(b"two")]);
+    files.truncate(2);
+    laptop.set_outputs(id, &files).await.unwrap();
 
     // Another machine that looks again takes nothing away, unless the file changed.
     desktop

@@ -10,9 +10,15 @@ use sea_orm_migration::sea_orm::DatabaseTransaction;
 mod m0001_first;
 mod m0002_gpus;
 mod m0004_notifications;
+mod m0005_output_blocks;
 
 /// Names of all migrations this program knows, oldest first.
-pub const MIGRATIONS: &[&str] = &[m0001_first::NAME, m0002_gpus::NAME, m0004_notifications::NAME];
+pub const MIGRATIONS: &[&str] = &[
+    m0001_first::NAME,
+    m0002_gpus::NAME,
+    m0004_notifications::NAME,
+    m0005_output_blocks::NAME,
+];
 
 /// Name of the table that records what was applied.
 pub const APPLIED: &str = "seaql_migrations";
@@ -87,6 +93,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_first::First),
             Box::new(m0002_gpus::Gpus),
             Box::new(m0004_notifications::Notifications),
+            Box::new(m0005_output_blocks::OutputBlocks),
         ]
     }
 }

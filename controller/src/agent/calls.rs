@@ -181,22 +181,23 @@ impl Client {
         ask!(self, Request::Outputs { run_id }, progress, "`manifest`", Reply::Manifest(reply) => reply)
     }
 
-    /// The SHA-256 of large files of a manifest, from the `from`-th on; maybe not all of them at once.
+    /// The SHA-256 of the large file of a manifest that has `from` others before it.
     ///
     /// # Errors
     /// See [`AgentError`].
-    pub async fn digests(
+    pub async fn digest(
         &self,
         run_id: RunId,
         manifest: Sha256,
         from: u64,
-    ) -> Result<Vec<Sha256>, AgentError> {
+    ) -> Result<Option<Sha256>, AgentError> {
         let request = Request::Digests {
             run_id,
             manifest,
             from,
+            most: Some(1),
         };
-        ask!(self, request, |_| {}, "`digests`", Reply::Digests { digests } => digests)
+        ask!(self, request, |_| {}, "`digests`", Reply::Digests { digests } => digests.into_iter().next())
     }
 
     /// Makes this controller an owner of a run.

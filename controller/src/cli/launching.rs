@@ -73,7 +73,7 @@ pub async fn send(
     match launch::launch(controller, &run.id, secrets).await {
         Ok((run, link)) => {
             if let Some(link) = link {
-                link.session.close().await;
+                link.let_go().await;
             }
             Ok(Some(run))
         }
@@ -100,7 +100,7 @@ pub async fn start_and_follow(
     };
     if detach {
         if let Some(link) = link {
-            link.session.close().await;
+            link.let_go().await;
         }
         return Ok(detached(context, run));
     }

@@ -160,7 +160,7 @@ fn from_spec(controller: &Controller, host: &str, old: &Run, launch: &LaunchArgs
                 Some(output) => OrderSource::Parent {
                     output,
                     size: input.size,
-                    sha256: input.sha256,
+                    sha256: Some(input.sha256),
                     local: None,
                 },
                 None => OrderSource::Content {

@@ -9,6 +9,7 @@ use crate::error::{CommandError, Exit};
 use crate::model::{OutputRecord, Run, RunEvent, RunStatus};
 use crate::run::{log_error, notified, reconcile, series, warnings};
 use crate::ui::{Table, format};
+use farrun_protocol::Sha256;
 use farrun_protocol::lease::Lease;
 use farrun_protocol::series::GpuSummary;
 
@@ -227,11 +228,18 @@ fn print_outputs(context: &Context, outputs: &[OutputRecord]) {
             output.path.clone(),
             format::bytes(output.size),
             if output.pulled_at.is_some() { "yes" } else { "no" }.to_owned(),
-            output.sha256.as_str().chars().take(16).collect(),
+            short(output.sha256.as_ref()),
         ]);
     }
     context.ui.line("");
     context.ui.table(&table);
+}
+
+/// The beginning of a hash. That of a large output is taken only when something needs it.
+fn short(sha256: Option<&Sha256>) -> String {
+    sha256.map_or("-".to_owned(), |sha256| {
+        sha256.as_str().chars().take(16).collect()
+    })
 }
 
 fn print_events(context: &Context, events: &[RunEvent]) {

@@ -7,12 +7,16 @@ use crate::error::{CommandError, Exit};
 use crate::mirror;
 use crate::model::Run;
 use crate::run::RunError;
-use crate::run::follow::{Following, follow};
+use crate::run::follow::{Ended, Following, follow_beside};
+use crate::run::links::Links;
 use crate::run::owner::Owner;
+use futures_util::StreamExt as _;
 use std::time::Duration;
 
 /// How often the row of an order that another command is launching is looked at.
 const LOOK_APART: Duration = Duration::from_millis(200);
+/// Most runs that are followed at the same time.
+const AT_ONCE: usize = 64;
 
 /// Arguments of `farrun wait`.
 #[derive(Debug, clap::Args)]
@@ -36,24 +40,43 @@ pub struct Args {
 /// A run does not exist, or its host stayed away.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
-    let mut exit = Exit::Completed;
+    let mut runs: Vec<Run> = Vec::with_capacity(args.runs.len());
     for reference in &args.runs {
         let run = find::run(&controller, reference).await?;
-        let id = run.id.clone();
-        let run = acknowledged(&controller, run).await?;
-        let following = Following {
-            from: mirror::From::Start,
-            show: false,
-            pull: !args.no_pull,
-            patience: launching::patience(context, args.patience),
-        };
-        let ended = follow(&controller, run, None, following)
-            .await
-            .map_err(|error| launching::left(&id, error))?;
-        let this = launching::finish_one_of(context, &ended, args.runs.len());
+        if runs.iter().all(|known| known.id != run.id) {
+            runs.push(run);
+        }
+    }
+    let following = Following {
+        from: mirror::From::Start,
+        show: false,
+        pull: !args.no_pull,
+        patience: launching::patience(context, args.patience),
+    };
+    let (count, links) = (runs.len(), Links::default());
+    // All at once, told in the order in which they were named.
+    let mut ends = futures_util::stream::iter(runs)
+        .map(|run| one(&controller, run, &links, following))
+        .buffered(AT_ONCE);
+    let mut exit = Exit::Completed;
+    while let Some(ended) = ends.next().await {
+        let this = launching::finish_one_of(context, &ended?, count);
         exit = if exit == Exit::Completed { this } else { exit };
     }
     Ok(exit)
+}
+
+async fn one(
+    controller: &Controller,
+    run: Run,
+    links: &Links,
+    following: Following,
+) -> Result<Ended, CommandError> {
+    let id = run.id.clone();
+    let run = acknowledged(controller, run).await?;
+    follow_beside(controller, run, links, following)
+        .await
+        .map_err(|error| launching::left(&id, error))
 }
 
 /// Waits for another command that is launching the run; an order that nobody works on would be waited for in vain.

@@ -58,6 +58,15 @@ pub struct Link {
     pub deployed: bool,
 }
 
+impl Link {
+    /// Says goodbye, unless somebody else uses the link too.
+    pub async fn let_go(self: Arc<Self>) {
+        if let Some(link) = Arc::into_inner(self) {
+            link.session.close().await;
+        }
+    }
+}
+
 /// A host could not be reached or its agent not be talked to.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {

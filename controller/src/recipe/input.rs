@@ -30,8 +30,8 @@ pub enum Source {
         path: String,
         /// Its size.
         size: u64,
-        /// Its hash.
-        sha256: Sha256,
+        /// Its hash, once it was taken.
+        sha256: Option<Sha256>,
     },
     /// These bytes.
     Inline(Vec<u8>),

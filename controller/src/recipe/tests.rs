@@ -31,7 +31,8 @@ impl Fixture {
         let output = |path: &str, size| OutputRecord {
             path: path.into(),
             size,
-            sha256: Sha256::of(b"x"),
+            sha256: Some(Sha256::of(b"x")),
+            blocks: None,
             pulled_at: None,
         };
         let parent = ParentRun {

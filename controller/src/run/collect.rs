@@ -3,12 +3,11 @@
 use super::bulk::{Bulk, further};
 use super::upload::watch;
 use super::{RunError, pulled, reconcile, stop};
-use crate::agent::AgentError;
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
 use crate::model::{Host, OutputRecord, Run, RunStatus};
-use crate::ssh::transfer::{Progress as TransferProgress, Sftp, Transfer, TransferError, Wanted};
-use chrono::{DateTime, Utc};
+use crate::ssh::transfer::{Progress as TransferProgress, Sftp, Transfer, Wanted};
+use chrono::Utc;
 use farrun_protocol::manifest::{self, Manifest};
 use farrun_protocol::message::{ManifestReply, Progress};
 use farrun_protocol::verdict::Reason;
@@ -105,7 +104,7 @@ pub async fn collect_over(
                 sftp.open_early(pack);
             }
             let read = read_manifest(&sftp, &host.name, id, &reply).await?;
-            let manifest = fetch(controller, link, &host, sftp, &reply, read, &folder).await?;
+            let manifest = fetch(controller, &host, sftp, &reply, read, &folder).await?;
             // It is over; the host is not waited for.
             tokio::spawn(session.close());
             manifest
@@ -154,7 +153,6 @@ async fn recall(
 /// Brings every output here, records it, and remembers that it is here.
 async fn fetch(
     controller: &Controller,
-    link: &Link,
     host: &Host,
     sftp: Sftp,
     reply: &ManifestReply,
@@ -164,64 +162,28 @@ async fn fetch(
     let id = &manifest.run_id;
     let bytes = Some(bytes).filter(|bytes| bytes.len() <= pulled::MOST);
     pulled::forget(&controller.config.state_folder, id);
-    // What the database wants and the transfer does not is asked for and written down meanwhile. A conversation that
-    // breaks does not end the transfer.
-    let recording = async {
-        let digests = digests(controller, link, &manifest, reply).await?;
-        controller
-            .store
-            .set_outputs(id, &records(&manifest, &digests, None))
-            .await?;
-        Ok::<_, RunError>(digests)
-    };
+    let records = records(&manifest);
+    // Written down meanwhile; a database that refuses does not end the transfer.
+    let recording = controller.store.set_outputs(id, &records);
     let downloading = download(controller, host, sftp, reply, &manifest, folder);
-    let ((), digests) = tokio::try_join!(downloading, async { Ok(recording.await) })?;
-    let records = records(&manifest, &digests?, Some(Utc::now()));
-    controller.store.set_outputs(id, &records).await?;
+    let ((), recorded) = tokio::try_join!(downloading, async { Ok::<_, RunError>(recording.await) })?;
+    recorded?;
+    let now = Utc::now();
+    if !controller.store.mark_all_pulled(id, &records, now).await? {
+        // Another controller wrote down something else meanwhile; these are the ones that are here.
+        let pulled: Vec<_> = records
+            .into_iter()
+            .map(|record| OutputRecord {
+                pulled_at: Some(now),
+                ..record
+            })
+            .collect();
+        controller.store.set_outputs(id, &pulled).await?;
+    }
     if let Some(bytes) = bytes {
         pulled::keep(&controller.config.state_folder, id, &bytes);
     }
     Ok(manifest)
-}
-
-/// The hashes of the large files as a whole, which the host takes while they travel.
-async fn digests(
-    controller: &Controller,
-    link: &Link,
-    manifest: &Manifest,
-    reply: &ManifestReply,
-) -> Result<Vec<Sha256>, RunError> {
-    let count = manifest.large().count();
-    let mut digests = Vec::with_capacity(count);
-    while digests.len() < count {
-        let asking = link.client.digests(
-            manifest.run_id.clone(),
-            reply.sha256.clone(),
-            digests.len() as u64,
-        );
-        let more = tokio::select! {
-            more = asking => more,
-            () = controller.interrupt.cancelled() => return Err(RunError::Interrupted { detached: None }),
-        };
-        match more {
-            Ok(more) if !more.is_empty() && more.len() <= count - digests.len() => digests.extend(more),
-            Ok(_) => {
-                return Err(RunError::Hostile {
-                    host: link.host.clone(),
-                    what: "another number of hashes than there are large files".to_owned(),
-                });
-            }
-            Err(AgentError::Failed(failure)) if failure.code == ErrorCode::HashMismatch => {
-                let error = TransferError::ChangedWhileReading {
-                    host: link.host.clone(),
-                    path: reply.outputs.clone(),
-                };
-                return Err(LinkError::from(error).into());
-            }
-            Err(error) => return Err(LinkError::from(error).into()),
-        }
-    }
-    Ok(digests)
 }
 
 async fn hash_outputs(controller: &Controller, link: &Link, id: &RunId) -> Result<ManifestReply, RunError> {
@@ -285,22 +247,25 @@ async fn read_manifest(
     {
         return Err(hostile("a manifest with a file that has no hash"));
     }
+    let short = |file: &manifest::OutputFile| {
+        file.size > manifest::BLOCK && file.blocks.len() as u64 != file.size.div_ceil(manifest::BLOCK)
+    };
+    if manifest.files.iter().any(short) {
+        return Err(hostile("a manifest with a file that lacks hashes of blocks"));
+    }
     Ok((manifest, bytes))
 }
 
-/// What the database knows of each output; `digests` are those of the large files.
-fn records(manifest: &Manifest, digests: &[Sha256], pulled_at: Option<DateTime<Utc>>) -> Vec<OutputRecord> {
-    let mut digests = digests.iter();
-    let record = |file: &manifest::OutputFile| {
-        let of_large = (file.size > manifest::BLOCK).then(|| digests.next()).flatten();
-        Some(OutputRecord {
-            path: file.path.clone(),
-            size: file.size,
-            sha256: of_large.or(file.sha256.as_ref())?.clone(),
-            pulled_at,
-        })
+/// What the database knows of each output.
+fn records(manifest: &Manifest) -> Vec<OutputRecord> {
+    let record = |file: &manifest::OutputFile| OutputRecord {
+        path: file.path.clone(),
+        size: file.size,
+        sha256: file.sha256.clone().filter(|_| file.size <= manifest::BLOCK),
+        blocks: file.blocks_hash().filter(|_| file.size > manifest::BLOCK),
+        pulled_at: None,
     };
-    manifest.files.iter().filter_map(record).collect()
+    manifest.files.iter().map(record).collect()
 }
 
 fn pack(reply: &ManifestReply) -> Option<&str> {

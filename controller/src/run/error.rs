@@ -98,6 +98,16 @@ pub enum RunError {
         /// Its path below the run's inputs.
         path: String,
     },
+    /// An earlier output cannot be named by its content.
+    #[error(
+        "the hash of output `{path}` of run `{run}` is not known, and neither this machine nor its host has that file any more"
+    )]
+    NoDigest {
+        /// The earlier run.
+        run: RunId,
+        /// Path below its outputs.
+        path: String,
+    },
     /// The host has no room for an input.
     #[error("the disk of `{host}` is full: {free} bytes are free and an input has {needed}")]
     HostFull {

@@ -1,6 +1,7 @@
 //! Follows a run to its end: mirrors its log, survives every broken link, settles it and brings its outputs home.
 
 use super::collect::{Collected, collect};
+use super::links::Links;
 use super::reach::{Reach, may_pass};
 use super::{RunError, line, log_error, reconcile, stop};
 use crate::controller::{Controller, Event};
@@ -9,6 +10,7 @@ use crate::mirror::{self, Followed, Mirror, MirrorError, Options, SourceError};
 use crate::model::{Run, RunStatus};
 use farrun_protocol::{ErrorCode, RunId};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a host may stay away before a command that nobody watches gives up on it; the run is not affected.
@@ -71,8 +73,32 @@ impl Ended {
 pub async fn follow(
     controller: &Controller,
     run: Run,
-    link: Option<Link>,
+    link: Option<Arc<Link>>,
     following: Following,
+) -> Result<Ended, RunError> {
+    follow_sharing(controller, run, link, following, None).await
+}
+
+/// As [`follow`], beside others that follow runs of the same hosts over the same links.
+///
+/// # Errors
+/// As [`follow`].
+#[tracing::instrument(skip_all, fields(run = %run.id, host = %run.host))]
+pub async fn follow_beside(
+    controller: &Controller,
+    run: Run,
+    links: &Links,
+    following: Following,
+) -> Result<Ended, RunError> {
+    follow_sharing(controller, run, None, following, Some(links)).await
+}
+
+async fn follow_sharing(
+    controller: &Controller,
+    run: Run,
+    link: Option<Arc<Link>>,
+    following: Following,
+    links: Option<&Links>,
 ) -> Result<Ended, RunError> {
     let id = run.id.clone();
     // What was never started has no log.
@@ -82,7 +108,7 @@ pub async fn follow(
         }
         return Ended::of(controller, run, None).await;
     }
-    let mut reach = Reach::new(controller, &run, link, following.patience);
+    let mut reach = Reach::new(controller, &run, link, following.patience).sharing(links);
     let work = async {
         if run.status == RunStatus::Queued {
             line::wait(&mut reach).await?;
@@ -210,7 +236,7 @@ async fn bring_home(reach: &mut Reach<'_>) -> Result<Collected, RunError> {
         let link = reach.link().await?;
         match collect(reach.controller, &link, &reach.run.id).await {
             Ok(collected) => {
-                link.session.close().await;
+                link.let_go().await;
                 return Ok(collected);
             }
             Err(error) if may_pass(&error) => reach.lost(&error).await,

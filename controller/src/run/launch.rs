@@ -19,6 +19,7 @@ use farrun_protocol::verdict::Reason;
 use farrun_protocol::{ErrorCode, Failure, RunId};
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the host may take to confirm that an interrupted launch is stopped.
@@ -40,7 +41,7 @@ pub async fn launch(
     controller: &Controller,
     id: &RunId,
     secrets: BTreeMap<String, Secret>,
-) -> Result<(Run, Option<Link>), RunError> {
+) -> Result<(Run, Option<Arc<Link>>), RunError> {
     let run = take(controller, id).await?;
     if run.launched_at.is_some() || run.status.is_settled() {
         return Ok((run, None));
@@ -90,7 +91,10 @@ async fn take(controller: &Controller, id: &RunId) -> Result<Run, RunError> {
 }
 
 /// Repeats the launch over new links until one lasts.
-async fn carry(reach: &mut Reach<'_>, secrets: &BTreeMap<String, Secret>) -> Result<(Run, Link), RunError> {
+async fn carry(
+    reach: &mut Reach<'_>,
+    secrets: &BTreeMap<String, Secret>,
+) -> Result<(Run, Arc<Link>), RunError> {
     loop {
         let link = reach.link().await?;
         match attempt(reach.controller, &link, &reach.run.id, secrets).await {

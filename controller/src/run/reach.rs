@@ -1,12 +1,14 @@
 //! A link to a run's host that is made again whenever it broke.
 
 use super::RunError;
+use super::links::Links;
 use crate::controller::{Controller, Event};
 use crate::host::deploy::DeployError;
 use crate::host::{Link, LinkError};
-use crate::model::Run;
+use crate::model::{Host, Run};
 use crate::ssh::{ErrorKind, SshError};
 use rand::Rng as _;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// First pause before a broken link is made again; each next one is twice as long, up to [`LONGEST_PAUSE`].
@@ -17,7 +19,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(super) struct Reach<'a> {
     pub(super) controller: &'a Controller,
     pub(super) run: &'a Run,
-    link: Option<Link>,
+    link: Option<Arc<Link>>,
+    /// The links that it shares with others.
+    links: Option<&'a Links>,
+    /// The one that was handed out last.
+    newest: Weak<Link>,
     patience: Duration,
     /// Since when the host is away.
     since: Option<Instant>,
@@ -36,13 +42,15 @@ impl<'a> Reach<'a> {
     pub(super) fn new(
         controller: &'a Controller,
         run: &'a Run,
-        link: Option<Link>,
+        link: Option<Arc<Link>>,
         patience: Duration,
     ) -> Self {
         Self {
             controller,
             run,
             link,
+            links: None,
+            newest: Weak::new(),
             patience,
             since: None,
             made: None,
@@ -51,14 +59,32 @@ impl<'a> Reach<'a> {
         }
     }
 
+    /// The same, over links that it shares with others.
+    pub(super) fn sharing(self, links: Option<&'a Links>) -> Self {
+        Self { links, ..self }
+    }
+
     /// A link that was alive a moment ago.
-    pub(super) async fn link(&mut self) -> Result<Link, RunError> {
-        if let Some(link) = self.link.take() {
-            return Ok(link);
+    pub(super) async fn link(&mut self) -> Result<Arc<Link>, RunError> {
+        let link = match self.link.take() {
+            Some(link) => link,
+            None => self.new_link().await?,
+        };
+        self.newest = Arc::downgrade(&link);
+        Ok(link)
+    }
+
+    async fn contact(&self, host: &Host) -> Result<Arc<Link>, RunError> {
+        match self.links {
+            Some(links) => links.to(self.controller, host).await,
+            None => self.controller.contact(host).await.map(Arc::new),
         }
+    }
+
+    async fn new_link(&mut self) -> Result<Arc<Link>, RunError> {
         loop {
             let host = self.controller.host_of(&self.run.id, &self.run.host).await?;
-            match self.controller.contact(&host).await {
+            match self.contact(&host).await {
                 Ok(link) => {
                     self.tell_after = FIRST_TOLD;
                     if let Some(since) = self.since.take() {
@@ -83,12 +109,15 @@ impl<'a> Reach<'a> {
     }
 
     /// Gives a link back for the next use.
-    pub(super) fn keep(&mut self, link: Link) {
+    pub(super) fn keep(&mut self, link: Arc<Link>) {
         self.link = Some(link);
     }
 
     /// Says that the link broke, and waits a little.
     pub(super) async fn lost(&mut self, cause: &dyn std::fmt::Display) {
+        if let (Some(links), Some(link)) = (self.links, self.newest.upgrade()) {
+            links.broke(&self.run.host, &link).await;
+        }
         // A link that breaks as soon as it is used is no reason to hurry.
         if self.made.is_none_or(|made| made.elapsed() > LONGEST_PAUSE) {
             self.pause = FIRST_PAUSE;

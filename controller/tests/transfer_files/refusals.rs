@@ -23,7 +23,7 @@ async fn a_link_in_the_way_is_never_followed() {
     let (host, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let wanted = vec![make(host.path(), "a/b", 100, 1)];
     std::fs::write(outside.path().join("b"), "untouched").unwrap();
-    for plant in ["folder", "leaf", "parts", "part"] {
+    for plant in ["folder", "leaf", "parts", "shelf", "part"] {
         let home = tempfile::tempdir().unwrap();
         let part_name = Sha256::of(b"a/b");
         match plant {
@@ -33,10 +33,15 @@ async fn a_link_in_the_way_is_never_followed() {
                 symlink(outside.path().join("b"), home.path().join("a/b")).unwrap();
             }
             "parts" => symlink(outside.path(), home.path().join(".farrun-part")).unwrap(),
-            _ => {
+            "shelf" => {
                 std::fs::create_dir(home.path().join(".farrun-part")).unwrap();
-                let part = home.path().join(".farrun-part").join(part_name.as_str());
-                symlink(outside.path().join("b"), part).unwrap();
+                let shelf = home.path().join(".farrun-part").join(&part_name.as_str()[..1]);
+                symlink(outside.path(), shelf).unwrap();
+            }
+            _ => {
+                let shelf = home.path().join(".farrun-part").join(&part_name.as_str()[..1]);
+                std::fs::create_dir_all(&shelf).unwrap();
+                symlink(outside.path().join("b"), shelf.join(part_name.as_str())).unwrap();
             }
         }
         let error = refused(&wanted, home.path()).await;

@@ -106,13 +106,13 @@ async fn a_complete_part_needs_no_content() {
     ];
     let parts = home.path().join(".farrun-part");
     std::fs::create_dir(&parts).unwrap();
-    for (file, size, seed) in [("large", 9 * MIB, 1), ("small", 99, 2)] {
-        std::fs::write(
-            parts.join(Sha256::of(file.as_bytes()).as_str()),
-            bytes(size, seed),
-        )
-        .unwrap();
-    }
+    let name = |file: &str| Sha256::of(file.as_bytes()).to_string();
+    std::fs::write(parts.join(name("large")), bytes(9 * MIB, 1)).unwrap();
+    // Small ones lie in folders by the first digit of their names.
+    let shelf = parts.join(&name("small")[..1]);
+    std::fs::create_dir(&shelf).unwrap();
+    std::fs::write(shelf.join(name("small")), bytes(99, 2)).unwrap();
+    std::fs::write(shelf.join(name("no longer wanted")), b"x").unwrap();
     let report = fetch(&connect().await, &wanted, home.path()).await.unwrap();
     assert_eq!((report.bytes_fetched, report.files_fetched), (0, 2));
     assert_here(home.path(), &wanted);

@@ -3,6 +3,7 @@
 //! ```text
 //! host-id                                  made once
 //! agents/<sha256>/farrun-agent             0555, never overwritten
+//! agents/<sha256>/verified                 which file was found to have that hash
 //! blobs/<sha256>                           inputs by content, 0444
 //! blobs/incoming/<sha256>.<controller_id>  an upload in progress
 //! blobs/incoming/….marks                   a byte for each of its pieces, 1 once it is there
@@ -13,6 +14,7 @@
 //! runs/<run_id>/record/run.log run.tail generation started exit.json
 //! gpu/sample.json facts.json device.json   cached sample, facts about the driver, what jobs compute with
 //! gpu/refresh.lock child.json              who reads now, and the `nvidia-smi` that runs
+//! engine.json                              what the container engine said about its settings
 //! queue/<run_id>.json                      a run that waits for a GPU
 //! notify/<controller_id>.json               what its user wants done when a run has ended, 0600
 //! notify/due/<run_id>                       an end that nobody was told of yet

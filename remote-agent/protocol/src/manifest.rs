@@ -42,7 +42,7 @@ pub struct OutputFile {
     /// Last change, nanoseconds since 1970.
     pub modified_ns: i64,
     /// Hash of the whole file when it has at most one block. That of a larger one takes longer than everything else
-    /// here and is asked for by [`crate::Request::Digests`] while the blocks travel.
+    /// here and is asked for by [`crate::Request::Digests`] when something needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
     /// Hashes of its [`BLOCK`]s, in order; empty when the file has at most one block.
@@ -51,6 +51,23 @@ pub struct OutputFile {
     /// Where a copy of its content begins in the pack that lies beside the manifest, when it is in there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packed_at: Option<u64>,
+}
+
+impl OutputFile {
+    /// What a file of several blocks is known by before anybody has taken its SHA-256.
+    pub fn blocks_hash(&self) -> Option<BlockHash> {
+        (!self.blocks.is_empty()).then(|| hash_of_blocks(self.size, &self.blocks))
+    }
+}
+
+/// The BLAKE3 of a size (8 bytes, little-endian) and the hashes of all blocks (their digits, end to end).
+pub fn hash_of_blocks(size: u64, blocks: &[BlockHash]) -> BlockHash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&size.to_le_bytes());
+    for block in blocks {
+        hasher.update(block.as_str().as_bytes());
+    }
+    BlockHash::from_bytes(hasher.finalize().into())
 }
 
 impl Manifest {
@@ -104,6 +121,20 @@ pub fn is_safe_path(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_file_is_known_by_its_size_and_all_of_its_blocks() {
+        let (one, two) = (BlockHash::of(b"one"), BlockHash::of(b"two"));
+        let known = hash_of_blocks(BLOCK + 1, &[one.clone(), two.clone()]);
+        // Databases keep it, so it never changes.
+        assert_eq!(
+            known.as_str(),
+            "35afc49b1b48679fb46ec68151d4226f64aa9e83c69d1c1cb6e88778856793f6"
+        );
+        assert_ne!(known, hash_of_blocks(BLOCK + 2, &[one.clone(), two.clone()]));
+        assert_ne!(known, hash_of_blocks(BLOCK + 1, &[two, one.clone()]));
+        assert_ne!(known, hash_of_blocks(BLOCK + 1, &[one]));
+    }
 
     #[test]
     fn paths_that_leave_the_folder_are_unsafe() {

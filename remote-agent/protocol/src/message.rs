@@ -85,6 +85,9 @@ pub enum Request {
         manifest: Sha256,
         /// How many large files to pass over: an answer may hold fewer than there are.
         from: u64,
+        /// Most digests that are wanted; all when it is missing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        most: Option<u64>,
     },
     /// Make this controller an owner of a run. Answered by [`Reply::Run`].
     Adopt {

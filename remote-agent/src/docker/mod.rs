@@ -4,6 +4,7 @@ mod container;
 mod credentials;
 mod error;
 mod image;
+mod known;
 mod listing;
 mod process;
 mod transport;
@@ -16,7 +17,8 @@ pub use transport::Address;
 
 use bollard::Docker;
 use farrun_protocol::message::EngineFacts;
-use std::path::PathBuf;
+use known::Settings;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -32,6 +34,7 @@ pub struct Engine {
     docker: Docker,
     address: Address,
     api: Arc<OnceCell<String>>,
+    heard: transport::Heard,
     home: PathBuf,
 }
 
@@ -42,11 +45,13 @@ impl Engine {
     /// The client could not be built.
     pub fn new(address: Address, home: PathBuf) -> Result<Self, EngineError> {
         let api = Arc::new(OnceCell::new());
-        let docker = transport::client(&address, Arc::clone(&api))?;
+        let heard = transport::Heard::default();
+        let docker = transport::client(&address, Arc::clone(&api), heard.clone())?;
         Ok(Self {
             docker,
             address,
             api,
+            heard,
             home,
         })
     }
@@ -89,8 +94,7 @@ impl Engine {
     /// The engine does not answer.
     pub async fn agree(&self) -> Result<(), EngineError> {
         let asking = || async {
-            let version = self.bounded("version", LOOK, self.docker.version()).await?;
-            let theirs = version.api_version.unwrap_or_default();
+            let theirs = self.greet().await?.api;
             let (major, minor) = parse_api(&theirs).unwrap_or((1, 41)).min(NEWEST_API);
             Ok(format!("/v{major}.{minor}"))
         };
@@ -108,12 +112,48 @@ impl Engine {
         tokio::spawn(async move { engine.agree().await.ok() });
     }
 
-    /// What the engine is.
+    /// Which engine answers. One says so at the head of every answer; only one that does not is asked for it, because
+    /// an engine that is asked for its version starts other programs for theirs.
+    async fn greet(&self) -> Result<transport::Greeting, EngineError> {
+        self.bounded("ping", LOOK, self.docker.ping()).await?;
+        if let Some(greeting) = self.heard.greeting() {
+            return Ok(greeting);
+        }
+        let version = self.bounded("version", LOOK, self.docker.version()).await?;
+        Ok(transport::Greeting {
+            version: version.version.unwrap_or_default(),
+            api: version.api_version.unwrap_or_default(),
+        })
+    }
+
+    /// What the engine is. Its settings are kept in `file` and asked for again when another process is the engine, and
+    /// after a while.
     ///
     /// # Errors
     /// The engine's.
-    pub async fn facts(&self) -> Result<EngineFacts, EngineError> {
-        let version = self.call("version", LOOK, self.docker.version()).await?;
+    pub async fn facts(&self, file: &Path) -> Result<EngineFacts, EngineError> {
+        self.agree().await?;
+        let greeting = self.greet().await?;
+        let settings = self.settings(file).await?;
+        Ok(EngineFacts {
+            version: greeting.version,
+            api: greeting.api,
+            address: self.address.to_string(),
+            live_restore: settings.live_restore,
+            gpus: settings.gpus || process::has_gpu_hook(),
+            root: settings.root,
+        })
+    }
+
+    async fn settings(&self, file: &Path) -> Result<Settings, EngineError> {
+        let address = self.address.to_string();
+        let process = process::engine_process(&self.address);
+        let known = process
+            .as_ref()
+            .and_then(|process| known::recall(file, &address, process, chrono::Utc::now()));
+        if let Some(known) = known {
+            return Ok(known);
+        }
         let info = self.call("info", LOOK, self.docker.info()).await?;
         let runtimes = info.runtimes.unwrap_or_default();
         let devices = info.discovered_devices.unwrap_or_default();
@@ -123,14 +163,18 @@ impl Engine {
                 .as_deref()
                 .is_some_and(|id| id.starts_with("nvidia.com/gpu"))
         });
-        Ok(EngineFacts {
-            version: version.version.unwrap_or_default(),
-            api: version.api_version.unwrap_or_default(),
-            address: self.address.to_string(),
+        let settings = Settings {
             live_restore: info.live_restore_enabled.unwrap_or_default(),
-            gpus: cdi || runtimes.contains_key("nvidia") || process::has_gpu_hook(),
+            gpus: cdi || runtimes.contains_key("nvidia"),
             root: info.docker_root_dir.unwrap_or_default(),
-        })
+        };
+        // Only when no other process took its place meanwhile.
+        if let Some(process) =
+            process.filter(|before| process::engine_process(&self.address).as_ref() == Some(before))
+        {
+            known::keep(file, &address, process, &settings);
+        }
+        Ok(settings)
     }
 
     /// Whether containers live on while the engine is away.

@@ -1,7 +1,9 @@
 //! What the kernel tells about the engine's process.
 
 use super::Address;
+use crate::record::boot_id;
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 
 /// The unit in which the kernel shows times of processes, on every platform an agent is built for.
 const MILLISECONDS_PER_TICK: i64 = 10;
@@ -18,13 +20,36 @@ pub(super) fn has_gpu_hook() -> bool {
     })
 }
 
+/// One life of an engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EngineProcess {
+    /// Of the boot it lives in.
+    pub(super) boot: String,
+    pub(super) pid: i32,
+    /// Its start, in ticks since that boot.
+    pub(super) started: i64,
+}
+
+/// The process that listens on the engine's socket; nothing where another program listens for it.
+pub(super) fn engine_process(address: &Address) -> Option<EngineProcess> {
+    let pid = listening(address)?;
+    Some(EngineProcess {
+        boot: boot_id(),
+        pid,
+        started: start_ticks(pid)?,
+    })
+}
+
 /// Start of the engine's process: the one that listens on the socket, or the only `dockerd` of the machine.
 pub(super) fn engine_started_at(address: &Address) -> Option<DateTime<Utc>> {
-    let listening = match address {
+    process_started_at(listening(address).or_else(only_engine)?)
+}
+
+fn listening(address: &Address) -> Option<i32> {
+    match address {
         Address::Unix(path) => listener(path).filter(|pid| is_engine(*pid)),
         Address::Tcp(_) | Address::Sudo => None,
-    };
-    process_started_at(listening.or_else(only_engine)?)
+    }
 }
 
 fn listener(socket: &std::path::Path) -> Option<i32> {
@@ -46,11 +71,15 @@ fn only_engine() -> Option<i32> {
     engines.next().is_none().then_some(first)
 }
 
-fn process_started_at(pid: i32) -> Option<DateTime<Utc>> {
+fn start_ticks(pid: i32) -> Option<i64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything, so fields are counted behind it; the start is the 22nd.
     let (_, fields) = stat.rsplit_once(')')?;
-    let ticks: i64 = fields.split_whitespace().nth(19)?.parse().ok()?;
+    fields.split_whitespace().nth(19)?.parse().ok()
+}
+
+fn process_started_at(pid: i32) -> Option<DateTime<Utc>> {
+    let ticks = start_ticks(pid)?;
     // Told from the uptime, for the kernel names the moment of the boot in whole seconds only.
     let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
     let uptime: f64 = uptime.split(' ').next()?.parse().ok()?;

@@ -13,7 +13,7 @@ use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Join, ReadBuf};
@@ -96,11 +96,20 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A client whose every request goes to `address` under the version prefix in `api`, once that is known: the
 /// library drops the prefix it is told.
-pub(super) fn client(address: &Address, api: Arc<OnceCell<String>>) -> Result<Docker, EngineError> {
+pub(super) fn client(
+    address: &Address,
+    api: Arc<OnceCell<String>>,
+    heard: Heard,
+) -> Result<Docker, EngineError> {
     let target = address.clone();
     let transport = move |request: BollardRequest| {
         let (target, prefix) = (target.clone(), api.get().cloned().unwrap_or_default());
-        async move { send(&target, &prefix, request).await }
+        let heard = heard.clone();
+        async move {
+            let answer = send(&target, &prefix, request).await?;
+            heard.listen(&answer);
+            Ok(answer)
+        }
     };
     // Each call is bounded by its caller; this limit only has to be longer than all of those.
     const LONGER_THAN_ANY_CALL: u64 = 3600;
@@ -111,6 +120,38 @@ pub(super) fn client(address: &Address, api: Arc<OnceCell<String>>) -> Result<Do
         API_DEFAULT_VERSION,
     )
     .map_err(|error| EngineError::from_client(address, "connect", error))
+}
+
+/// Which engine is at the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Greeting {
+    /// Its version.
+    pub(super) version: String,
+    /// Newest API version it speaks.
+    pub(super) api: String,
+}
+
+/// What the newest answer said about who gave it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Heard(Arc<Mutex<Option<Greeting>>>);
+
+impl Heard {
+    /// Who answered last, when it said so.
+    pub(super) fn greeting(&self) -> Option<Greeting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn listen<B>(&self, answer: &Response<B>) {
+        let header = |name| answer.headers().get(name)?.to_str().ok();
+        // `Docker/28.2.2 (linux)`
+        let version = header("server")
+            .and_then(|server: &str| server.split_once('/')?.1.split_whitespace().next())
+            .map(ToOwned::to_owned);
+        let greeting = version
+            .zip(header("api-version").map(ToOwned::to_owned))
+            .map(|(version, api)| Greeting { version, api });
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = greeting;
+    }
 }
 
 async fn send(
@@ -228,6 +269,25 @@ impl AsyncWrite for ChildStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_engine_says_who_it_is_or_is_asked() {
+        let heard = Heard::default();
+        let answer = |server: &str| {
+            let answer = Response::builder().header("Api-Version", "1.50");
+            answer.header("Server", server).body(()).unwrap()
+        };
+        heard.listen(&answer("Docker/28.2.2 (linux)"));
+        let greeting = heard.greeting().unwrap();
+        assert_eq!(
+            (greeting.version.as_str(), greeting.api.as_str()),
+            ("28.2.2", "1.50")
+        );
+        for other in [answer("nginx"), Response::new(())] {
+            heard.listen(&other);
+            assert_eq!(heard.greeting(), None);
+        }
+    }
 
     #[test]
     fn docker_host_forms() {

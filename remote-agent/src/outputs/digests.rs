@@ -1,5 +1,5 @@
 //! The hashes of large outputs as a whole: one sequence of bytes that one processor has to go through, so they are
-//! taken beside the transfer and not before it.
+//! taken only when something needs them.
 
 use super::abreast::abreast;
 use super::content::hash_whole;
@@ -14,7 +14,7 @@ use std::path::Path;
 /// Most digests of one answer, so that it fits a frame.
 const MOST: usize = 4096;
 
-/// The digests of the large files of `manifest` from the `from`-th on; `None` when one of them is no longer what the
+/// The digests of at most `most` large files of `manifest`, from the `from`-th on; `None` when one of them is no longer what the
 /// manifest says. `may_go_on` is asked often.
 ///
 /// # Errors
@@ -22,10 +22,10 @@ const MOST: usize = 4096;
 pub fn digests(
     root: &Path,
     manifest: &Manifest,
-    from: usize,
+    (from, most): (usize, usize),
     may_go_on: impl Fn() -> bool + Sync,
 ) -> io::Result<Option<Vec<Sha256>>> {
-    let large: Vec<&OutputFile> = manifest.large().skip(from).take(MOST).collect();
+    let large: Vec<&OutputFile> = manifest.large().skip(from).take(most.min(MOST)).collect();
     let mut found = vec![None; large.len()];
     let mut failed = None;
     abreast(
@@ -73,7 +73,7 @@ mod tests {
         let run_id = "rs_abcdefgh".parse().unwrap();
         let (target, pack) = (folder.path().join("manifest.json"), folder.path().join("pack"));
         let manifest = build(&root, &run_id, &target, &pack, |_| {}).unwrap();
-        let all = digests(&root, &manifest, 0, || true).unwrap().unwrap();
+        let all = digests(&root, &manifest, (0, 9), || true).unwrap().unwrap();
         assert_eq!(
             all,
             [
@@ -81,11 +81,18 @@ mod tests {
                 Sha256::of(&[content.as_slice(), b"x"].concat())
             ]
         );
-        let rest = digests(&root, &manifest, 1, || true).unwrap().unwrap();
+        let rest = digests(&root, &manifest, (1, 9), || true).unwrap().unwrap();
         assert_eq!(rest, all[1..]);
-        assert!(digests(&root, &manifest, 2, || true).unwrap().unwrap().is_empty());
-        assert!(digests(&root, &manifest, 0, || false).is_err());
+        let first = digests(&root, &manifest, (0, 1), || true).unwrap().unwrap();
+        assert_eq!(first, all[..1]);
+        assert!(
+            digests(&root, &manifest, (2, 9), || true)
+                .unwrap()
+                .unwrap()
+                .is_empty()
+        );
+        assert!(digests(&root, &manifest, (0, 9), || false).is_err());
         std::fs::write(root.join("large"), &content[1..]).unwrap();
-        assert_eq!(digests(&root, &manifest, 0, || true).unwrap(), None);
+        assert_eq!(digests(&root, &manifest, (0, 9), || true).unwrap(), None);
     }
 }

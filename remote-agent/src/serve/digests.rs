@@ -1,4 +1,4 @@
-//! The hashes of large outputs, taken while the outputs travel.
+//! The hashes of large outputs, taken when something needs them.
 
 use super::call::{Call, blocking, cancelled};
 use super::runs;
@@ -13,7 +13,7 @@ pub(crate) async fn digests(
     session: &Session,
     run_id: RunId,
     manifest: Sha256,
-    from: u64,
+    (from, most): (u64, Option<u64>),
     call: &Arc<Call>,
 ) -> Result<Reply, Failure> {
     session.peer()?;
@@ -29,9 +29,10 @@ pub(crate) async fn digests(
         let Some(listed) = listed.filter(|_| found == manifest) else {
             return Err(changed(&found));
         };
-        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        let places = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        let some = (places(from), most.map_or(usize::MAX, places));
         let cancel = call.cancel.clone();
-        match outputs::digests(&folder.outputs(), &listed, from, || !cancel.is_cancelled()) {
+        match outputs::digests(&folder.outputs(), &listed, some, || !cancel.is_cancelled()) {
             Ok(Some(digests)) => Ok(Reply::Digests { digests }),
             Ok(None) => Err(changed(&run_id)),
             Err(_) if cancel.is_cancelled() => Err(cancelled()),

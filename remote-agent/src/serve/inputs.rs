@@ -146,10 +146,28 @@ pub(super) fn marks_of(incoming: &Path) -> PathBuf {
     PathBuf::from(layout::marks(&incoming.to_string_lossy()))
 }
 
+/// From this size on a container gets the blob itself, mounted read-only over an empty file: a copy would take longer
+/// than the start of the container, and as much of the disk again.
+const MOUNTED: u64 = 16 * 1024 * 1024;
+
+/// The blobs that a container gets mounted, each with the path below its inputs.
+pub(crate) fn mounted<'a>(state: &Path, inputs: &'a [Input]) -> Vec<(PathBuf, &'a str)> {
+    let large = inputs.iter().filter(|input| input.size >= MOUNTED);
+    large
+        .map(|input| (state.join(layout::blob(&input.sha256)), input.path.as_str()))
+        .collect()
+}
+
 /// Puts a run's inputs where its container mounts them. Does nothing for those that are there.
 pub(crate) fn lay_out(state: &Path, folder: &RunFolder, inputs: &[Input]) -> Result<(), Failure> {
     for input in inputs {
         let target = folder.inputs().join(&input.path);
+        if input.size >= MOUNTED {
+            blob_of(state, input)?;
+            make_parents(&folder.inputs(), &target)?;
+            make_mount_point(&target)?;
+            continue;
+        }
         if holds(&target, input) {
             continue;
         }
@@ -164,6 +182,14 @@ pub(crate) fn lay_out(state: &Path, folder: &RunFolder, inputs: &[Input]) -> Res
     }
     sync_folder(&folder.inputs())?;
     Ok(())
+}
+
+/// The empty file over which a blob is mounted; a copy that an older agent made serves as well.
+fn make_mount_point(target: &Path) -> Result<(), RecordError> {
+    match File::create_new(target) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop).map_err(RecordError::io(target)),
+    }
 }
 
 /// Whether a copy that an earlier attempt made is still good. Copies are not synced, for after a power loss no
@@ -230,6 +256,37 @@ mod tests {
         accept(state.path(), &incoming, &wanted.sha256, 5).unwrap();
         accept(state.path(), &incoming, &wanted.sha256, 5).unwrap();
         assert!(is_here(state.path(), &wanted));
+    }
+
+    #[test]
+    fn a_large_input_is_mounted_and_not_copied() {
+        let state = tempfile::tempdir().unwrap();
+        let content = vec![7; usize::try_from(MOUNTED).unwrap()];
+        let inputs = [
+            input(b"small"),
+            Input {
+                path: "large".into(),
+                ..input(&content)
+            },
+        ];
+        let run = RunFolder::new(state.path(), &"rs_child000".parse().unwrap());
+        run.make().unwrap();
+        run.make_skeleton().unwrap();
+        make_private_folder(&state.path().join("blobs/incoming")).unwrap();
+        for (input, content) in inputs.iter().zip([b"small".as_slice(), &content]) {
+            assert!(
+                lay_out(state.path(), &run, std::slice::from_ref(input)).is_err(),
+                "it is not here"
+            );
+            std::fs::write(state.path().join(layout::blob(&input.sha256)), content).unwrap();
+        }
+        for _ in 0..2 {
+            lay_out(state.path(), &run, &inputs).unwrap();
+        }
+        let blob = state.path().join(layout::blob(&inputs[1].sha256));
+        assert_eq!(mounted(state.path(), &inputs), [(blob, "large")]);
+        assert_eq!(std::fs::read(run.inputs().join("a/b")).unwrap(), b"small");
+        assert_eq!(std::fs::read(run.inputs().join("large")).unwrap(), b"");
     }
 
     #[test]

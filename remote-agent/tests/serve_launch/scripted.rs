@@ -183,6 +183,10 @@ async fn request(stream: &mut UnixStream) -> Option<(String, String, Value)> {
 }
 
 fn act(state: &mut State, method: &str, path: &str, body: Value) -> (u16, Value) {
+    if path == "/_ping" {
+        // An engine behind something that takes the heads of answers away.
+        return (200, json!("OK"));
+    }
     if path == "/version" {
         return (200, json!({"Version": "20.10", "ApiVersion": "1.41"}));
     }

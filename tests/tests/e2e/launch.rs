@@ -231,3 +231,31 @@ fn key_finds_a_run_that_has_ended() {
     let listed = lab.home.farrun(&["list", "--json"]).ok().json();
     assert_eq!(listed["runs"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn a_large_input_is_in_its_place_and_cannot_be_changed() {
+    let lab = Lab::new();
+    let content: String = (0..3_000_000).map(|number| format!("{number}\n")).collect();
+    let input = format!("deep/clip={}", lab.home.write("clip", &content).display());
+    let script = "cd /farrun/inputs/deep; wc -c <clip; echo x >>clip; rm -f clip; mv clip other; chmod 600 clip; \
+                  cp clip /farrun/outputs/copy; ls";
+    // Once it is sent, and once the host has it.
+    for _ in 0..2 {
+        let outcome = lab.shell(&["--input", &input], script).ok();
+        assert_eq!(
+            outcome.text().lines().next(),
+            Some(content.len().to_string().as_str()),
+            "{outcome}"
+        );
+        assert_eq!(outcome.text().lines().last(), Some("clip"), "{outcome}");
+        assert!(crate::pull::named(&lab, "copy") == content.as_bytes());
+        std::fs::remove_dir_all(lab.home.outputs()).unwrap();
+    }
+    let kept: Vec<u64> = std::fs::read_dir(lab.state().join("blobs"))
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.path().is_file())
+        .map(|entry| entry.metadata().unwrap().len())
+        .collect();
+    assert_eq!(kept, [content.len() as u64]);
+}

@@ -94,3 +94,40 @@ fn mirror_is_always_a_prefix() {
         mirror.ends_with(b"line 2999\n")
     });
 }
+
+#[test]
+fn several_runs_are_followed_at_once_over_one_connection_also_after_a_cut() {
+    let (lab, proxy) = crate::trouble::behind_a_proxy();
+    // The first ends last: whoever followed one after the other would not have the logs of the others yet.
+    let script = "echo begun; while [ ! -e /farrun/outputs/go ]; do sleep 0.1; done; seq 1 1000";
+    let runs: Vec<String> = (0..3).map(|_| lab.detached(&[], script)).collect();
+    let before = proxy.accepted();
+    let names: Vec<&str> = runs.iter().map(String::as_str).collect();
+    let arguments = [&["wait", "--no-pull", "--json"][..], &names].concat();
+    let waiting = lab.home.spawn(&arguments);
+    let begun = |run: &str| {
+        let mirrors = crate::pull::files(&lab.home.outputs());
+        let mirror = mirrors
+            .iter()
+            .find(|(path, _)| path.ends_with(format!("run_{run}.log")));
+        mirror.is_some_and(|(path, _)| std::fs::read(path).unwrap() == b"begun\n")
+    };
+    let all_begun = || names.iter().all(|run| begun(run));
+    wait_until("every log to be followed", SOON, all_begun);
+    assert_eq!(proxy.accepted() - before, 1);
+    proxy.cut();
+    for run in runs.iter().rev() {
+        std::fs::write(lab.run_folder(run).join("outputs/go"), "").unwrap();
+    }
+    let outcome = waiting.finish(SOON).ok();
+    let told = outcome.json_lines();
+    let order: Vec<&str> = told.iter().filter_map(|run| run["id"].as_str()).collect();
+    assert_eq!(order, names);
+    assert_eq!(proxy.accepted() - before, 2, "one more for all of them");
+    let expected: String = std::iter::once("begun\n".to_owned())
+        .chain((1..=1000).map(|number| format!("{number}\n")))
+        .collect();
+    for run in &runs {
+        assert!(lab.mirror(run) == expected.as_bytes(), "{run}");
+    }
+}

@@ -41,8 +41,8 @@ pub enum OrderSource {
         output: ParentOutput,
         /// Its size in bytes.
         size: u64,
-        /// Its hash.
-        sha256: Sha256,
+        /// Its hash; one that nobody has taken yet is taken when the order is placed.
+        sha256: Option<Sha256>,
         /// Its copy here.
         local: Option<PathBuf>,
     },
@@ -180,6 +180,10 @@ pub(super) fn hash_inputs(inputs: Vec<OrderInput>, folder: &Path) -> Result<(Vec
                 sha256,
                 local,
             } => {
+                let sha256 = sha256.ok_or_else(|| RunError::NoDigest {
+                    run: output.run_id.clone(),
+                    path: output.path.clone(),
+                })?;
                 sources.files.extend(local.map(|file| (sha256.clone(), file)));
                 Input {
                     path,

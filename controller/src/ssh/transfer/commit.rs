@@ -6,7 +6,7 @@ use super::job::Job;
 use rustix::fs::{fsync, syncfs};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, mpsc};
 
 /// From this many files on, one sync of the file system is cheaper than one of each file.
@@ -49,10 +49,12 @@ fn commit(destination: &Destination, batch: &[Arc<Job>], report: &impl Fn(&Job, 
     let mut folders = BTreeMap::new();
     for job in ready {
         let path = &job.wanted.path;
-        match destination
-            .folder
-            .place(destination.parts(), &job.part_name, path)
-        {
+        let shelf = destination.shelf(&job.part_name, job.wanted.block_count() > 1, true);
+        let placed_in = shelf.and_then(|shelf| {
+            let shelf = shelf.ok_or_else(|| destination.part_error(&job.part_name, Errno::NOENT))?;
+            destination.folder.place(shelf.as_fd(), &job.part_name, path)
+        });
+        match placed_in {
             Ok(folder) => {
                 folders.insert(super::folder::split(path).0.to_owned(), folder);
                 placed.push(job);

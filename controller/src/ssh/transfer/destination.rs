@@ -59,14 +59,31 @@ impl Destination {
         Sha256::of(wanted.path.as_bytes()).as_str().to_owned()
     }
 
-    /// Opens the unfinished file `name`; None if there is none and it is not to be made.
-    pub(super) fn part(&self, name: &str, make: bool) -> Result<Option<File>, TransferError> {
+    /// The folder in which the unfinished file `name` lies, if it is there or to be made. Small ones are spread over
+    /// several: a folder takes one new file at a time, and there may be thousands.
+    pub(super) fn shelf(
+        &self,
+        name: &str,
+        large: bool,
+        make: bool,
+    ) -> Result<Option<Arc<OwnedFd>>, TransferError> {
+        match name.get(..1).filter(|_| !large) {
+            Some(shelf) => self.folder.folder(&format!("{PARTS}/{shelf}"), make),
+            None => Ok(Some(Arc::clone(&self.parts))),
+        }
+    }
+
+    /// Opens the unfinished file `name`. A large one is made if there is none.
+    pub(super) fn part(&self, name: &str, large: bool) -> Result<Option<File>, TransferError> {
+        let Some(shelf) = self.shelf(name, large, large)? else {
+            return Ok(None);
+        };
         let mut flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        if make {
+        if large {
             flags |= OFlags::CREATE;
         }
-        let opened = match openat(self.parts(), name, flags, Mode::from_raw_mode(0o600)) {
-            Err(Errno::NOENT) if !make => return Ok(None),
+        let opened = match openat(&*shelf, name, flags, Mode::from_raw_mode(0o600)) {
+            Err(Errno::NOENT) if !large => return Ok(None),
             other => File::from(other.map_err(|errno| self.part_error(name, errno))?),
         };
         let facts = opened.metadata().map_err(|error| self.part_error(name, error))?;
@@ -81,12 +98,11 @@ impl Destination {
     /// Opens the unfinished file `name` for the whole of a small file, and tells whether it is new.
     pub(super) fn whole_part(&self, name: &str) -> Result<(File, bool), TransferError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match openat(self.parts(), name, flags, Mode::from_raw_mode(0o600)) {
+        let gone = || self.part_error(name, Errno::NOENT);
+        let shelf = self.shelf(name, false, true)?.ok_or_else(gone)?;
+        match openat(&*shelf, name, flags, Mode::from_raw_mode(0o600)) {
             Ok(part) => Ok((File::from(part), true)),
-            Err(Errno::EXIST) => {
-                let gone = || self.part_error(name, Errno::NOENT);
-                Ok((self.part(name, true)?.ok_or_else(gone)?, false))
-            }
+            Err(Errno::EXIST) => Ok((self.part(name, false)?.ok_or_else(gone)?, false)),
             Err(errno) => Err(self.part_error(name, errno)),
         }
     }
@@ -98,15 +114,13 @@ impl Destination {
 
     /// After everything has its final name: what is left over belongs to files that are no longer wanted.
     pub(super) fn clear(&self) {
-        let Ok(entries) = rustix::fs::Dir::read_from(self.parts()) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            if name.to_str().is_ok_and(|name| name.parse::<Sha256>().is_ok()) {
-                let _ = unlinkat(self.parts(), name, AtFlags::empty());
+        for shelf in "0123456789abcdef".chars().map(String::from) {
+            if let Ok(Some(folder)) = self.folder.folder(&format!("{PARTS}/{shelf}"), false) {
+                clear_parts(folder.as_fd());
+                let _ = unlinkat(self.parts(), &*shelf, AtFlags::REMOVEDIR);
             }
         }
+        clear_parts(self.parts());
         // It stays if someone put something of their own into it.
         let _ = unlinkat(self.folder.root(), PARTS, AtFlags::REMOVEDIR);
     }
@@ -145,10 +159,27 @@ impl Destination {
         {
             return file.size;
         }
-        let part = statat(self.parts(), Self::part_name(file), AtFlags::SYMLINK_NOFOLLOW);
+        let name = Self::part_name(file);
+        let Ok(Some(shelf)) = self.shelf(&name, file.block_count() > 1, false) else {
+            return 0;
+        };
+        let part = statat(&*shelf, name, AtFlags::SYMLINK_NOFOLLOW);
         part.map_or(0, |found| {
             u64::try_from(found.st_blocks).unwrap_or(0).saturating_mul(512)
         })
+    }
+}
+
+/// Removes the unfinished files of a folder.
+fn clear_parts(folder: BorrowedFd<'_>) {
+    let Ok(entries) = rustix::fs::Dir::read_from(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_ok_and(|name| name.parse::<Sha256>().is_ok()) {
+            let _ = unlinkat(folder, name, AtFlags::empty());
+        }
     }
 }
 

@@ -4,8 +4,9 @@
 //! path is the limit, it only costs. Nobody can know beforehand, so the rate says it.
 
 use super::Sftp;
-use futures_util::Stream;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{Stream, StreamExt as _};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +15,13 @@ use tokio::time::{Instant, sleep};
 /// Most connections of one download.
 const MOST: usize = 4;
 /// How long a rate is measured.
-const MEASURED: Duration = Duration::from_millis(700);
+const MEASURED: Duration = Duration::from_millis(400);
 /// A new connection is let in before it is measured: its window has to open first.
-const SETTLES: Duration = Duration::from_millis(300);
-/// What is done within this time is not worth a connection.
+const SETTLES: Duration = Duration::from_millis(200);
+/// What is done within this many seconds is not worth the first further connection, of which nobody knows what it will do.
 const SOON: f64 = 2.0;
+/// The same once one has made everything faster.
+const SOON_WHEN_PROVEN: f64 = 0.8;
 /// How much faster everything has to become by one connection for another one to be asked for.
 const WORTH: f64 = 1.2;
 
@@ -39,13 +42,14 @@ impl fmt::Debug for More {
     }
 }
 
-/// The connections that join a download of `bytes` while it runs; `fetched` says how far it is.
+/// The connections that join a download of `bytes` while it runs; `fetched` says how far it is. Each time they are worth
+/// it there are twice as many.
 pub(super) fn joining<'a>(
     more: Option<&'a More>,
     bytes: u64,
     fetched: &'a (impl Fn() -> u64 + Sync),
 ) -> impl Stream<Item = Sftp> + 'a {
-    futures_util::stream::unfold((1, 0.0), move |(lanes, before)| async move {
+    let steps = futures_util::stream::unfold((1, 0.0), move |(lanes, before)| async move {
         let more = more.filter(|_| lanes < MOST)?;
         sleep(SETTLES).await;
         let rate = measure(fetched).await;
@@ -53,9 +57,11 @@ pub(super) fn joining<'a>(
         if !is_worth(before, rate, left) {
             return None;
         }
-        let joined = more.0().await?;
-        Some((joined, (lanes + 1, rate)))
-    })
+        let asked = lanes.min(MOST - lanes);
+        let joined: FuturesUnordered<_> = (0..asked).map(|_| more.0()).collect();
+        Some((joined.filter_map(std::future::ready), (lanes + asked, rate)))
+    });
+    steps.flatten()
 }
 
 /// Bytes per second; waits until there are any.
@@ -71,7 +77,8 @@ async fn measure(fetched: &(impl Fn() -> u64 + Sync)) -> f64 {
 }
 
 fn is_worth(before: f64, rate: f64, left: f64) -> bool {
-    rate > before * WORTH && left > rate * SOON
+    let soon = if before > 0.0 { SOON_WHEN_PROVEN } else { SOON };
+    rate > before * WORTH && left > rate * soon
 }
 
 #[cfg(test)]
@@ -82,6 +89,7 @@ mod tests {
     fn a_connection_that_brought_nothing_is_the_last() {
         assert!(is_worth(0.0, 100.0, 1000.0));
         assert!(is_worth(100.0, 190.0, 1000.0));
+        assert!(is_worth(100.0, 190.0, 200.0) && !is_worth(100.0, 190.0, 150.0));
         assert!(!is_worth(100.0, 110.0, 1000.0));
         assert!(!is_worth(0.0, 100.0, 150.0), "it is nearly done");
     }

@@ -10,7 +10,9 @@ pub(crate) struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub(crate) path: String,
     pub(crate) size: i64,
+    /// Empty while nothing needed it; `blocks` is there then.
     pub(crate) sha256: String,
+    pub(crate) blocks: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

@@ -11,8 +11,10 @@ pub(crate) struct Model {
     pub(crate) path: String,
     #[sea_orm(primary_key, auto_increment = false)]
     pub(crate) machine: String,
+    /// Empty while nothing needed it; `blocks` is there then.
     pub(crate) sha256: String,
     pub(crate) pulled_at: i64,
+    pub(crate) blocks: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

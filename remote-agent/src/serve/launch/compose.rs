@@ -5,7 +5,7 @@ use crate::docker::{BindMount, ImageFacts, LogBudget, NewContainer};
 use crate::gpu;
 use crate::leases::{LockFolder, file_name};
 use crate::record::RunFolder;
-use crate::serve::Context;
+use crate::serve::{Context, inputs};
 use chrono::{SecondsFormat, Utc};
 use farrun_protocol::layout;
 use farrun_protocol::lease::Lease;
@@ -198,6 +198,10 @@ fn mounts(
         mount(&folder.inputs(), &spec.inputs_target, true),
         mount(&folder.outputs(), &spec.outputs_target, false),
     ];
+    for (blob, path) in inputs::mounted(&context.state, &spec.inputs) {
+        let target = format!("{}/{path}", spec.inputs_target.trim_end_matches('/'));
+        mounts.push(mount(&blob, &target, true));
+    }
     if spec.capture == Capture::Init {
         mounts.push(mount(&context.agent, layout::CONTAINER_AGENT, true));
         mounts.push(mount(&folder.record(), layout::CONTAINER_RECORD, false));
