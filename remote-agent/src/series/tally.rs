@@ -291,9 +291,12 @@ mod tests {
         let text = concat!(
             r#"{"format":1,"samples":1,"gaps":0,"peak_memory":100,"max_temperature":40,"utilization":50,"#,
             r#""utilization_seconds":5,"energy":500,"shared":true,"intruders":false,"#,
-            r#""newest":{"boot_id":"one","ms":7}}"#
+            r#""newest":{"boot_id":"one","ms":7},"idle":0}"#
         );
         assert_eq!(serde_json::to_string(&tally).unwrap(), text);
         assert_eq!(serde_json::from_str::<Tally>(text).unwrap(), tally);
+        // As it was before idleness was counted.
+        let before = text.replace(r#","idle":0"#, "");
+        assert_eq!(serde_json::from_str::<Tally>(&before).unwrap(), tally);
     }
 }
