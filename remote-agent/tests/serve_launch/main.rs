@@ -183,7 +183,8 @@ async fn a_run_that_was_only_prepared_can_be_stopped() {
     let world = World::new();
     let (mut peer, serving) = world.talk().await;
     let spec = order("true");
-    let create = 3;
+    // After the greeting, which this engine gives only when it is asked for its version, and two looks.
+    let create = 4;
     world.engine.state.lock().unwrap().fault = Some((create, Fault::HeldRequest));
     tokio::select! {
         answer = peer.launch(&spec) => panic!("{answer:?}"),

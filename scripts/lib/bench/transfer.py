@@ -114,8 +114,7 @@ def push_race(lab, link, target, count, size):
         whole = timed(lambda: runs.append(lab.detached(host, *inputs, "--", "true")))
         blobs = lab.state(host) / "blobs"
         for file in folder.iterdir():
-            with open(file, "rb") as content:
-                name = hashlib.file_digest(content, "sha256").hexdigest()
+            name = hashlib.sha256(file.read_bytes()).hexdigest()
             require(filecmp.cmp(file, blobs / name, shallow=False), "other bytes arrived on the host")
         again = timed(lambda: runs.append(lab.detached(host, *inputs, "--", "true")))
         for run in runs:
