@@ -1,0 +1,55 @@
+//! `farrun host set`
+
+use super::report;
+use super::settings::{SettingsArgs, apply};
+use crate::cli::{Context, find};
+use crate::error::{CommandError, Exit};
+
+/// Arguments of `farrun host set`.
+#[derive(Debug, clap::Args)]
+pub struct Set {
+    /// The host
+    name: String,
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Docker needs no `sudo` there
+    #[arg(long, conflicts_with = "docker_sudo")]
+    no_docker_sudo: bool,
+}
+
+pub(super) async fn set(args: Set, context: &Context) -> Result<Exit, CommandError> {
+    let controller = context.controller().await?;
+    let mut host = find::host(&controller, &args.name).await?;
+    let moved = args.settings.state.is_some();
+    if args.settings.is_empty() && !args.no_docker_sudo {
+        return Err(
+            CommandError::usage(format!("nothing to change for `{}`", host.name))
+                .hint("see `farrun host set --help`"),
+        );
+    }
+    apply(&mut host.settings, args.settings)?;
+    if args.no_docker_sudo {
+        host.settings.docker_sudo = false;
+    }
+    if moved
+        && !controller
+            .store
+            .unsettled_runs(Some(&host.name))
+            .await?
+            .is_empty()
+    {
+        return Err(CommandError::refused(format!(
+            "`{}` has unfinished runs in its state folder",
+            host.name
+        ))
+        .hint("wait for them or stop them first"));
+    }
+    controller.dialer().endpoint(&host)?;
+    let settings = host.settings.clone();
+    controller
+        .store
+        .change_host(&args.name, |row| row.settings = settings)
+        .await?;
+    report(context, "changed", &host);
+    Ok(Exit::Completed)
+}
