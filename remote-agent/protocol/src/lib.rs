@@ -39,6 +39,7 @@
 //! are shared between agent versions; see [`record`] for their rules.
 
 pub mod diagnostics;
+pub mod doctor;
 pub mod frame;
 pub mod gpu;
 pub mod id;

@@ -40,6 +40,7 @@ mod hostile_tests;
 mod query_tests;
 
 pub use child::ChildLimits;
+pub(crate) use child::{End, run as run_child};
 pub(crate) use clock::now as boot_clock;
 pub(crate) use device::{VARIABLE as DEVICE_VARIABLE, for_run as device_for_run, said as device_said};
 pub use gpus::{Gpus, Settings};

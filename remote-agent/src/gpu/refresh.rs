@@ -11,7 +11,7 @@ use chrono::Utc;
 use farrun_protocol::gpu::{FORMAT, Gpu, GpuTrouble, HISTORY, TroubleKind};
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// What a reading left behind.
@@ -209,7 +209,7 @@ fn run(settings: &Settings, record: &Path, program: &Path, arguments: &[&str]) -
         .arg(record)
         .arg(program)
         .args(arguments.iter().map(OsString::from));
-    child::run(command, settings.child)
+    child::run(command, &[], Stdio::null(), settings.child)
 }
 
 /// What a host without the program has: the GPU of a Jetson, or none.

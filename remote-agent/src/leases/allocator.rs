@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
-const NAME: &str = "allocator.lock";
+pub(super) const NAME: &str = "allocator.lock";
 /// A start with GPUs takes seconds; a busy host has several in a row.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 const APART: Duration = Duration::from_millis(10);

@@ -66,6 +66,14 @@ impl LockFolder {
         }
     }
 
+    /// Opens the lock that every order for GPUs takes first, as an order would.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn try_out(&self) -> Result<(), LocksUnusable> {
+        self.find_or_make(super::allocator::NAME).map(drop)
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

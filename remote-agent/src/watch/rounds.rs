@@ -45,10 +45,14 @@ pub(super) struct Rounds {
     advancing: Option<JoinHandle<()>>,
     settling: JoinSet<()>,
     settle_tried: HashMap<RunId, Instant>,
+    /// Until when an engine that does not answer is waited for.
+    engine_until: Instant,
+    /// Whether there are runs whose engine did not answer.
+    unanswered: bool,
 }
 
 impl Rounds {
-    pub(super) fn new(session: Arc<Session>, observed: Observed) -> Self {
+    pub(super) fn new(session: Arc<Session>, observed: Observed, engine_comes_up: Duration) -> Self {
         let open = OpenRuns::new(session.context.state.clone());
         Self {
             session,
@@ -64,6 +68,8 @@ impl Rounds {
             advancing: None,
             settling: JoinSet::new(),
             settle_tried: HashMap::new(),
+            engine_until: Instant::now() + engine_comes_up,
+            unanswered: false,
         }
     }
 
@@ -81,7 +87,8 @@ impl Rounds {
     }
 
     fn is_busy(&self) -> bool {
-        !self.live.is_empty() || !self.line.is_empty() || !self.settling.is_empty()
+        let starting = self.unanswered && Instant::now() < self.engine_until;
+        starting || !self.live.is_empty() || !self.line.is_empty() || !self.settling.is_empty()
     }
 
     async fn round(&mut self) {
@@ -150,6 +157,7 @@ impl Rounds {
     async fn look_at_runs(&mut self) -> bool {
         let open = self.open.look();
         let mut live = Vec::new();
+        self.unanswered = false;
         for docker in settings(&open) {
             let runs: Vec<&OpenRun> = open.iter().filter(|run| run.docker == docker).collect();
             let Some(controller_id) = runs.first().map(|run| run.controller_id.clone()) else {
@@ -160,6 +168,7 @@ impl Rounds {
             };
             // An engine that does not answer ends no run.
             let Some(running) = running(&peer).await else {
+                self.unanswered = true;
                 let before = runs.iter().filter(|run| self.live.contains(run.folder.run_id()));
                 live.extend(before.map(|run| (*run).clone()));
                 continue;
