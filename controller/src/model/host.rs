@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use farrun_protocol::HostId;
+use farrun_protocol::doctor::Residence;
 use farrun_protocol::gpu::GpuReport;
 use farrun_protocol::message::HostFacts;
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,9 @@ pub struct HostSettings {
     /// `DOCKER_HOST` to use there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker_host: Option<String>,
+    /// What starts the observer there after a boot, when that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident: Option<Residence>,
 }
 
 impl HostSettings {
