@@ -73,7 +73,7 @@ fn cdi_files(root: &Path) -> Vec<String> {
     };
     let mut files: Vec<String> = CDI
         .iter()
-        .flat_map(|folder| listed(folder))
+        .flat_map(listed)
         .filter(|path| {
             let name = path
                 .file_name()

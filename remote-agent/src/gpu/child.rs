@@ -63,7 +63,7 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    fn silent(end: End) -> Self {
+    pub(super) fn silent(end: End) -> Self {
         Self {
             end,
             stdout: Vec::new(),

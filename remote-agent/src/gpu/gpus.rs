@@ -1,6 +1,7 @@
 //! The way to a host's GPUs: answers in time, one reading for all who ask.
 
 use super::child::ChildLimits;
+use super::host_lock::Turns;
 use super::program::Program;
 use super::refresh::{Before, Refreshed, refresh};
 use super::store::{Detected, Facts, Sample, Store, Stored};
@@ -31,6 +32,8 @@ pub struct Settings {
     pub program: Program,
     /// The agent program, which starts it within limits.
     pub launcher: PathBuf,
+    /// With whom readings take turns; with nobody beyond the account unless set.
+    pub turns: Turns,
     /// Root of `proc`, `sys`, `dev` and `etc`.
     pub root: PathBuf,
     /// Age up to which figures will do when the caller does not say.
@@ -50,6 +53,7 @@ impl Settings {
             state: state.to_owned(),
             program,
             launcher: launcher.to_owned(),
+            turns: Turns::default(),
             root: PathBuf::from("/"),
             keep_sample: Duration::from_secs(2),
             keep_facts: Duration::from_secs(3600),

@@ -1,8 +1,9 @@
 //! A new reading, taken by the one process that holds the lock, and written down for all.
 
-use super::child::{self, End, Finished};
+use super::child::{self, ChildLimits, End, Finished};
 use super::child_record::{self, ChildRecord};
 use super::device::{self, Where};
+use super::host_lock::Turn;
 use super::query::{self, Taken};
 use super::store::{Attempt, Detected, Facts, KnownHolder, Sample, Store, Stored};
 use super::{Settings, board, clock, holder, limited};
@@ -161,9 +162,11 @@ fn read(
     if let Some(left) = child_record::clear_away(store.folder(), settings.child.kill) {
         return Err(stuck(&left));
     }
+    let turn = settings.turns.take(&settings.root, others(settings.child));
+    let turn = turn.map_err(|trouble| Failed { trouble, since: None })?;
     let record = store.folder().join(child_record::NAME);
     let mut ask = |arguments: &[&str]| {
-        let finished = run(settings, &record, program, arguments);
+        let finished = run(settings, &record, &turn, program, arguments);
         if !matches!(finished.end, End::Stuck(_)) {
             let _ = remove_if_present(&record);
         }
@@ -201,7 +204,12 @@ fn stuck(left: &ChildRecord) -> Failed {
     }
 }
 
-fn run(settings: &Settings, record: &Path, program: &Path, arguments: &[&str]) -> Finished {
+/// For how long another account's reading is waited for: as long as one question may take until it is given up.
+fn others(limits: ChildLimits) -> Duration {
+    limits.run + limits.terminate + limits.kill + Duration::from_secs(1)
+}
+
+fn run(settings: &Settings, record: &Path, turn: &Turn, program: &Path, arguments: &[&str]) -> Finished {
     let mut command = Command::new(&settings.launcher);
     command
         .arg(limited::ROLE)
@@ -209,7 +217,14 @@ fn run(settings: &Settings, record: &Path, program: &Path, arguments: &[&str]) -
         .arg(record)
         .arg(program)
         .args(arguments.iter().map(OsString::from));
-    child::run(command, &[], Stdio::null(), settings.child)
+    let stdin = match turn {
+        Turn::Ours(lock) => match lock.try_clone() {
+            Ok(lock) => Stdio::from(lock),
+            Err(error) => return Finished::silent(End::NotStarted(error.to_string())),
+        },
+        Turn::Free => Stdio::null(),
+    };
+    child::run(command, &[], stdin, settings.child)
 }
 
 /// What a host without the program has: the GPU of a Jetson, or none.

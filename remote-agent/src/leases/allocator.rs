@@ -55,7 +55,7 @@ impl Allocator {
 }
 
 /// For people who ask why nothing starts; a failure to write it changes nothing.
-fn note(file: &File, own: &Holder) {
+pub(super) fn note(file: &File, own: &Holder) {
     let own = Holder {
         pid: Some(std::process::id()),
         since: Some(Utc::now()),
@@ -66,7 +66,7 @@ fn note(file: &File, own: &Holder) {
     }
 }
 
-fn who(file: &File) -> String {
+pub(super) fn who(file: &File) -> String {
     let mut bytes = vec![0; 1024];
     let length = file.read_at(&mut bytes, 0).unwrap_or_default();
     let bytes = bytes.get(..length).unwrap_or_default();
