@@ -168,8 +168,13 @@ fn a_server_that_allows_one_session_is_noted() {
 fn a_toolkit_that_gives_no_gpu_is_found_out_by_trying() {
     let fake = NvidiaSmi::new();
     fake.add(0, &[("persistence_mode", "Disabled")]);
+    let folder = temporary_folder();
+    let locks = (
+        "FARRUN_LOCKS".to_owned(),
+        folder.path().join("locks").display().to_string(),
+    );
     let options = SshdOptions {
-        environment: vec![fake.variable()],
+        environment: vec![fake.variable(), locks],
         ..SshdOptions::default()
     };
     let engine = Engine::own(EngineOptions {
