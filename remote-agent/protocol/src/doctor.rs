@@ -369,7 +369,7 @@ mod tests {
     fn reasons_are_cut_and_shown() {
         let unseen = Unseen::because(Why::NotPermitted, "x".repeat(1000));
         assert_eq!(unseen.detail.as_deref().map(str::len), Some(400));
-        let json = serde_json::to_value(&Looked::<u8>::Err(unseen.clone())).unwrap();
+        let json = serde_json::to_value(Looked::<u8>::Err(unseen.clone())).unwrap();
         assert_eq!(json["Err"]["why"], "not_permitted");
         assert!(unseen.to_string().starts_with("NotPermitted: xxx"));
     }

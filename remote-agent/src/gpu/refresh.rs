@@ -1,6 +1,6 @@
 //! A new reading, taken by the one process that holds the lock, and written down for all.
 
-use super::child::{self, ChildLimits, End, Finished};
+use super::child::{self, End, Finished};
 use super::child_record::{self, ChildRecord};
 use super::device::{self, Where};
 use super::host_lock::Turn;
@@ -162,7 +162,7 @@ fn read(
     if let Some(left) = child_record::clear_away(store.folder(), settings.child.kill) {
         return Err(stuck(&left));
     }
-    let turn = settings.turns.take(&settings.root, others(settings.child));
+    let turn = settings.turn();
     let turn = turn.map_err(|trouble| Failed { trouble, since: None })?;
     let record = store.folder().join(child_record::NAME);
     let mut ask = |arguments: &[&str]| {
@@ -202,11 +202,6 @@ fn stuck(left: &ChildRecord) -> Failed {
         },
         since: Some(left.since),
     }
-}
-
-/// For how long another account's reading is waited for: as long as one question may take until it is given up.
-fn others(limits: ChildLimits) -> Duration {
-    limits.run + limits.terminate + limits.kill + Duration::from_secs(1)
 }
 
 fn run(settings: &Settings, record: &Path, turn: &Turn, program: &Path, arguments: &[&str]) -> Finished {

@@ -4,7 +4,7 @@ use super::session::{Peer, Session};
 use crate::doctor::{self, Wanted, within};
 use crate::{residence, watch};
 use farrun_protocol::doctor::{Checkup, EngineCheckup, Looked, Trial, Unseen, Why};
-use farrun_protocol::gpu::{GpuReport, Health};
+use farrun_protocol::gpu::{GpuReport, Health, TroubleKind};
 use farrun_protocol::{ErrorCode, Failure, Reply};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -53,7 +53,11 @@ pub(crate) async fn doctor(session: &Session) -> Result<Reply, Failure> {
     let image = image(peer, engine.is_ok()).await;
     let container = trial(peer, &context.agent, image.clone(), Vec::new()).await;
     let gpu_container = match (&gpus, usable(&gpus)) {
-        (Ok(_), Some(gpu)) => trial(peer, &context.agent, image, vec![gpu]).await,
+        (Ok(_), Some(gpu)) => {
+            // It asks `nvidia-smi` as well.
+            let _turn = session.gpus.turn().await;
+            trial(peer, &context.agent, image, vec![gpu]).await
+        }
         (Ok(_), None) => Err(Unseen::because(Why::Needs, "no GPU that works")),
         (Err(unseen), _) => Err(unseen.clone()),
     };
@@ -91,7 +95,11 @@ async fn gpus(session: &Session, expected: bool) -> Looked<GpuReport> {
         Ok(report) => Ok(report),
         Err(_) => {
             let report = session.gpus.report(None, false).await;
-            let none = report.gpus.is_empty() && report.trouble.is_none() && report.device.broken.is_none();
+            let wrong = report
+                .trouble
+                .as_ref()
+                .is_some_and(|trouble| trouble.kind != TroubleKind::NoGpu);
+            let none = report.gpus.is_empty() && !wrong && report.device.broken.is_none();
             if none && !expected {
                 return Err(Unseen::new(Why::Absent));
             }

@@ -3,7 +3,6 @@
 use crate::SOON;
 use farrun_tests::{Engine, Lab, SshdOptions, temporary_folder, wait_until};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::process::{Child, Command};
 
 /// A stand-in for `crontab`, and a process that has the name of its daemon.
@@ -131,24 +130,16 @@ fn residence_is_taken_back_when_it_is_not_wanted_any_more() {
 
 #[test]
 fn a_host_that_offers_no_way_says_what_was_tried() {
-    let environment = vec![
-        ("PATH".to_owned(), "/nonexistent".to_owned()),
-        ("XDG_RUNTIME_DIR".to_owned(), "/nonexistent".to_owned()),
-    ];
-    let options = SshdOptions {
-        environment,
-        ..SshdOptions::default()
-    };
-    let lab = Lab::with(Engine::shared(), &options);
-    if Path::new("/usr/bin/crontab").exists() {
-        return;
-    }
+    let cron = Cron::new();
+    let program = cron.folder.path().join("crontab");
+    std::fs::write(&program, "#!/bin/sh\necho you are not allowed to >&2\nexit 1\n").unwrap();
+    let lab = cron.host();
     let refused = lab
         .home
         .farrun(&["host", "set", "lab", "--resident"])
         .expect_code(5);
     let refused = refused.expect_error("no systemd of its own");
-    let _ = refused.expect_error("crontab");
+    let _ = refused.expect_error("crontab: you are not allowed to");
     let shown = lab.home.farrun(&["host", "show", "lab", "--json"]).ok();
     assert_eq!(shown.json()["settings"].get("resident"), None, "{shown}");
     assert!(!lab.state().join("resident").exists());

@@ -64,7 +64,7 @@ pub async fn examine(controller: &Controller, host: &Host) -> Result<Examination
             examination.checks.sort_by_key(|check| check.group);
             Ok(examination)
         }
-        Err(RunError::Link(LinkError::Ssh(error))) => Ok(unreached(error)),
+        Err(RunError::Link(LinkError::Ssh(error))) if !is_behind_login(&error) => Ok(unreached(error)),
         Err(RunError::Link(error)) => {
             let mut examination = without_agent(controller, host, error).await;
             examination.checks.sort_by_key(|check| check.group);
@@ -86,6 +86,14 @@ fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     words.join(": ")
+}
+
+/// Whether the host let us in and refused something else.
+fn is_behind_login(error: &SshError) -> bool {
+    matches!(
+        error,
+        SshError::SftpRefused { .. } | SshError::ChannelRefused { .. } | SshError::TooMuchOutput { .. }
+    )
 }
 
 fn unreached(error: SshError) -> Examination {
@@ -138,6 +146,13 @@ fn judge(host: &str, checkup: &Checkup) -> Vec<Check> {
 /// mostly tell about the rest of the host.
 async fn without_agent(controller: &Controller, host: &Host, error: LinkError) -> Examination {
     let folder = host.settings.state_folder();
+    if !matches!(error, LinkError::Deploy(_) | LinkError::Transfer(_)) {
+        let broken =
+            Check::broken(Group::Account, "agent", "the agent cannot be talked to").seen(chain(&error));
+        let mut examination = line_alone(controller, host).await;
+        examination.checks.push(broken);
+        return examination;
+    }
     let broken = Check::broken(
         Group::Account,
         "agent",
@@ -146,7 +161,7 @@ async fn without_agent(controller: &Controller, host: &Host, error: LinkError) -
     .seen(chain(&error))
     .remedy(format!(
         "let `{folder}` be a folder of the account on a disk that is not mounted noexec or read-only; \
-             or another one: `farrun host set {} --state PATH`",
+         or another one: `farrun host set {} --state PATH`",
         host.name
     ));
     let nonce: u64 = rand::rng().random();
