@@ -99,6 +99,11 @@ pub enum Event<'a> {
         /// Name of the host.
         host: &'a str,
     },
+    /// A host is being looked at.
+    Examining {
+        /// Name of the host.
+        host: &'a str,
+    },
     /// Local inputs are being hashed.
     HashingInputs {
         /// How many files.

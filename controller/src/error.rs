@@ -290,6 +290,11 @@ impl From<AgentError> for CommandError {
                 "the folder of the host's GPU locks cannot be used",
                 "its owner must be root or the account, its mode 1777",
             ),
+            ErrorCode::ResidenceRefused => with(
+                Exit::Refused,
+                "the host offers no way to start the observer after a boot",
+                "let the account linger (`sudo loginctl enable-linger USER`) or have a crontab, and try again",
+            ),
             ErrorCode::RunActive => with(Exit::Refused, "the run has not ended", ""),
             ErrorCode::DiskFull => with(
                 Exit::RunFailed,

@@ -2,6 +2,7 @@
 //! container, and `watch`, the resident observer of an account. A host's truth is Docker labels plus files; any of these processes may die at any time.
 
 pub mod docker;
+pub mod doctor;
 pub mod gpu;
 pub mod init;
 pub mod leases;
@@ -9,6 +10,7 @@ pub mod notify;
 pub mod outputs;
 pub mod queue;
 pub mod record;
+mod residence;
 pub mod series;
 pub mod serve;
 pub mod watch;

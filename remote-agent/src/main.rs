@@ -1,7 +1,7 @@
 //! The `farrun-agent` program: its first argument names the role.
 
 use farrun_agent::init::{self, InitArgs};
-use farrun_agent::{gpu, outputs, serve, watch};
+use farrun_agent::{doctor, gpu, outputs, serve, watch};
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::Path;
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             let _ = std::io::stderr().write_all(reason.as_bytes());
             gpu::NOT_STARTED
         }
+        Some(doctor::INSIDE_ROLE) => say(Ok(doctor::look_inside())),
         Some("open-outputs") => open_outputs(&rest),
         _ => USAGE,
     };

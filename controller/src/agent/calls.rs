@@ -4,6 +4,7 @@ use super::client::Answer;
 use super::{AgentError, Client};
 use chrono::{DateTime, Utc};
 use farrun_protocol::diagnostics::Bundle;
+use farrun_protocol::doctor::{Checkup, Residence};
 use farrun_protocol::gpu::GpuReport;
 use farrun_protocol::log::LogChunk;
 use farrun_protocol::message::{
@@ -245,6 +246,22 @@ impl Client {
     /// See [`AgentError`].
     pub async fn collect(&self, collect: Collect) -> Result<Vec<Garbage>, AgentError> {
         ask!(self, Request::Collect(collect), |_| {}, "`garbage`", Reply::Garbage { items } => items)
+    }
+
+    /// Has the host look at everything that runs depend on. Can take most of a minute.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn doctor(&self) -> Result<Checkup, AgentError> {
+        ask!(self, Request::Doctor, |_| {}, "`doctor`", Reply::Doctor(checkup) => *checkup)
+    }
+
+    /// Has the observer started after each boot of the host, or no longer; answers by what it is.
+    ///
+    /// # Errors
+    /// See [`AgentError`].
+    pub async fn set_residence(&self, resident: bool) -> Result<Option<Residence>, AgentError> {
+        ask!(self, Request::SetResidence { resident }, |_| {}, "`residence`", Reply::Residence { by } => by)
     }
 
     /// Hash of the first `length` bytes of a run log; none when it is shorter.

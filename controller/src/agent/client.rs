@@ -97,6 +97,8 @@ impl Answer {
             Reply::Series { .. } => "series",
             Reply::Diagnostics { .. } => "diagnostics",
             Reply::Garbage { .. } => "garbage",
+            Reply::Doctor(_) => "doctor",
+            Reply::Residence { .. } => "residence",
         };
         format!("`{name}`")
     }

@@ -63,6 +63,7 @@ impl Observer for TerminalObserver {
             Event::Connecting { .. } if self.away.load(Ordering::Relaxed) => {}
             Event::Connecting { host } => self.brief(&format!("connecting to `{host}`")),
             Event::Deploying { host } => self.step(&format!("putting the agent on `{host}`"), None),
+            Event::Examining { host } => self.step(&format!("looking at `{host}`"), None),
             Event::HashingInputs { files: 0 } => {}
             Event::HashingInputs { .. } => self.brief("hashing inputs"),
             Event::Uploading { done, total } => self.step("uploading", Some((*done, *total))),

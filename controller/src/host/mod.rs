@@ -5,5 +5,6 @@
 pub mod agents;
 pub mod deploy;
 pub mod dial;
+pub mod doctor;
 
 pub use dial::{Dialer, Link, LinkError};

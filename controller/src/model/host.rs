@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use farrun_protocol::HostId;
+use farrun_protocol::doctor::Residence;
 use farrun_protocol::gpu::GpuReport;
 use farrun_protocol::message::HostFacts;
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,9 @@ pub struct HostSettings {
     /// What is done there when a run has ended, as far as that may be shown: the host keeps the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<String>,
+    /// What starts the observer there after a boot, when that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident: Option<Residence>,
 }
 
 impl HostSettings {

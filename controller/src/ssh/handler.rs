@@ -18,6 +18,20 @@ const LEAST_RSA_BITS: u32 = 2048;
 pub(super) struct Notes {
     refusal: Mutex<Option<SshError>>,
     farewell: Mutex<Option<Farewell>>,
+    agreed: Mutex<Agreed>,
+}
+
+/// What a connection is protected by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Agreed {
+    /// How keys are exchanged.
+    pub key_exchange: String,
+    /// The cipher.
+    pub cipher: String,
+    /// Type of the host's key.
+    pub host_key: String,
+    /// Its fingerprint.
+    pub fingerprint: String,
 }
 
 /// How a connection ended.
@@ -41,6 +55,15 @@ impl Notes {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// What both sides agreed on.
+    pub(super) fn agreed(&self) -> Agreed {
+        self.agreed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn agree(&self, change: impl FnOnce(&mut Agreed)) {
+        change(&mut self.agreed.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn refuse(&self, error: SshError) {
@@ -72,6 +95,10 @@ impl Client {
             host: host.clone(),
             reason: error.to_string(),
         })?;
+        self.notes.agree(|agreed| {
+            agreed.host_key = key.algorithm().as_str().to_owned();
+            agreed.fingerprint = fingerprint(&encoded);
+        });
         let decision = self.known_hosts.check(&encoded);
         // That it is revoked is the worse news.
         if !matches!(decision, Decision::Revoked { .. }) {
@@ -145,6 +172,10 @@ impl Handler for Client {
         names: &Names,
         _session: &mut Session,
     ) -> Result<(), russh::Error> {
+        self.notes.agree(|agreed| {
+            agreed.key_exchange = names.kex.as_ref().to_owned();
+            agreed.cipher = names.cipher.as_ref().to_owned();
+        });
         // Without strict key exchange, packets can be cut out of a ChaCha20 stream unseen (Terrapin).
         if names.cipher == cipher::CHACHA20_POLY1305 && !names.strict_kex() {
             self.notes.refuse(SshError::Handshake {

@@ -30,4 +30,5 @@ pub use endpoint::{AgentSocket, CONNECT_TIMEOUT, Endpoint, IpFamily, KnownHostsF
 pub use error::{ErrorKind, RecordedKey, ShownKey, SshError};
 pub use exec::{Ending, Exec, ExecEnding, ExecStdin, ExecStdout, Output, STDERR_KEPT};
 pub use fingerprint::fingerprint;
+pub use handler::Agreed;
 pub use session::{ByteStream, Options, Purpose, Session, Timeouts};

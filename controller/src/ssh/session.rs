@@ -5,7 +5,7 @@ use super::channel::{self, Counted, Traffic};
 use super::endpoint::Endpoint;
 use super::error::SshError;
 use super::exec::{Ending, Exec, ExecStdin, ExecStdout, Output};
-use super::handler::{Client, Notes};
+use super::handler::{Agreed, Client, Notes};
 use super::hop;
 use bytes::Bytes;
 use russh::client::{Handle, Msg};
@@ -304,6 +304,35 @@ impl Session {
     /// Why the connection is gone, as far as it is known.
     pub fn farewell(&self) -> Option<String> {
         self.link.notes.farewell().map(|farewell| farewell.reason)
+    }
+
+    /// What the connection is protected by.
+    pub fn agreed(&self) -> Agreed {
+        self.link.notes.agreed()
+    }
+
+    /// How many sessions the host opens side by side on this connection, up to `most`; they are closed again. For a
+    /// connection that is used for nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`SshError::AnswerTimeout`] or [`SshError::Lost`].
+    pub async fn count_sessions(&self, most: usize) -> Result<usize, SshError> {
+        let mut open = Vec::new();
+        while open.len() < most {
+            let opening = self.link.handle.channel_open_session();
+            match self.answered("a channel", opening).await {
+                Ok(channel) => open.push(channel),
+                Err(SshError::ChannelRefused { .. }) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let count = open.len();
+        for channel in open {
+            // The connection is closed next, which ends them as well.
+            let _ = channel.close().await;
+        }
+        Ok(count)
     }
 
     /// Asks the host for a sign of life and measures how long it takes.

@@ -10,6 +10,7 @@
 //! | `sink` | where bytes go, and what became of them |
 //! | `escape` | which characters never reach a terminal |
 //! | `table` | tables and aligned fields |
+//! | `checklist` | findings under headings |
 //! | `sparkline` | histories as one line of blocks |
 //! | `plot`, `svg` | figures over time, as characters and as a file |
 //! | `screen` | the live view: keys, drawing, and a terminal that is given back |
@@ -19,6 +20,7 @@
 //! | `format` | sizes, durations, ages and times for people |
 
 pub mod ask;
+pub mod checklist;
 pub mod escape;
 pub mod format;
 pub mod log_tail;
@@ -31,6 +33,7 @@ pub mod svg;
 pub mod table;
 mod terminal;
 
+pub use checklist::Checklist;
 pub use progress::Progress;
 pub use sink::Captured;
 pub use sparkline::sparkline;

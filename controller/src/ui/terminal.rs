@@ -1,5 +1,6 @@
 //! Lines, messages, JSON and the run log.
 
+use super::checklist::Checklist;
 use super::escape::{self, StreamEscaper};
 use super::progress::Bars;
 use super::sink::{Captured, Sink};
@@ -237,6 +238,17 @@ impl Ui {
         let facts = self.0.facts;
         let limit = facts.stdout_tty.then_some(facts.width);
         self.data(&table.render(limit, facts.color_stdout));
+    }
+
+    /// Findings under headings on stdout, wrapped to the terminal's width.
+    pub fn checklist(&self, list: &Checklist) {
+        let facts = self.0.facts;
+        let width = if facts.stdout_tty {
+            facts.width
+        } else {
+            DEFAULT_WIDTH
+        };
+        self.data(&list.render(width, facts.color_stdout));
     }
 
     /// Aligned `name: value` lines on stdout.

@@ -19,6 +19,7 @@
 //! notify/<controller_id>.json               what its user wants done when a run has ended, 0600
 //! notify/due/<run_id>                       an end that nobody was told of yet
 //! watch.lock watch.json                    the resident observer
+//! resident/farrun-agent resident.json      which agent is started after a boot, and by what
 //! ```
 //!
 //! Outside of it lies the folder of the GPU locks ([`LOCK_FOLDERS`]), which all accounts of a host share:
@@ -26,6 +27,7 @@
 //! ```text
 //! allocator.lock           held from the choice of GPUs until PID 1 of the new container holds their locks
 //! gpu-<uuid>.lock          held by PID 1 of every run that has the GPU; what is written in it is for people
+//! nvidia-smi.lock          held by whoever reads the GPUs now, and by the `nvidia-smi` of it
 //! ticket-<run_id>.json     a run that waits in line; counts while its account's observer holds a lock on it
 //! ```
 

@@ -31,7 +31,8 @@
 //! A conversation that meets a run that is active or waits starts `farrun-agent watch`, the observer of the account: it
 //! starts what waits, settles what has ended and keeps the [`series`] of runs with GPUs. It holds `watch.lock` for its life and
 //! says in `watch.json` who it is; [`message::HostFacts::watch`] and [`lease::QueuePlace::watched`] repeat it. Whatever it does
-//! a conversation does as well, so it may be killed at any moment. It ends when nothing is left.
+//! a conversation does as well, so it may be killed at any moment. It ends when nothing is left. With
+//! [`Request::SetResidence`] it is started after each boot as well; [`message::HostFacts::residence`] says by what.
 //!
 //! # Versions
 //!
@@ -40,6 +41,7 @@
 //! are shared between agent versions; see [`record`] for their rules.
 
 pub mod diagnostics;
+pub mod doctor;
 pub mod explain;
 pub mod frame;
 pub mod gpu;

@@ -1,6 +1,7 @@
 //! Requests, replies, progress and failures: the JSON half of the conversation.
 
 use crate::diagnostics::Bundle;
+use crate::doctor::{Checkup, Residence};
 use crate::gpu::GpuReport;
 use crate::id::{ControllerId, Generation, HostId, RunId, Sha256};
 use crate::lease::GpuRefusal;
@@ -127,6 +128,14 @@ pub enum Request {
     SetHook(SetHook),
     /// What could be removed, or remove it. Answered by [`Reply::Garbage`].
     Collect(Collect),
+    /// Look at everything that runs depend on. Answered by [`Reply::Doctor`].
+    Doctor,
+    /// Whether the observer is started after a boot. Answered by [`Reply::Residence`]; fails as `residence_refused` where
+    /// the host offers no way.
+    SetResidence {
+        /// Whether it is from now on.
+        resident: bool,
+    },
 }
 
 /// Opens a conversation.
@@ -309,6 +318,13 @@ pub enum Reply {
         /// What went, or would go.
         items: Vec<Garbage>,
     },
+    /// To [`Request::Doctor`].
+    Doctor(Box<Checkup>),
+    /// To [`Request::SetResidence`].
+    Residence {
+        /// What starts the observer after a boot, when something does.
+        by: Option<Residence>,
+    },
 }
 
 /// Who answers.
@@ -393,6 +409,9 @@ pub struct HostFacts {
     /// The resident observer, when one lives.
     #[serde(default)]
     pub watch: Option<WatchFacts>,
+    /// What starts it after a boot, when something does.
+    #[serde(default)]
+    pub residence: Option<Residence>,
 }
 
 /// The resident observer of an account.
@@ -574,6 +593,8 @@ pub enum ErrorCode {
     NoGpu,
     /// The folder of the GPU locks cannot be used; `detail` names it and says why.
     LocksUnusable,
+    /// The host offers no way to start the observer after a boot; `detail` says what was tried.
+    ResidenceRefused,
     /// The disk is full, or a quota.
     DiskFull,
     /// The file system refused.

@@ -1,5 +1,6 @@
 //! The container engine. Nothing else in the agent knows how it is spoken to; every call has its own time limit.
 
+mod checkup;
 mod container;
 mod credentials;
 mod error;

@@ -39,7 +39,7 @@ impl Default for ChildLimits {
 
 /// How a child ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// By itself, with this code.
     Exited(i32),
     /// By a signal that was not ours.
@@ -56,14 +56,14 @@ pub(super) enum End {
 
 /// A child's end and what it had printed by then.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Finished {
-    pub(super) end: End,
-    pub(super) stdout: Vec<u8>,
-    pub(super) stderr: Vec<u8>,
+pub(crate) struct Finished {
+    pub(crate) end: End,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
 }
 
 impl Finished {
-    fn silent(end: End) -> Self {
+    pub(super) fn silent(end: End) -> Self {
         Self {
             end,
             stdout: Vec::new(),
@@ -72,8 +72,13 @@ impl Finished {
     }
 }
 
-/// Runs a program in a process group of its own, with an empty environment but for language and PATH.
-pub(super) fn run(mut command: Command, limits: ChildLimits) -> Finished {
+/// Runs a program in a process group of its own, with an empty environment but for language, PATH and these variables.
+pub(crate) fn run(
+    mut command: Command,
+    environment: &[(&str, String)],
+    stdin: Stdio,
+    limits: ChildLimits,
+) -> Finished {
     command
         .env_clear()
         .env("LC_ALL", "C")
@@ -82,7 +87,8 @@ pub(super) fn run(mut command: Command, limits: ChildLimits) -> Finished {
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         )
         .current_dir("/")
-        .stdin(Stdio::null())
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
@@ -263,6 +269,10 @@ fn does_not_wait(pipe: &impl AsFd) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn run(command: Command, limits: ChildLimits) -> Finished {
+        super::run(command, &[], Stdio::null(), limits)
+    }
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("/bin/sh");

@@ -1,6 +1,7 @@
 //! The way to a host's GPUs: answers in time, one reading for all who ask.
 
 use super::child::ChildLimits;
+use super::host_lock::{Turn, Turns};
 use super::program::Program;
 use super::refresh::{Before, Refreshed, refresh};
 use super::store::{Detected, Facts, Sample, Store, Stored};
@@ -31,6 +32,8 @@ pub struct Settings {
     pub program: Program,
     /// The agent program, which starts it within limits.
     pub launcher: PathBuf,
+    /// With whom readings take turns; with nobody beyond the account unless set.
+    pub turns: Turns,
     /// Root of `proc`, `sys`, `dev` and `etc`.
     pub root: PathBuf,
     /// Age up to which figures will do when the caller does not say.
@@ -50,12 +53,20 @@ impl Settings {
             state: state.to_owned(),
             program,
             launcher: launcher.to_owned(),
+            turns: Turns::default(),
             root: PathBuf::from("/"),
             keep_sample: Duration::from_secs(2),
             keep_facts: Duration::from_secs(3600),
             answer_within: Duration::from_millis(600),
             child: ChildLimits::default(),
         }
+    }
+
+    /// Waits for the turn: as long as one question may take until it is given up.
+    pub(super) fn turn(&self) -> Result<Turn, GpuTrouble> {
+        let limits = self.child;
+        let patience = limits.run + limits.terminate + limits.kill + Duration::from_secs(1);
+        self.turns.take(&self.root, patience)
     }
 
     /// The machine's id; empty when it cannot be had.
@@ -156,6 +167,14 @@ impl Gpus {
             pid: None,
             for_ms: report.refreshing_ms,
         }))
+    }
+
+    /// Waits for the turn among all who read this host's GPUs, for something else that asks them; it lasts as long as
+    /// what is answered. None where turns are not taken or it did not come.
+    pub(crate) async fn turn(&self) -> Option<impl Send> {
+        let settings = self.shared.settings.clone();
+        let taken = tokio::task::spawn_blocking(move || settings.turn().ok());
+        taken.await.ok().flatten()
     }
 
     fn wish(&self, max_age: Option<Duration>, detect: bool) -> Wish {

@@ -3,6 +3,7 @@
 //! it is killed when the process that wants the answer is gone.
 
 use super::child_record::ChildRecord;
+use super::host_lock;
 use rustix::process::{
     Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
 };
@@ -40,6 +41,9 @@ pub fn become_program(arguments: &[OsString]) -> String {
             maximum: Some(most),
         },
     );
+    if let Err(error) = host_lock::keep_beside() {
+        return error.to_string();
+    }
     if !record.is_empty() {
         // A folder that cannot be written must not keep anybody from seeing their GPUs.
         let _ = ChildRecord::of_this_process().write(Path::new(record));

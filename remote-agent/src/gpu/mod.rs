@@ -7,6 +7,7 @@
 //! ```text
 //! Gpus (gpus)          who may take a reading now, and the answer from what there is
 //!   refresh            one reading, written down
+//!     host_lock          its turn among all accounts of the host
 //!     child, limited   the process: its limits, its end, its record on disk (child_record)
 //!     query            which questions in which order
 //!       fields rows apps mig exit cell text      bytes to values, nothing else
@@ -24,6 +25,7 @@ mod exit;
 mod fields;
 mod gpus;
 mod holder;
+mod host_lock;
 mod limited;
 mod mig;
 mod process;
@@ -40,9 +42,11 @@ mod hostile_tests;
 mod query_tests;
 
 pub use child::ChildLimits;
+pub(crate) use child::{End, run as run_child};
 pub(crate) use clock::now as boot_clock;
 pub(crate) use device::{VARIABLE as DEVICE_VARIABLE, for_run as device_for_run, said as device_said};
 pub use gpus::{Gpus, Settings};
+pub use host_lock::Turns;
 pub use limited::{NOT_STARTED, ROLE as LIMITED_ROLE, become_program};
 pub(crate) use process::start as process_start;
 pub use program::Program;

@@ -25,6 +25,22 @@ pub(super) fn find(root: &Path, pid: u32) -> Option<Process> {
     })
 }
 
+/// A process of this name that waits in the kernel and cannot be ended, of whichever account.
+pub(super) fn stuck(root: &Path, name: &str) -> Option<u32> {
+    let entries = std::fs::read_dir(root.join("proc")).ok()?;
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    numbers
+        .filter(|pid| {
+            let stat = std::fs::read(root.join(format!("proc/{pid}/stat"))).unwrap_or_default();
+            let stat = String::from_utf8_lossy(&stat);
+            let waits = stat
+                .rsplit_once(')')
+                .is_some_and(|(_, fields)| fields.trim_start().starts_with('D'));
+            waits && stat.contains(&format!("({name})"))
+        })
+        .min()
+}
+
 /// When the process of this id that lives was started, in ticks since the boot.
 pub(crate) fn start(pid: u32) -> Option<u64> {
     find(Path::new("/"), pid)
@@ -48,6 +64,22 @@ mod tests {
         assert!(lives(Path::new("/"), own, found.start));
         assert!(!lives(Path::new("/"), own, found.start + 1));
         assert_eq!(find(Path::new("/"), 0), None);
+    }
+
+    #[test]
+    fn one_that_waits_in_the_kernel_is_found_by_its_name() {
+        let root = tempfile::tempdir().unwrap();
+        for (pid, stat) in [
+            (5, "5 (python) D 1"),
+            (6, "6 (nvidia-smi) S 1"),
+            (7, "7 (nvidia-smi) D 1"),
+        ] {
+            let folder = root.path().join(format!("proc/{pid}"));
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("stat"), stat).unwrap();
+        }
+        assert_eq!(stuck(root.path(), "nvidia-smi"), Some(7));
+        assert_eq!(stuck(root.path(), "dockerd"), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::child::{self, End, Finished};
 use super::child_record::{self, ChildRecord};
 use super::device::{self, Where};
+use super::host_lock::Turn;
 use super::query::{self, Taken};
 use super::store::{Attempt, Detected, Facts, KnownHolder, Sample, Store, Stored};
 use super::{Settings, board, clock, holder, limited};
@@ -11,7 +12,7 @@ use chrono::Utc;
 use farrun_protocol::gpu::{FORMAT, Gpu, GpuTrouble, HISTORY, TroubleKind};
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// What a reading left behind.
@@ -161,9 +162,11 @@ fn read(
     if let Some(left) = child_record::clear_away(store.folder(), settings.child.kill) {
         return Err(stuck(&left));
     }
+    let turn = settings.turn();
+    let turn = turn.map_err(|trouble| Failed { trouble, since: None })?;
     let record = store.folder().join(child_record::NAME);
     let mut ask = |arguments: &[&str]| {
-        let finished = run(settings, &record, program, arguments);
+        let finished = run(settings, &record, &turn, program, arguments);
         if !matches!(finished.end, End::Stuck(_)) {
             let _ = remove_if_present(&record);
         }
@@ -201,7 +204,7 @@ fn stuck(left: &ChildRecord) -> Failed {
     }
 }
 
-fn run(settings: &Settings, record: &Path, program: &Path, arguments: &[&str]) -> Finished {
+fn run(settings: &Settings, record: &Path, turn: &Turn, program: &Path, arguments: &[&str]) -> Finished {
     let mut command = Command::new(&settings.launcher);
     command
         .arg(limited::ROLE)
@@ -209,7 +212,14 @@ fn run(settings: &Settings, record: &Path, program: &Path, arguments: &[&str]) -
         .arg(record)
         .arg(program)
         .args(arguments.iter().map(OsString::from));
-    child::run(command, settings.child)
+    let stdin = match turn {
+        Turn::Ours(lock) => match lock.try_clone() {
+            Ok(lock) => Stdio::from(lock),
+            Err(error) => return Finished::silent(End::NotStarted(error.to_string())),
+        },
+        Turn::Free => Stdio::null(),
+    };
+    child::run(command, &[], stdin, settings.child)
 }
 
 /// What a host without the program has: the GPU of a Jetson, or none.

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
-const NAME: &str = "allocator.lock";
+pub(super) const NAME: &str = "allocator.lock";
 /// A start with GPUs takes seconds; a busy host has several in a row.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 const APART: Duration = Duration::from_millis(10);
@@ -55,7 +55,7 @@ impl Allocator {
 }
 
 /// For people who ask why nothing starts; a failure to write it changes nothing.
-fn note(file: &File, own: &Holder) {
+pub(super) fn note(file: &File, own: &Holder) {
     let own = Holder {
         pid: Some(std::process::id()),
         since: Some(Utc::now()),
@@ -66,7 +66,7 @@ fn note(file: &File, own: &Holder) {
     }
 }
 
-fn who(file: &File) -> String {
+pub(super) fn who(file: &File) -> String {
     let mut bytes = vec![0; 1024];
     let length = file.read_at(&mut bytes, 0).unwrap_or_default();
     let bytes = bytes.get(..length).unwrap_or_default();

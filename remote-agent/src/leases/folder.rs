@@ -1,14 +1,18 @@
 //! The folder of the locks, and how its files are opened: every account of the host writes here, so nothing in it is
 //! believed before it was looked at.
 
+use super::lock_file::Holder;
 use farrun_protocol::{ErrorCode, Failure, layout};
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+/// Time between two tries for a lock that another has.
+const APART: Duration = Duration::from_millis(10);
 /// Mode of the folder: everybody may make files, nobody may remove another's.
 const FOLDER_MODE: u32 = 0o1777;
 /// Mode of a file that every account locks.
@@ -63,6 +67,47 @@ impl LockFolder {
             Ok(found) if found.is_dir() => Ok(Self { path }),
             Ok(_) => Err(unusable("is not a folder".to_owned())),
             Err(error) => Err(unusable(error.to_string())),
+        }
+    }
+
+    /// Opens the lock that every order for GPUs takes first, as an order would.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn try_out(&self) -> Result<(), LocksUnusable> {
+        self.find_or_make(super::allocator::NAME).map(drop)
+    }
+
+    /// Takes a lock of it, waiting for at most `patience`; answers with who has it when that was not enough. Blocks.
+    ///
+    /// # Errors
+    /// Its file cannot be used.
+    pub(crate) fn lock_within(
+        &self,
+        name: &str,
+        patience: Duration,
+    ) -> Result<Result<File, String>, LocksUnusable> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let file = self.find_or_make(name)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if self.is_current(name, &file) => {
+                    super::allocator::note(&file, &own());
+                    return Ok(Ok(file));
+                }
+                Ok(()) | Err(Errno::INTR) => continue,
+                Err(Errno::WOULDBLOCK) => {}
+                Err(error) => {
+                    return Err(LocksUnusable {
+                        path: self.path.join(name),
+                        cause: error.to_string(),
+                    });
+                }
+            }
+            if Instant::now() >= deadline {
+                return Ok(Err(super::allocator::who(&file)));
+            }
+            std::thread::sleep(APART);
         }
     }
 
@@ -148,6 +193,17 @@ impl LockFolder {
             return false;
         };
         (opened.dev(), opened.ino()) == (named.dev(), named.ino())
+    }
+}
+
+/// Who we are, for people.
+fn own() -> Holder {
+    Holder {
+        run_id: None,
+        user: Some(super::account()),
+        pid: None,
+        since: None,
+        shared: false,
     }
 }
 

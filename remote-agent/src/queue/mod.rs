@@ -95,6 +95,6 @@ pub fn place(
         others_ahead: u32::try_from(ahead.others.len()).unwrap_or(u32::MAX),
         waits_for: folder.waits_for().unwrap_or_default(),
         watched: crate::watch::lives(state),
-        resident: false,
+        resident: crate::residence::installed(state).is_some(),
     }))
 }

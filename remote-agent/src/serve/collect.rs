@@ -6,6 +6,7 @@ use super::session::{Peer, Session};
 use super::stop_run::require_owner;
 use super::{host, settle};
 use crate::record::{RecordError, RunFolder};
+use crate::residence;
 use farrun_protocol::message::{Collect, Garbage};
 use farrun_protocol::record::Phase;
 use farrun_protocol::{ErrorCode, Failure, Reply, RunId, layout};
@@ -105,13 +106,15 @@ async fn agents(session: &Session, peer: &Peer, dry_run: bool) -> Result<Vec<Gar
         .filter(|container| !matches!(container.state, Some(ref state) if state.to_string() == "exited"))
         .filter_map(|container| container.labels?.remove(layout::LABEL_AGENT))
         .collect();
+    let resident = residence::named_agent(&session.context.state);
     let mut items = Vec::new();
     for sha256 in host::agents(session) {
         if sha256 == session.context.agent_sha256 {
             continue;
         }
         let folder = session.context.state.join(layout::agent_folder(&sha256));
-        let kept = used.contains(sha256.as_str()).then_some("used");
+        let needed = used.contains(sha256.as_str()) || resident.as_ref() == Some(&sha256);
+        let kept = needed.then_some("used");
         items.push(garbage("agent", &sha256, size(&folder), kept));
         if kept.is_none() && !dry_run {
             std::fs::remove_dir_all(&folder).map_err(RecordError::io(&folder))?;

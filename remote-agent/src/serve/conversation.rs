@@ -4,8 +4,8 @@ use super::advance::advance_beside;
 use super::call::{Answer, Call};
 use super::session::Session;
 use super::{
-    Context, adopt, arriving, collect, digests, fetch_log, gpus, hash_log, hello, host, inputs, launch,
-    notify, outputs, runs, series, stop_run, watching,
+    Context, adopt, arriving, collect, digests, doctor, fetch_log, gpus, hash_log, hello, host, inputs,
+    launch, notify, outputs, runs, series, set_residence, stop_run, watching,
 };
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, write_frame};
 use farrun_protocol::{ErrorCode, Failure, Request};
@@ -147,6 +147,7 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
             if reply.is_ok() {
                 advance_beside(session);
                 watching::for_line(session);
+                set_residence::follow_beside(session);
             }
             reply
         }
@@ -196,6 +197,8 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
         Request::Adopt { run_id } => adopt::adopt(session, run_id).await,
         Request::Host => host::host(session).await,
         Request::Collect(collect) => collect::collect(session, collect).await,
+        Request::Doctor => doctor::doctor(session).await,
+        Request::SetResidence { resident } => set_residence::set_residence(session, resident).await,
         Request::Gpus { max_age, detect } => gpus::gpus(session, max_age, detect).await,
         Request::Series { run_id, after } => series::series(session, &run_id, after).await,
     };

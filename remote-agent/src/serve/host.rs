@@ -2,7 +2,7 @@
 
 use super::session::{Peer, Session};
 use crate::record::RecordError;
-use crate::watch;
+use crate::{residence, watch};
 use farrun_protocol::message::{HostFacts, OurContainer};
 use farrun_protocol::{ErrorCode, Failure, Reply, Sha256, layout};
 use std::time::Duration;
@@ -44,7 +44,8 @@ pub(crate) async fn host(session: &Session) -> Result<Reply, Failure> {
         memory_available: kilobytes(&memory, "MemAvailable:"),
         containers,
         agents: agents(session),
-        watch: watch::living(state).map(watch::Card::facts),
+        watch: watch::living(state).map(|card| card.facts(state)),
+        residence: residence::installed(state),
     })))
 }
 

@@ -4,7 +4,7 @@ use super::Context;
 use super::gpus::Containers;
 use super::log_reader::LogReader;
 use crate::docker::{Address, Engine};
-use crate::gpu::{Gpus, Settings};
+use crate::gpu::{Gpus, Settings, Turns};
 use crate::leases::{LockFolder, LocksUnusable};
 use crate::queue::DockerSettings;
 use crate::record::RunFolder;
@@ -62,7 +62,8 @@ impl Peer {
 
 impl Session {
     pub(crate) fn new(context: Context) -> Self {
-        let gpus = Settings::new(&context.state, context.nvidia_smi.clone(), &context.agent);
+        let mut gpus = Settings::new(&context.state, context.nvidia_smi.clone(), &context.agent);
+        gpus.turns = context.locks.clone().map_or(Turns::Usual, Turns::At);
         Self {
             context,
             gpus: Gpus::new(gpus),

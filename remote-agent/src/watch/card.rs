@@ -30,8 +30,6 @@ pub(crate) struct Card {
     pub(crate) version: String,
     pub(crate) agent_sha256: Sha256,
     since: DateTime<Utc>,
-    #[serde(default)]
-    resident: bool,
 }
 
 fn lock_path(state: &Path) -> PathBuf {
@@ -73,7 +71,6 @@ impl Post {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             agent_sha256: agent_sha256.clone(),
             since: Utc::now(),
-            resident: false,
         };
         write_json(&card_path(state), &card)?;
         Ok(Some(Self {
@@ -116,12 +113,12 @@ pub(crate) fn living(state: &Path) -> Option<Card> {
 
 impl Card {
     /// As it stands in a host's facts.
-    pub(crate) fn facts(self) -> WatchFacts {
+    pub(crate) fn facts(self, state: &Path) -> WatchFacts {
         WatchFacts {
             pid: self.pid,
             version: self.version,
             since: self.since,
-            resident: self.resident,
+            resident: crate::residence::installed(state).is_some(),
         }
     }
 
@@ -141,7 +138,7 @@ impl Card {
 }
 
 /// `1.2.3-rc.1` as numbers; what is no number counts as none.
-fn numbers(version: &str) -> Vec<u64> {
+pub(crate) fn numbers(version: &str) -> Vec<u64> {
     let release = version.split(['-', '+']).next().unwrap_or_default();
     release
         .split('.')

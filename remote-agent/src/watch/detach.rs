@@ -2,13 +2,16 @@
 
 use super::card::{self, living};
 use crate::serve::Context;
+use crate::{doctor, residence};
 use std::ffi::OsString;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long an older observer may take to end.
 const STEPS_DOWN: Duration = Duration::from_secs(3);
+/// How long the account's own systemd may take to start one.
+const APART: Duration = Duration::from_secs(5);
 /// Time between two looks at what is waited for.
 const LOOK_APART: Duration = Duration::from_millis(10);
 
@@ -38,7 +41,7 @@ pub(crate) fn comes_up(context: &Context, patience: Duration) -> bool {
     wait(patience, || card::lives(&context.state))
 }
 
-fn wait(patience: Duration, come: impl Fn() -> bool) -> bool {
+fn wait(patience: Duration, mut come: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + patience;
     while !come() {
         if Instant::now() >= deadline {
@@ -50,17 +53,61 @@ fn wait(patience: Duration, come: impl Fn() -> bool) -> bool {
 }
 
 /// The first of two steps, so that the observer is nobody's child and leads no session that a terminal could be given
-/// to. It ends at once and is waited for beside the conversation.
+/// to. It ends at once and is waited for beside the conversation. Where logind ends everything of a session with it, the
+/// account's own systemd starts the observer instead, which is none of the session's.
 fn start(context: &Context) {
-    let mut command = Command::new(&context.agent);
+    if sessions_end_all(context) && start_apart(context) {
+        return;
+    }
+    if let Some(mut child) = spawn(Command::new(&context.agent), Vec::new(), context) {
+        std::thread::spawn(move || child.wait());
+    }
+}
+
+/// Whether logind ends what this session leaves behind.
+fn sessions_end_all(context: &Context) -> bool {
+    let root = Path::new("/");
+    let cgroups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    doctor::is_in_session(&cgroups)
+        && residence::has_user_manager(context)
+        && doctor::kills_processes(root, &context.agent) == Some(true)
+}
+
+/// By the unit of a residence, else in a scope of its own; answers whether that went well.
+fn start_apart(context: &Context) -> bool {
+    if residence::may_start(&context.state) {
+        return residence::start_unit(&residence::Place::of(context));
+    }
+    let Some(manager) = residence::user_manager_environment(context) else {
+        return false;
+    };
+    let mut command = Command::new("systemd-run");
+    command
+        .args(["--user", "--scope", "--quiet", "--collect", "--"])
+        .arg(&context.agent);
+    let Some(mut child) = spawn(command, manager, context) else {
+        return false;
+    };
+    let mut ended = None;
+    let answered = wait(APART, || {
+        ended = child.try_wait().ok().flatten();
+        ended.is_some()
+    });
+    if !answered {
+        let _ = child.kill();
+        std::thread::spawn(move || child.wait());
+    }
+    ended.is_some_and(|status| status.success())
+}
+
+fn spawn(mut command: Command, more: Vec<(&'static str, String)>, context: &Context) -> Option<Child> {
     command
         .args(["watch", "--detach"])
         .env_clear()
         .envs(environment(context))
+        .envs(more)
         .current_dir(&context.state);
-    if let Ok(mut child) = silent(&mut command).spawn() {
-        std::thread::spawn(move || child.wait());
-    }
+    silent(&mut command).spawn().ok()
 }
 
 fn silent(command: &mut Command) -> &mut Command {
@@ -71,7 +118,7 @@ fn silent(command: &mut Command) -> &mut Command {
 }
 
 /// What an observer needs; nothing else of the session goes with it.
-fn environment(context: &Context) -> Vec<(&'static str, OsString)> {
+pub(crate) fn environment(context: &Context) -> Vec<(&'static str, OsString)> {
     let mut environment = vec![
         ("HOME", context.home.clone().into_os_string()),
         ("FARRUN_STATE", context.state.clone().into_os_string()),

@@ -34,13 +34,13 @@ impl Observed {
 }
 
 /// Observes until nothing is left, SIGTERM comes, or the state folder is gone.
-pub(super) async fn observe(context: Context, post: Post) -> std::io::Result<()> {
+pub(super) async fn observe(context: Context, post: Post, engine_comes_up: Duration) -> std::io::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let agent = context.agent.clone();
     let session = Arc::new(Session::new(context));
     let observed = Observed::default();
     let post = Arc::new(post);
-    let rounds = Rounds::new(Arc::clone(&session), observed.clone());
+    let rounds = Rounds::new(Arc::clone(&session), observed.clone(), engine_comes_up);
     let sampler = Sampler::new(session, observed);
     let dismissed = async {
         // Containers that it starts need the agent's file.

@@ -47,10 +47,14 @@ pub(super) struct Rounds {
     settling: JoinSet<()>,
     settle_tried: HashMap<RunId, Instant>,
     deliveries: Deliveries,
+    /// Until when an engine that does not answer is waited for.
+    engine_until: Instant,
+    /// Whether there are runs whose engine did not answer.
+    unanswered: bool,
 }
 
 impl Rounds {
-    pub(super) fn new(session: Arc<Session>, observed: Observed) -> Self {
+    pub(super) fn new(session: Arc<Session>, observed: Observed, engine_comes_up: Duration) -> Self {
         let open = OpenRuns::new(session.context.state.clone());
         let deliveries = Deliveries::new(session.context.state.clone());
         Self {
@@ -68,6 +72,8 @@ impl Rounds {
             settling: JoinSet::new(),
             settle_tried: HashMap::new(),
             deliveries,
+            engine_until: Instant::now() + engine_comes_up,
+            unanswered: false,
         }
     }
 
@@ -85,7 +91,9 @@ impl Rounds {
     }
 
     fn is_busy(&self) -> bool {
-        !self.live.is_empty()
+        let starting = self.unanswered && Instant::now() < self.engine_until;
+        starting
+            || !self.live.is_empty()
             || !self.line.is_empty()
             || !self.settling.is_empty()
             || self.deliveries.is_busy()
@@ -158,6 +166,7 @@ impl Rounds {
     async fn look_at_runs(&mut self) -> bool {
         let open = self.open.look();
         let mut live = Vec::new();
+        self.unanswered = false;
         for docker in settings(&open) {
             let runs: Vec<&OpenRun> = open.iter().filter(|run| run.docker == docker).collect();
             let Some(controller_id) = runs.first().map(|run| run.controller_id.clone()) else {
@@ -168,6 +177,7 @@ impl Rounds {
             };
             // An engine that does not answer ends no run.
             let Some(running) = running(&peer).await else {
+                self.unanswered = true;
                 let before = runs.iter().filter(|run| self.live.contains(run.folder.run_id()));
                 live.extend(before.map(|run| (*run).clone()));
                 continue;

@@ -22,6 +22,8 @@ async fn talk(state: &Path, fake: &NvidiaSmi) -> Talk {
     let mut process = Command::new(AGENT)
         .args(["serve", &nonce])
         .env("FARRUN_STATE", state)
+        // Other tests take turns of their own.
+        .env("FARRUN_LOCKS", state.join("locks"))
         .envs([fake.variable()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

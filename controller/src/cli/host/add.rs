@@ -9,7 +9,7 @@ use crate::error::{CommandError, Exit};
 use crate::host::LinkError;
 use crate::host::deploy::DeployError;
 use crate::model::{Host, HostSettings, host as model};
-use crate::run::RunError;
+use crate::run::{RunError, residence};
 use crate::ssh::SshError;
 use crate::ui::escape;
 use chrono::Utc;
@@ -30,7 +30,7 @@ pub struct Add {
     #[arg(long)]
     accept_new_host_key: bool,
     /// Only write it down; do not connect
-    #[arg(long)]
+    #[arg(long, conflicts_with = "resident")]
     no_connect: bool,
 }
 
@@ -48,6 +48,7 @@ pub(super) async fn add(args: Add, context: &Context) -> Result<Exit, CommandErr
     }
     let controller = context.controller_that(args.accept_new_host_key).await?;
     let mut settings = HostSettings::default();
+    let resident = args.settings.resident;
     apply(&mut settings, args.settings)?;
     let host = Host {
         name: args.name,
@@ -74,11 +75,16 @@ pub(super) async fn add(args: Add, context: &Context) -> Result<Exit, CommandErr
         Ok(link) => {
             let facts = tokio::time::timeout(FACTS_BUDGET, link.client.host()).await;
             link.session.close().await;
+            let made = match resident {
+                true => residence::set(&controller, &host, true).await.map(drop),
+                false => Ok(()),
+            };
             let host = find::host(&controller, &host.name).await?;
             report(context, "added", &host);
             if let Ok(Ok(facts)) = facts {
                 warn_of_engine(context, &host, &facts);
             }
+            made.map_err(|error| not_resident(&host, error))?;
             Ok(Exit::Completed)
         }
         Err(error) => {
@@ -87,6 +93,13 @@ pub(super) async fn add(args: Add, context: &Context) -> Result<Exit, CommandErr
             Err(not_added(error))
         }
     }
+}
+
+fn not_resident(host: &Host, error: RunError) -> CommandError {
+    CommandError::from(error).hint(format!(
+        "`{0}` was added without it; try again with `farrun host set {0} --resident`",
+        host.name
+    ))
 }
 
 /// An engine that refuses would otherwise be met only when the first run is ordered.

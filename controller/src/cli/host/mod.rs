@@ -1,6 +1,7 @@
-//! `farrun host add|list|show|set|trust|remove`
+//! `farrun host add|list|show|set|trust|doctor|remove`
 
 mod add;
+mod doctor;
 mod list;
 mod notify;
 mod remove;
@@ -35,6 +36,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   farrun host set gpu1 --address me@203.0.113.9           the same machine at another address
+  farrun host set gpu1 --resident                         goes on with what waits after a restart
   farrun host set gpu1 --notify-command 'mail-me --run'   run there when a run has ended
   farrun host set gpu1 --notify-url - < webhook.txt       call a webhook from there")]
     Set(set::Set),
@@ -45,6 +47,14 @@ Example:
 
 A key that changed or was revoked is never trusted.")]
     Trust(trust::Trust),
+    /// Look at everything on the way to a run, and say what to do about it
+    #[command(after_help = "\
+Example:
+  farrun host doctor gpu1
+
+It ends with 1 when something is broken, with 0 when there are only warnings and notes. Nothing on the host is
+changed: a file of at most 16 MiB is sent and removed, and a short container is made of an image that is there.")]
+    Doctor(Named),
     /// Forget a host; nothing on it is touched
     #[command(
         after_help = "Examples:\n  farrun host remove gpu1\n  farrun host remove gpu1 --abandon     it will never come back"
@@ -69,6 +79,7 @@ pub async fn run(command: Command, context: &Context) -> Result<Exit, CommandErr
         Command::List => list::list(context).await,
         Command::Show(args) => show::show(args, context).await,
         Command::Set(args) => set::set(args, context).await,
+        Command::Doctor(args) => doctor::doctor(args, context).await,
         Command::Trust(args) => trust::trust(args, context).await,
         Command::Remove(args) => remove::remove(args, context).await,
     }

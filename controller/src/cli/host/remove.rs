@@ -5,7 +5,7 @@ use crate::cli::{Context, find};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::Host;
-use crate::run::{RunError, reconcile};
+use crate::run::{RunError, reconcile, residence};
 use crate::store::RunFilter;
 
 /// Arguments of `farrun host remove`.
@@ -31,10 +31,27 @@ pub(super) async fn remove(args: Remove, context: &Context) -> Result<Exit, Comm
         }
     } else {
         refuse_if_needed(&controller, &host).await?;
+        if host.settings.resident.is_some() {
+            residence::set(&controller, &host, false)
+                .await
+                .map_err(|error| still_resident(&host, error))?;
+        }
     }
     controller.store.remove_host(&host.name).await?;
-    report(context, "forgotten; nothing on it was touched", &host);
+    let what = match host.settings.resident {
+        Some(_) if args.abandon => "forgotten; what starts there after a restart was left",
+        Some(_) => "forgotten; nothing starts there after a restart any more",
+        None => "forgotten; nothing on it was touched",
+    };
+    report(context, what, &host);
     Ok(Exit::Completed)
+}
+
+fn still_resident(host: &Host, error: RunError) -> CommandError {
+    CommandError::from(error).hint(format!(
+        "it starts an agent after a restart, which has to be taken back there; `farrun host remove {} --abandon` leaves it",
+        host.name
+    ))
 }
 
 async fn refuse_if_needed(controller: &Controller, host: &Host) -> Result<(), CommandError> {

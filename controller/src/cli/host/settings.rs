@@ -23,6 +23,10 @@ pub(super) struct SettingsArgs {
     /// Container engine to use there (`unix://…`, `tcp://…`)
     #[arg(long, value_name = "URL")]
     docker_host: Option<String>,
+    /// Have it go on with runs that wait after it was restarted, without a contact: by a unit of the account's systemd, or
+    /// its crontab
+    #[arg(long)]
+    pub(super) resident: bool,
 }
 
 impl SettingsArgs {
@@ -30,7 +34,7 @@ impl SettingsArgs {
         let given = [&self.address, &self.state, &self.docker_host]
             .into_iter()
             .any(Option::is_some);
-        !given && self.identity.is_none() && !self.docker_sudo
+        !given && self.identity.is_none() && !self.docker_sudo && !self.resident
     }
 }
 

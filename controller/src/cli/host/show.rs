@@ -5,6 +5,7 @@ use crate::cli::view::document;
 use crate::cli::{Context, find};
 use crate::error::{CommandError, Exit};
 use crate::model::HostSettings;
+use crate::run::residence;
 use crate::ui::format;
 
 pub(super) async fn show(args: Named, context: &Context) -> Result<Exit, CommandError> {
@@ -38,6 +39,7 @@ pub(super) async fn show(args: Named, context: &Context) -> Result<Exit, Command
         ),
         ("state folder", settings.state_folder().to_owned()),
         ("docker", docker(settings)),
+        ("after a boot", residence::words(settings.resident).to_owned()),
         (
             "notifies by",
             settings.notify.clone().unwrap_or_else(|| "-".to_owned()),

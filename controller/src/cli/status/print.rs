@@ -4,7 +4,7 @@ use super::Known;
 use crate::cli::gpu::{self, later, table};
 use crate::cli::outcome::{elapsed, state};
 use crate::model::{Run, RunStatus};
-use crate::run::{estimate, gpu_words, quiet};
+use crate::run::{estimate, gpu_words, quiet, residence};
 use crate::ui::{Cell, Table, Tone, Ui, format};
 use chrono::{DateTime, Utc};
 use farrun_protocol::message::{HostFacts, OurContainer};
@@ -119,6 +119,9 @@ fn fact_fields(facts: &HostFacts, up: bool) -> Vec<(&'static str, String)> {
         ("disk", free(facts.disk_free, facts.disk_total)),
         ("memory", free(facts.memory_available, facts.memory_total)),
     ];
+    if facts.residence.is_some() {
+        fields.push(("after a boot", residence::words(facts.residence).to_owned()));
+    }
     // What was true at another time says nothing now.
     if up {
         fields.push(("load", facts.load.clone()));
