@@ -9,9 +9,10 @@ use sea_orm_migration::sea_orm::DatabaseTransaction;
 
 mod m0001_first;
 mod m0002_gpus;
+mod m0003_diagnosis;
 
 /// Names of all migrations this program knows, oldest first.
-pub const MIGRATIONS: &[&str] = &[m0001_first::NAME, m0002_gpus::NAME];
+pub const MIGRATIONS: &[&str] = &[m0001_first::NAME, m0002_gpus::NAME, m0003_diagnosis::NAME];
 
 /// Name of the table that records what was applied.
 pub const APPLIED: &str = "seaql_migrations";
@@ -82,7 +83,11 @@ struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_first::First), Box::new(m0002_gpus::Gpus)]
+        vec![
+            Box::new(m0001_first::First),
+            Box::new(m0002_gpus::Gpus),
+            Box::new(m0003_diagnosis::Diagnosis),
+        ]
     }
 }
 
