@@ -184,7 +184,10 @@ async fn what_was_found_is_kept(fixture: Fixture) {
     // Every machine knows the cause, and only this one has its evidence.
     let elsewhere = desktop.run(&order.id).await.unwrap().unwrap();
     assert_eq!(elsewhere.finding.as_deref(), Some("gpu_memory"));
-    assert_eq!((elsewhere.diagnosed_at, elsewhere.diagnostics_path), (Some(at), None));
+    assert_eq!(
+        (elsewhere.diagnosed_at, elsewhere.diagnostics_path),
+        (Some(at), None)
+    );
     desktop
         .change_run(&order.id, |run| run.finding = None)
         .await

@@ -19,6 +19,7 @@ pub mod launch;
 mod line;
 pub mod log_error;
 pub mod look;
+mod manifest_of;
 pub mod order;
 pub mod owner;
 mod pulled;

@@ -23,10 +23,7 @@ pub(super) fn check(run: &mut Run, database: &str) -> Result<(), StoreError> {
         .error_message
         .take()
         .map(|message| sentence(&message, MAX_ERROR_MESSAGE));
-    run.finding_text = run
-        .finding_text
-        .take()
-        .map(|text| sentence(&text, MAX_FINDING));
+    run.finding_text = run.finding_text.take().map(|text| sentence(&text, MAX_FINDING));
     let length = run.log_path.as_deref().map_or(0, |path| path.chars().count());
     if length > MAX_LOG_PATH {
         return Err(StoreError::LogPathTooLong {
