@@ -8,7 +8,7 @@ use crate::host::Link;
 use crate::model::{Run, RunStatus};
 use crate::run::collect::{self, Collected};
 use crate::run::follow::{self, Ended};
-use crate::run::{RunError, reconcile};
+use crate::run::{RunError, diagnose, reconcile};
 use crate::store::RunFilter;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -109,16 +109,18 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
 /// Whether something of an ended run is still only on its host.
 fn is_due(run: &Run) -> bool {
     run.status == RunStatus::Downloading
+        || diagnose::is_to_fetch(run)
         || (run.launched_at.is_some() && run.log_path.is_some() && !run.log_complete)
 }
 
-/// Brings the log, and the outputs of a run that ended well.
+/// Brings the log, and the outputs of a run that ended well or the evidence of one that failed.
 async fn bring(controller: &Controller, link: &Link, run: &Run) -> Result<Option<Collected>, RunError> {
     match follow::mirror_rest(controller, link, run).await {
         // The host has nothing left of a run that failed long ago.
         Err(error) if follow::is_unknown(&error) && run.status.is_final() => return Ok(None),
         mirrored => mirrored?,
     }
+    diagnose::in_passing(controller, link, run).await;
     if run.status != RunStatus::Downloading {
         return Ok(None);
     }

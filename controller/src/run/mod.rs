@@ -5,9 +5,11 @@
 
 pub mod adopt;
 pub mod bulk;
+pub mod bundle;
 pub mod choose;
 pub mod collect;
 pub mod contact;
+pub mod diagnose;
 pub mod error;
 pub mod estimate;
 pub mod explain;

@@ -162,6 +162,8 @@ pub struct LocalPaths {
     pub log: PathBuf,
     /// Folder of verified outputs.
     pub outputs: PathBuf,
+    /// Folder of the evidence of its end.
+    pub diagnostics: PathBuf,
 }
 
 impl LocalPaths {
@@ -178,6 +180,7 @@ impl LocalPaths {
         Self {
             log: folder.join("logs").join(log),
             outputs: folder.join("runs").join(id.as_str()),
+            diagnostics: folder.join("diagnostics").join(id.as_str()),
         }
     }
 }
