@@ -13,7 +13,6 @@ pub mod estimate;
 pub mod explain;
 pub mod follow;
 pub mod garbage;
-pub mod gpu_words;
 mod lanes;
 pub mod launch;
 mod line;
@@ -29,5 +28,6 @@ pub mod stop;
 pub mod timeline;
 mod upload;
 
+pub use crate::model::gpu_words;
 pub use error::RunError;
 pub use order::{Order, OrderInput, OrderSource};
