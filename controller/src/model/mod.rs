@@ -1,9 +1,11 @@
 //! Pure types and the legal transitions between their states; no I/O.
 
+pub mod gpu_words;
 pub mod host;
 pub mod output;
 pub mod prompt;
 pub mod run;
+pub mod signal;
 pub mod slug;
 
 pub use host::{Host, HostReport, HostSettings};

@@ -1,6 +1,7 @@
 //! Turns the typed end of a run into the one readable line of `error_message`.
 
 use crate::model::run::MAX_ERROR_MESSAGE;
+pub use crate::model::signal::signal_name;
 use farrun_protocol::record::Settled;
 use farrun_protocol::spec::RunSpec;
 use farrun_protocol::verdict::{Reason, RunResult, Verdict};
@@ -109,33 +110,6 @@ fn exit_hint(code: i32) -> &'static str {
         139 => " (128 + SIGSEGV: a process of the job crashed)",
         143 => " (128 + SIGTERM: a process of the job was asked to end)",
         _ => "",
-    }
-}
-
-/// `SIGKILL` and the like; the number where there is no name.
-pub fn signal_name(signal: Option<i32>) -> String {
-    const NAMES: [(i32, &str); 14] = [
-        (1, "SIGHUP"),
-        (2, "SIGINT"),
-        (3, "SIGQUIT"),
-        (4, "SIGILL"),
-        (6, "SIGABRT"),
-        (7, "SIGBUS"),
-        (8, "SIGFPE"),
-        (9, "SIGKILL"),
-        (10, "SIGUSR1"),
-        (11, "SIGSEGV"),
-        (12, "SIGUSR2"),
-        (13, "SIGPIPE"),
-        (14, "SIGALRM"),
-        (15, "SIGTERM"),
-    ];
-    match signal {
-        None => "a signal".to_owned(),
-        Some(number) => NAMES
-            .iter()
-            .find(|(known, _)| *known == number)
-            .map_or_else(|| format!("signal {number}"), |(_, name)| (*name).to_owned()),
     }
 }
 

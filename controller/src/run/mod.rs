@@ -15,7 +15,6 @@ pub mod estimate;
 pub mod explain;
 pub mod follow;
 pub mod garbage;
-pub mod gpu_words;
 mod lanes;
 pub mod launch;
 mod line;
@@ -32,5 +31,6 @@ pub mod stop;
 pub mod timeline;
 mod upload;
 
+pub use crate::model::gpu_words;
 pub use error::RunError;
 pub use order::{Order, OrderInput, OrderSource};

@@ -1,0 +1,3 @@
+//! A page to read, print and send: one file that needs no other.
+
+mod html;
