@@ -8,7 +8,7 @@ use crate::host::Link;
 use crate::model::{Run, RunStatus};
 use crate::run::collect::{self, Collected};
 use crate::run::follow::{self, Ended};
-use crate::run::{RunError, diagnose, reconcile};
+use crate::run::{RunError, diagnose, reconcile, why};
 use crate::store::RunFilter;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -120,7 +120,7 @@ async fn bring(controller: &Controller, link: &Link, run: &Run) -> Result<Option
         Err(error) if follow::is_unknown(&error) && run.status.is_final() => return Ok(None),
         mirrored => mirrored?,
     }
-    diagnose::in_passing(controller, link, run).await;
+    why::in_passing(controller, link, run).await;
     if run.status != RunStatus::Downloading {
         return Ok(None);
     }

@@ -253,7 +253,12 @@ mod tests {
         place(&from, &folder, &["bundle.json".to_owned(), "log.tail".to_owned()]).unwrap();
         assert_eq!(listed(&folder), ["bundle.json", "log.tail"]);
         bring(&["bundle.json", "kernel.log", "of-an-earlier-attempt"]);
-        place(&from, &folder, &["bundle.json".to_owned(), "kernel.log".to_owned()]).unwrap();
+        place(
+            &from,
+            &folder,
+            &["bundle.json".to_owned(), "kernel.log".to_owned()],
+        )
+        .unwrap();
         assert_eq!(listed(&folder), ["bundle.json", "kernel.log"]);
         assert_eq!(listed(home.path()), ["rs_abcdefgh"]);
     }

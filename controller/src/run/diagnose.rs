@@ -67,7 +67,10 @@ pub async fn of_run(
 ) -> Result<Brought, RunError> {
     let folder = LocalPaths::of(&controller.config, &run.spec).diagnostics;
     let host = controller.host_of(&run.id, &run.host).await?;
-    let brought = bring(controller, link, &host, Some(&run.id), wanted, &|_| folder.clone()).await?;
+    let brought = bring(controller, link, &host, Some(&run.id), wanted, &|_| {
+        folder.clone()
+    })
+    .await?;
     let path = brought.folder.to_string_lossy().into_owned();
     let place = |row: &mut Run| row.diagnostics_path = Some(path);
     controller.store.change_run(&run.id, place).await?;
@@ -149,7 +152,9 @@ async fn bring(
         // It is over; the host is not waited for.
         tokio::spawn(session.close());
         if bundle::read(&folder).as_ref() != Some(&bundle) {
-            return Err(hostile("evidence whose description is another one than announced"));
+            return Err(hostile(
+                "evidence whose description is another one than announced",
+            ));
         }
     }
     Ok(Brought { bundle, folder })

@@ -2,7 +2,7 @@
 
 use super::collect::{Collected, collect};
 use super::reach::{Reach, may_pass};
-use super::{RunError, diagnose, line, log_error, reconcile, stop};
+use super::{RunError, line, log_error, reconcile, stop, why};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
 use crate::mirror::{self, Followed, Mirror, MirrorError, Options, SourceError};
@@ -113,7 +113,7 @@ pub async fn follow(
     })?;
     // Apart from the rest: nothing that happens here changes how the run ended.
     if let Some(link) = reach.at_hand() {
-        diagnose::in_passing(controller, &link, &ended.run).await;
+        why::in_passing(controller, &link, &ended.run).await;
         ended.run = controller.store.run(&id).await?.unwrap_or(ended.run);
     }
     Ok(ended)

@@ -30,6 +30,7 @@ pub mod series;
 pub mod stop;
 pub mod timeline;
 mod upload;
+pub mod why;
 
 pub use crate::model::gpu_words;
 pub use error::RunError;

@@ -16,6 +16,7 @@
 //! | `log_tail` | the last lines of a run log as plain text |
 //! | `progress` | bars and spinners that give way to output |
 //! | `ask` | questions and secrets typed by the user |
+//! | `wrap` | prose broken into lines |
 //! | `format` | sizes, durations, ages and times for people |
 
 pub mod ask;
@@ -30,6 +31,7 @@ pub mod sparkline;
 pub mod svg;
 pub mod table;
 mod terminal;
+pub mod wrap;
 
 pub use progress::Progress;
 pub use sink::Captured;
