@@ -88,5 +88,16 @@ pub fn short(diagnosis: &Diagnosis) -> Option<(&'static str, String)> {
     Some((cause.code, sentence))
 }
 
+/// The command templates of all remedies, each with the code of its finding.
+#[cfg(test)]
+pub(crate) fn commands() -> Vec<(&'static str, &'static str)> {
+    let of = |rule: &&'static rules::Rule| {
+        let commands = rule.remedies.iter().map(|advice| advice.command);
+        let named = commands.filter(|command| !command.is_empty());
+        named.map(|command| (rule.code, command)).collect::<Vec<_>>()
+    };
+    rules::RULES.iter().flat_map(of).collect()
+}
+
 #[cfg(test)]
 mod tests;

@@ -125,7 +125,7 @@ fn check(manifest: &Manifest, reply: &ManifestReply) -> Result<(), String> {
 }
 
 /// Where the evidence for `folder` arrives.
-fn arriving(folder: &Path) -> PathBuf {
+pub(super) fn arriving(folder: &Path) -> PathBuf {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     folder.with_file_name(format!(".new-{name}"))
 }

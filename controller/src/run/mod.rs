@@ -18,6 +18,7 @@ pub mod garbage;
 mod lanes;
 pub mod launch;
 mod line;
+pub mod local_garbage;
 pub mod log_error;
 pub mod look;
 mod manifest_of;

@@ -237,3 +237,42 @@ fn every_state_has_its_own_answer() {
     said.dedup();
     assert_eq!(said.len(), all, "{said:#?}");
 }
+
+/// A value for a figure of a command's template, as the diagnosis writes it.
+fn figure(name: &str) -> &'static str {
+    match name {
+        "run" => "rs_k3v9abcd",
+        "host" => "gpu1",
+        "more_gpus" => "2",
+        "more_time" => "40m",
+        "more_memory" | "more_shm" | "host_share" | "min_free" | "larger" => "24g",
+        "smaller" | "fewer_workers" => "batch_size=2",
+        "registry" => "nvcr.io",
+        other => panic!("`{other}` is a new figure in a command: say here what it looks like"),
+    }
+}
+
+#[test]
+fn every_command_that_is_suggested_can_be_typed() {
+    use clap::{CommandFactory as _, Parser as _};
+    let program = crate::cli::Cli::command();
+    let has_doctor = program
+        .find_subcommand("host")
+        .is_some_and(|host| host.find_subcommand("doctor").is_some());
+    let commands = crate::diagnosis::commands();
+    assert!(commands.len() > 20);
+    for (code, template) in commands {
+        let mut command = template.to_owned();
+        while let Some((before, rest)) = command.split_once('{') {
+            let (name, after) = rest.split_once('}').unwrap();
+            command = format!("{before}{}{after}", figure(name));
+        }
+        let words: Vec<&str> = command.split(' ').collect();
+        if words[0] != "farrun" || (!has_doctor && words[..3] == ["farrun", "host", "doctor"]) {
+            continue;
+        }
+        if let Err(error) = crate::cli::Cli::try_parse_from(&words) {
+            panic!("{code}: `{command}`: {error}");
+        }
+    }
+}
