@@ -1,6 +1,7 @@
 //! Words for sentences: sizes, and text of a host made fit for a finding.
 
 use super::evidence::text::plain;
+use farrun_protocol::redact::Redactor;
 
 /// Text of a host: on one line, redacted by shape, cut.
 pub(super) fn shown(text: &str, most: usize) -> String {
@@ -10,7 +11,7 @@ pub(super) fn shown(text: &str, most: usize) -> String {
 
 /// Text without what has the shape of a secret.
 pub(super) fn redacted(text: &str) -> String {
-    text.to_owned()
+    Redactor::by_shape().text(text)
 }
 
 /// At most `most` characters, with a sign that there were more.

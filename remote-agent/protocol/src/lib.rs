@@ -49,6 +49,7 @@ pub mod manifest;
 pub mod message;
 pub mod preamble;
 pub mod record;
+pub mod redact;
 pub mod series;
 pub mod spec;
 pub mod verdict;
