@@ -6,12 +6,16 @@ mod surroundings;
 use super::view::{RunView, document};
 use super::{Context, find, outcome, view};
 use crate::controller::Controller;
+use crate::diagnosis::page::page;
 use crate::error::{CommandError, Exit};
 use crate::model::{Run, RunStatus};
-use crate::run::reconcile;
-use crate::run::why;
+use crate::run::order::LocalPaths;
+use crate::run::why::{self, Why};
+use crate::run::{RunError, reconcile};
 use crate::store::RunFilter;
 use serde::Serialize;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 /// Arguments of `farrun why`.
@@ -20,6 +24,7 @@ use std::path::PathBuf;
 Examples:
   farrun why                    the newest run that failed
   farrun why rs_k3v9
+  farrun why rs_k3v9 --html     a page to read, print and send
 
 The evidence was collected on the host when the run failed; it is fetched when it is not here yet.
 Secrets are not in it. `farrun diagnose RUN --anew` collects again, as the host is now.")]
@@ -29,6 +34,9 @@ pub struct Args {
     /// Ask no host; tell what is known here
     #[arg(long)]
     offline: bool,
+    /// Write a page with everything, to this file or beside the evidence
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    html: Option<Option<PathBuf>>,
 }
 
 /// Tells why a run ended as it did, what speaks for it and what to try.
@@ -39,12 +47,17 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     let run = which(&controller, context, &args).await?;
     let why = why::of(&controller, run, !args.offline).await?;
+    let page = match &args.html {
+        Some(file) => write_page(&controller, &why, file.clone())?,
+        None => None,
+    };
     if context.ui.is_json() {
         let view = WhyView {
             run: RunView::from(&why.run),
             diagnosis: why.diagnosis.as_ref(),
             folder: why.folder.as_ref(),
             absent: why.absent.as_deref(),
+            page: page.as_ref(),
         };
         context.ui.json(&document("farrun.why/1", view));
         return Ok(Exit::Completed);
@@ -58,7 +71,47 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         }
         None => say_why_not(context, &why.run),
     }
+    if let Some(page) = page {
+        context.ui.note(format!("the page is `{}`", page.display()));
+    }
     Ok(Exit::Completed)
+}
+
+/// Writes the page of a diagnosis to `file`, or beside the run's evidence; nothing of a run that has none.
+fn write_page(
+    controller: &Controller,
+    why: &Why,
+    file: Option<PathBuf>,
+) -> Result<Option<PathBuf>, CommandError> {
+    let Some(diagnosis) = &why.diagnosis else {
+        return Ok(None);
+    };
+    let path = match file {
+        Some(file) => file,
+        None => {
+            let folder = LocalPaths::of(&controller.config, &why.run.spec).diagnostics;
+            folder.with_extension("html")
+        }
+    };
+    let plot = crate::cli::gpu::plot::plot(&why.run, &diagnosis.samples);
+    let plot = Some(&plot).filter(|plot| !plot.series.is_empty());
+    let html = page(diagnosis, &why.run, plot);
+    let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let written = written.and_then(|()| {
+        // It quotes the log, which is nobody else's.
+        let mut options = std::fs::File::options();
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)?;
+        file.write_all(html.as_bytes())
+    });
+    match written {
+        Ok(()) => Ok(Some(std::path::absolute(&path).unwrap_or(path))),
+        Err(source) => Err(RunError::Local { path, source }.into()),
+    }
 }
 
 /// What `--json` prints.
@@ -68,6 +121,7 @@ struct WhyView<'a> {
     diagnosis: Option<&'a crate::diagnosis::Diagnosis>,
     folder: Option<&'a PathBuf>,
     absent: Option<&'a str>,
+    page: Option<&'a PathBuf>,
 }
 
 /// The run that is meant, after settling what happened to it while nobody looked.
