@@ -1,6 +1,7 @@
 //! What is common to the tests: a run, and folders of evidence.
 
 mod benign;
+mod documented;
 mod facts;
 mod hostile;
 mod messages;
