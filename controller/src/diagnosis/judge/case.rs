@@ -18,6 +18,42 @@ pub(in crate::diagnosis) const RUN_LOG: &str = "run.log";
 /// How much earlier or later than the run a line of the kernel may be: two clocks, and the granularity of a second.
 const SLACK: TimeDelta = TimeDelta::seconds(5);
 
+/// Named groups that patterns may have. Names of figures are constants, so they are listed.
+pub(super) const NAMES: [&str; 32] = [
+    "bytes",
+    "capability",
+    "class",
+    "condition",
+    "device",
+    "free",
+    "free2",
+    "gpu",
+    "gpu2",
+    "key",
+    "kind",
+    "library",
+    "message",
+    "model",
+    "module",
+    "name",
+    "name2",
+    "need",
+    "other",
+    "own2",
+    "path",
+    "platform",
+    "program",
+    "repository",
+    "reserved2",
+    "said",
+    "said2",
+    "status",
+    "symbol",
+    "total",
+    "total2",
+    "version",
+];
+
 /// One run's evidence.
 pub(in crate::diagnosis) struct Case<'a> {
     pub(in crate::diagnosis) evidence: &'a Evidence,
@@ -357,44 +393,6 @@ fn said(evidence: &Evidence, facts: &Facts<'_>) -> Vec<(&'static str, String)> {
 
 /// Adds the named groups of a match to the figures.
 fn named(mut found: Found, captures: Option<&Captures<'_>>) -> Found {
-    const NAMES: [&str; 36] = [
-        "allocated",
-        "bytes",
-        "capability",
-        "class",
-        "condition",
-        "device",
-        "found",
-        "free",
-        "free2",
-        "gpu",
-        "gpu2",
-        "key",
-        "kind",
-        "library",
-        "message",
-        "model",
-        "module",
-        "name",
-        "name2",
-        "need",
-        "other",
-        "own",
-        "own2",
-        "path",
-        "platform",
-        "program",
-        "repository",
-        "reserved2",
-        "said",
-        "said2",
-        "status",
-        "symbol",
-        "total",
-        "total2",
-        "unused",
-        "version",
-    ];
     for name in NAMES {
         if let Some(group) = captures.and_then(|captures| captures.name(name)) {
             found.figures.insert(name, words::shown(group.as_str(), 300));

@@ -110,4 +110,12 @@ mod tests {
         }
         assert_eq!(PATTERNS.log.len() + PATTERNS.said.len(), wanted);
     }
+
+    #[test]
+    fn every_named_group_becomes_a_figure() {
+        let all = PATTERNS.log.iter().chain(&PATTERNS.said);
+        for name in all.flat_map(|pattern| pattern.regex.capture_names()).flatten() {
+            assert!(super::super::case::NAMES.contains(&name), "{name}");
+        }
+    }
 }

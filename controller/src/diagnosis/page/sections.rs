@@ -42,7 +42,7 @@ pub(super) fn head(diagnosis: &Diagnosis, run: &Run) -> String {
         .map(|cause| format!(" <code>{}</code>", line(cause.code)))
         .unwrap_or_default();
     format!(
-        "<header class=\"{sure}\">\n<p class=\"over\"><b>{}</b> · <bdi>{}</bdi> on <bdi>{}</bdi> · {}</p>\n\
+        "<header class=\"{sure}\">\n<p class=\"over\"><strong>{}</strong> · <bdi>{}</bdi> on <bdi>{}</bdi> · {}</p>\n\
          <h1>{headline}</h1>\n<p><span class=\"badge {sure}\">{badge}</span>{code} <span class=\"soft\">{}</span></p>\n</header>\n",
         line(run.id.as_str()),
         line(&redacted(&run.spec.name)),

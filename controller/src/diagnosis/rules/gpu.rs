@@ -16,7 +16,7 @@ pub(super) const MEMORY: &[Rule] = &[Rule {
     when: "the memory of a GPU was full",
     looks: &[
         log(
-            r"CUDA out of memory\. Tried to allocate (?P<need>[0-9.]+ [KMGT]?i?B)(?:\. GPU (?P<gpu>[0-9]+) has a total capa?c?i?ty of (?P<total>[0-9.]+ [KMGT]?i?B)(?: of which (?P<free>[0-9.]+ (?:[KMGT]?i?B|bytes)) is free)?.*?(?:this process has (?P<own>[0-9.]+ [KMGT]?i?B) memory in use)?(?:\. Of the allocated memory (?P<allocated>[0-9.]+ [KMGT]?i?B) is allocated by PyTorch, and (?P<unused>[0-9.]+ [KMGT]?i?B) is reserved by PyTorch but unallocated)?| \(GPU (?P<gpu2>[0-9]+); (?P<total2>[0-9.]+ [KMGT]?i?B) total capa?c?i?ty; (?P<own2>[0-9.]+ [KMGT]?i?B) already allocated; (?P<free2>[0-9.]+ (?:[KMGT]?i?B|bytes)) free; (?P<reserved2>[0-9.]+ [KMGT]?i?B) reserved)?",
+            r"CUDA out of memory\. Tried to allocate (?P<need>[0-9.]+ [KMGT]?i?B)(?:\. GPU (?P<gpu>[0-9]+) has a total capa?c?i?ty of (?P<total>[0-9.]+ [KMGT]?i?B)(?: of which (?P<free>[0-9.]+ (?:[KMGT]?i?B|bytes)) is free)?| \(GPU (?P<gpu2>[0-9]+); (?P<total2>[0-9.]+ [KMGT]?i?B) total capa?c?i?ty; (?P<own2>[0-9.]+ [KMGT]?i?B) already allocated; (?P<free2>[0-9.]+ (?:[KMGT]?i?B|bytes)) free; (?P<reserved2>[0-9.]+ [KMGT]?i?B) reserved)?",
         ),
         log(r"\btorch\.(?:cuda\.)?OutOfMemoryError: "),
         log(r"(?:RuntimeError|AcceleratorError): CUDA error: out of memory"),
@@ -80,7 +80,7 @@ pub(super) const RULES: &[Rule] = &[
             Look::Facts(|case| of_xids(case, &[79], Certainty::Certain)),
             Look::Facts(lost),
         ],
-        say: "the run's GPU{which} has fallen off the bus: hardware, power or PCIe, not the job",
+        say: "the run's GPU[ {which}] has fallen off the bus: hardware, power or PCIe, not the job",
         remedies: &[
             tell(
                 "restart the host; when it happens again, look at power supply, temperature and seating of the GPU",
@@ -102,7 +102,7 @@ pub(super) const RULES: &[Rule] = &[
             }),
             Look::Facts(reset),
         ],
-        say: "the run's GPU{which} failed and must be reset{meaning}; the job is not at fault",
+        say: "the run's GPU[ {which}] failed and must be reset[ ({meaning})]; the job is not at fault",
         remedies: &[
             tell(
                 "end what uses the GPU and run `sudo nvidia-smi --gpu-reset -i INDEX` on the host, or restart it",
@@ -121,7 +121,7 @@ pub(super) const RULES: &[Rule] = &[
             ),
             log(r"CUDA_ERROR_(?:ILLEGAL_ADDRESS|LAUNCH_FAILED|ILLEGAL_INSTRUCTION|ASSERT)\b"),
         ],
-        say: "the program did something illegal on the GPU{meaning}: a defect of it or of a library, seldom of the hardware",
+        say: "the program did something illegal on the GPU[ ({meaning})]: a defect of it or of a library, seldom of the hardware",
         remedies: &[
             run(
                 "have CUDA tell where",
@@ -137,7 +137,7 @@ pub(super) const RULES: &[Rule] = &[
         code: "gpu_memory_contained",
         when: "a GPU had a memory error that ended only the program which used that memory (Xid 94)",
         looks: &[Look::Facts(|case| of_xids(case, &[94], Certainty::Certain))],
-        say: "the run's GPU{which} had a memory error that was contained: only the program that used this memory had to end",
+        say: "the run's GPU[ {which}] had a memory error that was contained: only the program that used this memory had to end",
         remedies: &[
             run("order it again", "farrun rerun {run}"),
             tell("when it happens again, reset the GPU: it then takes that memory out of use"),
@@ -171,7 +171,7 @@ pub(super) const RULES: &[Rule] = &[
         when: "the host's driver is too old for the CUDA of the image",
         looks: &[
             log(r"CUDA driver version is insufficient for CUDA runtime version"),
-            log(r"The NVIDIA driver on your system is too old \(found version (?P<found>[0-9]+)\)"),
+            log(r"The NVIDIA driver on your system is too old \(found version [0-9]+\)"),
             log(r"forward compatibility was attempted on non supported HW"),
             log(
                 r"cudaErrorInsufficientDriver|CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE|CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
@@ -269,21 +269,21 @@ pub(super) const RULES: &[Rule] = &[
         code: "gpu_follow_up",
         when: "the driver tells of a follow-up of another error (Xid 43, 45)",
         looks: &[Look::Facts(|case| of_xids(case, &[43, 45], Certainty::Seen))],
-        say: "the driver ended what was on the run's GPU{which}, as it does after another error",
+        say: "the driver ended what was on the run's GPU[ {which}], as it does after another error",
         ..PLAIN
     },
     Rule {
         code: "gpu_information",
         when: "the driver tells of repaired memory (Xid 63, 92, 93)",
         looks: &[Look::Facts(|case| of_xids(case, &[63, 92, 93], Certainty::Seen))],
-        say: "the driver told about repaired memory of the run's GPU{which}",
+        say: "the driver told about repaired memory of the run's GPU[ {which}]",
         ..PLAIN
     },
     Rule {
         code: "gpu_error",
         when: "the driver tells of another error of a GPU of the run (any other Xid)",
         looks: &[Look::Facts(other_xids)],
-        say: "the driver told of an error of the run's GPU{which}{meaning}",
+        say: "the driver told of an error of the run's GPU[ {which}][ ({meaning})]",
         remedies: &[tell("NVIDIA's page on Xid errors says what the number means")],
         ..PLAIN
     },
@@ -337,11 +337,11 @@ fn xids<'a>(case: &Case<'a>) -> Vec<(u32, &'a str, String)> {
 fn from_xids(found: Vec<(u32, &str, String)>, certainty: Certainty) -> Option<Found> {
     let (number, _, name) = found.first()?;
     let words = match meaning(*number) {
-        "" => format!(" (Xid {number})"),
-        words => format!(" (Xid {number}: {words})"),
+        "" => format!("Xid {number}"),
+        words => format!("Xid {number}: {words}"),
     };
     let start = Found::with(certainty)
-        .figure("which", format!(" {name}"))
+        .figure("which", name.clone())
         .figure("meaning", words);
     Some(
         found
@@ -378,8 +378,7 @@ fn unwell(case: &Case<'_>, health: Health) -> Option<Found> {
     Some(
         Found::certain()
             .quoting(GPUS, &words)
-            .figure("which", format!(" {} ({})", gpu.index, gpu.name))
-            .figure("meaning", ""),
+            .figure("which", format!("{} ({})", gpu.index, gpu.name)),
     )
 }
 
@@ -416,10 +415,24 @@ fn memory(case: &Case<'_>, found: &Found) -> Figures {
         let digits: String = bytes.chars().filter(char::is_ascii_digit).collect();
         figures.extend(digits.parse().ok().map(|bytes| ("need", size(bytes))));
     }
+    let line = found
+        .quotes
+        .first()
+        .map(|quote| quote.text.as_str())
+        .unwrap_or_default();
+    if let Some(own) = between(line, "this process has ", " memory in use") {
+        figures.insert("own", own.to_owned());
+    }
     // What is reserved and not used is told only when it is much: a tenth of the GPU.
     let bytes = |name: &str| found.figures.get(name).and_then(|text| read_size(text));
     let total = figures.get("total").and_then(|text| read_size(text));
-    let unused = bytes("unused").or_else(|| Some(bytes("reserved2")?.saturating_sub(bytes("own2")?)));
+    let told = between(
+        line,
+        "by PyTorch, and ",
+        " is reserved by PyTorch but unallocated",
+    )
+    .and_then(read_size);
+    let unused = told.or_else(|| Some(bytes("reserved2")?.saturating_sub(bytes("own2")?)));
     if let (Some(total), Some(unused)) = (total, unused)
         && unused > total / 10
     {
@@ -442,6 +455,13 @@ fn memory(case: &Case<'_>, found: &Found) -> Figures {
         figures.insert("gpu", "0".to_owned());
     }
     figures
+}
+
+/// What stands between two pieces of text, when it is short.
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(before)?;
+    let (found, _) = rest.split_once(after)?;
+    (found.len() < 30).then_some(found)
 }
 
 /// Who else is on the run's GPUs.

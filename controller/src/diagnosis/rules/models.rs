@@ -43,7 +43,7 @@ pub(super) const RULES: &[Rule] = &[
         code: "model_unknown",
         when: "the model hub has no such model, revision or file",
         looks: &[
-            log(r"(?:RepositoryNotFoundError|RevisionNotFoundError|(?:Remote)?EntryNotFoundError):"),
+            log(r"\b(?:RepositoryNotFoundError|RevisionNotFoundError|(?:Remote)?EntryNotFoundError):"),
             log(r"OSError: (?P<model>\S+) is not a local folder and is not a valid model identifier"),
             log(r"\b404 Client Error: .*huggingface\.co"),
             log(r"HFValidationError: "),

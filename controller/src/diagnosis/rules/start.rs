@@ -18,7 +18,7 @@ pub(super) const RULES: &[Rule] = &[
         looks: &[
             said(r"pull access denied for (?P<repository>[^\s,]+)"),
             said(
-                r"(?i)\b(?:unauthorized: |denied: |no basic auth credentials|authentication required|insufficient_scope)",
+                r"(?i)\b(?:unauthorized: |denied: requested access|access forbidden|no basic auth credentials|authentication required|insufficient_scope)",
             ),
             Look::Facts(|case| case.unexplained(Reason::ImageDenied)),
         ],

@@ -29,6 +29,7 @@ pub(super) const RULES: &[Rule] = &[
             ),
             likely(r"^(?:.*: )?Bus error(?: \(core dumped\))?\s*$"),
             Look::Facts(|case| case.ended_by(7, Certainty::Likely)),
+            Look::Facts(short_write),
         ],
         say: "/dev/shm of the container was too small[: it has {shm}]",
         figures: shm,
@@ -74,6 +75,8 @@ pub(super) const RULES: &[Rule] = &[
             log(r"(?:^|[:\)] )(?:write error: )?No space left on device(?: \(os error 28\)|: |\s*$)"),
             log(r"\bENOSPC\b(?::|\)| )"),
             log(r"(?:PytorchStreamWriter failed writing file|enforce fail at inline_container\.cc)"),
+            // The words of busybox for a write that was cut short.
+            likely(r"^\S+: (?:standard output|write error|[^:]+): I/O error\s*$"),
             Look::Facts(full),
         ],
         say: "a disk of `{host}` was full[: {path} has {free} of {total} left][; it was about {file}]",
@@ -154,6 +157,24 @@ pub(super) const RULES: &[Rule] = &[
         ..PLAIN
     },
 ];
+
+/// A write that was cut short, by a job that uses /dev/shm or left it full.
+fn short_write(case: &Case<'_>) -> Option<Found> {
+    let full = |disk: &&FileSystem| disk.role == "shm" && disk.total > 0 && disk.free < disk.total / 50;
+    let used = case
+        .facts
+        .run
+        .spec
+        .command
+        .iter()
+        .any(|word| word.contains("/dev/shm"));
+    if !used && !case.evidence.disks.iter().any(|disk| full(&disk)) {
+        return None;
+    }
+    let mut found = case.in_log(r"^\S+: (?:standard output|write error|[^:]+): I/O error\s*$")?;
+    found.certainty = Some(Certainty::Likely);
+    Some(found)
+}
 
 /// The file system with the least share of space left, when it is next to nothing.
 fn fullest_of<'a>(case: &Case<'a>) -> Option<&'a FileSystem> {
