@@ -18,6 +18,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Most files of one bundle.
 const MOST_FILES: usize = 100;
@@ -64,13 +65,18 @@ pub(super) async fn fetch(
     })?;
     let arriving = arriving(folder);
     make_private(&arriving).map_err(at(&arriving))?;
+    let pack = reply
+        .pack
+        .as_deref()
+        .filter(|path| path.starts_with('/'))
+        .map(Arc::from);
     // What was collected is nobody's but this user's, whatever the host says.
     let wanted: Vec<Wanted> = manifest
         .files
         .iter()
         .map(|file| Wanted {
             mode: 0o600,
-            ..Wanted::from_manifest(file, &reply.outputs, None)
+            ..Wanted::from_manifest(file, &reply.outputs, pack.as_ref())
         })
         .collect();
     let progress = Progress::new();
@@ -88,9 +94,33 @@ pub(super) async fn fetch(
     };
     watch(controller, work, tick).await?;
     controller.tell(&Event::StepDone);
-    let (from, to) = (arriving.clone(), folder.to_owned());
     let names: Vec<String> = manifest.files.into_iter().map(|file| file.path).collect();
-    let placed = tokio::task::spawn_blocking(move || place(&from, &to, &names));
+    put(arriving, folder, names).await
+}
+
+/// Keeps the description of a bundle of which the host could write nothing: it says why.
+pub(super) async fn keep_words(bundle: &Bundle, folder: &Path) -> Result<(), RunError> {
+    let arriving = arriving(folder);
+    let json = serde_json::to_vec(bundle).map_err(|error| at(folder)(error.into()))?;
+    make_private(&arriving)
+        .and_then(|()| write_private(&arriving.join(BUNDLE), &json))
+        .map_err(at(&arriving))?;
+    put(arriving, folder, vec![BUNDLE.to_owned()]).await
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = File::options();
+    let options = options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+async fn put(arriving: PathBuf, folder: &Path, names: Vec<String>) -> Result<(), RunError> {
+    let to = folder.to_owned();
+    let placed = tokio::task::spawn_blocking(move || place(&arriving, &to, &names));
     match placed.await {
         Ok(placed) => placed.map_err(at(folder)),
         Err(error) => Err(at(folder)(error.into())),

@@ -48,10 +48,12 @@ pub fn is_to_fetch(run: &Run) -> bool {
     lately && is_due(run) && is_missing_here(run)
 }
 
-/// Whether the evidence of a run was never brought here, or is gone from here.
+/// Whether the evidence of a run's end was never brought here, or is gone from here.
 pub fn is_missing_here(run: &Run) -> bool {
     let folder = run.diagnostics_path.as_deref().map(Path::new);
-    folder.and_then(bundle::read).is_none()
+    // What was collected while it ran says nothing of its end. Both times are of the host's clock.
+    let of_its_end = |bundle: &Bundle| run.ended_at.is_none_or(|ended| bundle.ended_at >= ended);
+    !folder.and_then(bundle::read).as_ref().is_some_and(of_its_end)
 }
 
 /// Brings the evidence of a run here and writes down where it lies.
@@ -145,7 +147,9 @@ async fn bring(
         return Err(hostile("the evidence of something else"));
     }
     let folder = place(&bundle);
-    if !bundle::is_here(&folder, &bundle) {
+    if reply.path.is_empty() {
+        bundle::keep_words(&bundle, &folder).await?;
+    } else if !bundle::is_here(&folder, &bundle) {
         // Whatever had to be asked was asked for the conversation.
         let (session, sftp) = controller.dialer().unasking().files(host).await?;
         bundle::fetch(controller, host, sftp, run, &reply, &folder).await?;
