@@ -49,8 +49,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         ..RunFilter::default()
     };
     let mut hosts: BTreeMap<String, Vec<_>> = BTreeMap::new();
-    for run in controller.store.runs(&ended).await?.into_iter().filter(is_due) {
-        hosts.entry(run.host.clone()).or_default().push(run);
+    for run in controller.store.runs(&ended).await? {
+        if is_due(&run) || diagnose::is_to_fetch(&controller, &run).await? {
+            hosts.entry(run.host.clone()).or_default().push(run);
+        }
     }
     let mut brought = Vec::new();
     for (name, runs) in hosts {
@@ -61,7 +63,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
             Ok(link) => link,
             Err(error) => {
                 context.ui.warning(format!("`{name}`: {error}"));
-                exit = Exit::Unreachable;
+                // Evidence that stays away is no failure of anything.
+                if runs.iter().any(is_due) {
+                    exit = Exit::Unreachable;
+                }
                 continue;
             }
         };
@@ -109,7 +114,6 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
 /// Whether something of an ended run is still only on its host.
 fn is_due(run: &Run) -> bool {
     run.status == RunStatus::Downloading
-        || diagnose::is_to_fetch(run)
         || (run.launched_at.is_some() && run.log_path.is_some() && !run.log_complete)
 }
 

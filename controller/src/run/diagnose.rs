@@ -3,7 +3,7 @@
 //! What goes wrong with it is told and changes nothing: neither how a run ended nor with which code a command does.
 
 use super::order::LocalPaths;
-use super::{RunError, bundle, follow};
+use super::{RunError, bundle, follow, local_garbage};
 use crate::controller::{Controller, Event};
 use crate::host::Link;
 use crate::model::{Host, Run, RunStatus};
@@ -41,11 +41,19 @@ pub fn is_due(run: &Run) -> bool {
     run.status == RunStatus::Failed && run.launched_at.is_some() && run.reason != Some(Reason::HostLost)
 }
 
-/// Whether a host probably still has the evidence of a run that is not here.
-pub fn is_to_fetch(run: &Run) -> bool {
+/// Whether a host probably still has the evidence of a run that is not here, and nobody removed it here.
+///
+/// # Errors
+/// The database.
+pub async fn is_to_fetch(controller: &Controller, run: &Run) -> Result<bool, RunError> {
     let kept = TimeDelta::days(diagnostics::KEPT_DAYS);
     let lately = run.ended_at.is_some_and(|ended| Utc::now() - ended < kept);
-    lately && is_due(run) && is_missing_here(run)
+    if !lately || !is_due(run) || !is_missing_here(run) {
+        return Ok(false);
+    }
+    let events = controller.store.events(&run.id).await?;
+    let mut removed = events.iter().filter(|event| event.kind == local_garbage::REMOVED);
+    Ok(!removed.any(|event| event.detail == local_garbage::DIAGNOSTICS))
 }
 
 /// Whether the evidence of a run's end was never brought here, or is gone from here.

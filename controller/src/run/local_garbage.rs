@@ -10,6 +10,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+/// Kind of the event that something of a run was removed here.
+pub(super) const REMOVED: &str = "removed";
+/// [`Item::kind`] of evidence.
+pub(super) const DIAGNOSTICS: &str = "diagnostics";
+
 /// What is looked for beyond what nobody needs once a run has ended.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wants {
@@ -64,9 +69,9 @@ fn of_run(controller: &Controller, run: &Run, wants: Wants) -> Vec<Item> {
     let mut look = |kind, path: PathBuf| found.extend(item(kind, run.id.as_str(), path, Some(&run.id)));
     let kept = run.diagnostics_path.as_ref().map(PathBuf::from);
     let evidence = kept.unwrap_or_else(|| paths.diagnostics.clone());
-    look("diagnostics", super::bundle::arriving(&evidence));
-    look("diagnostics", paths.diagnostics.with_extension("html"));
-    look("diagnostics", evidence);
+    look(DIAGNOSTICS, super::bundle::arriving(&evidence));
+    look(DIAGNOSTICS, paths.diagnostics.with_extension("html"));
+    look(DIAGNOSTICS, evidence);
     if let Some(log) = run.log_path.as_ref().filter(|_| wants.logs) {
         look("log", PathBuf::from(log));
     }
@@ -95,7 +100,7 @@ fn of_hosts(folder: &Path, before: Option<SystemTime>) -> Vec<Item> {
                 .display()
                 .to_string();
             if old {
-                items.extend(item("diagnostics", &name, moment, None));
+                items.extend(item(DIAGNOSTICS, &name, moment, None));
             }
         }
     }
@@ -191,7 +196,7 @@ pub async fn remove(controller: &Controller, items: Vec<Item>) -> Result<Vec<Ite
 async fn note(controller: &Controller, item: &Item) -> Result<(), RunError> {
     let Some(id) = &item.run else { return Ok(()) };
     match item.kind {
-        "diagnostics" => {
+        DIAGNOSTICS => {
             let gone = |run: &mut Run| {
                 if run.diagnostics_path.as_ref().map(PathBuf::from).as_ref() == Some(&item.path) {
                     run.diagnostics_path = None;
@@ -220,7 +225,7 @@ async fn note(controller: &Controller, item: &Item) -> Result<(), RunError> {
         }
         _ => return Ok(()),
     }
-    controller.store.add_event(id, "removed", item.kind).await?;
+    controller.store.add_event(id, REMOVED, item.kind).await?;
     Ok(())
 }
 

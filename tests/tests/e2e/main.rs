@@ -10,6 +10,7 @@
 mod bad_hosts;
 mod bad_input;
 mod cut;
+mod diagnose;
 mod disk;
 mod engine_down;
 mod failures;
@@ -32,6 +33,7 @@ mod terminal;
 mod trouble;
 mod two_processes;
 mod users;
+mod why;
 
 use std::time::Duration;
 
