@@ -123,7 +123,7 @@ impl<'a> Case<'a> {
         let captures = compiled(&PATTERNS.log, row, look)?.captures(&line.text);
         let mut found = named(Found::with(certainty), captures.as_ref());
         found.lines.push(at);
-        Some(found.from_line(line))
+        Some(found.with_line(line))
     }
 
     fn look_in_said(&self, row: usize, look: usize, sure: Certainty) -> Option<Found> {
@@ -213,7 +213,7 @@ impl<'a> Case<'a> {
         let (at, line) = lines.find(|(_, line)| line.last_words && regex.is_match(&line.text))?;
         let mut found = named(Found::certain(), regex.captures(&line.text).as_ref());
         found.lines.push(at);
-        Some(found.from_line(line))
+        Some(found.with_line(line))
     }
 
     /// Exit code of the main process.
@@ -408,7 +408,7 @@ fn named(mut found: Found, captures: Option<&Captures<'_>>) -> Found {
 
 impl Found {
     /// As it is, with a line of the run log as a quotation.
-    pub(in crate::diagnosis) fn from_line(mut self, line: &Line) -> Self {
+    pub(in crate::diagnosis) fn with_line(mut self, line: &Line) -> Self {
         self.quotes.push(Quote {
             file: RUN_LOG.to_owned(),
             offset: line.offset,

@@ -160,7 +160,6 @@ pub(super) const RULES: &[Rule] = &[
             "farrun logs {run} --tail 200",
         )],
         last_resort: true,
-        ..PLAIN
     },
     Rule {
         code: "python_exception",
@@ -261,7 +260,7 @@ fn exception(case: &Case<'_>) -> Option<Found> {
     let message = text.get(name.len() + 1..).unwrap_or_default().trim();
     let mut found = Found::with(Certainty::Likely)
         .figure("class", format!("`{}`", cut(name, 100)))
-        .from_line(line);
+        .with_line(line);
     if !message.is_empty() {
         found = found.figure("message", cut(message, 300));
     }
