@@ -160,6 +160,20 @@ pub enum Event<'a> {
         /// Bytes in all.
         total: u64,
     },
+    /// A host collects evidence.
+    CollectingEvidence {
+        /// Name of the host.
+        host: &'a str,
+    },
+    /// Evidence is on its way here.
+    FetchingEvidence {
+        /// Name of the host.
+        host: &'a str,
+        /// Bytes here.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
     /// The link broke and is being made again; the run is not affected.
     LinkLost {
         /// Name of the host.

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod cli;
 pub mod config;
 pub mod controller;
+pub mod diagnosis;
 pub mod error;
 pub mod host;
 pub mod mirror;

@@ -119,6 +119,10 @@ async fn a_database_of_the_first_schema_opens_with_its_data() {
     assert_eq!(store.hosts().await.unwrap()[0].name, "gpu1");
     assert_eq!(store.events(&run).await.unwrap()[0].detail, "pending");
     assert_eq!((kept.lease, kept.gpu_summary), (None, None));
+    assert_eq!(
+        (kept.finding, kept.diagnosed_at, kept.diagnostics_path),
+        (None, None, None)
+    );
     assert_eq!(store.report("gpu1").await.unwrap(), Default::default());
     assert!(store.outputs(&run).await.unwrap()[0].pulled_at.is_some());
     store.close().await.unwrap();

@@ -24,7 +24,8 @@ on_both!(
     a_run_lives_and_ends,
     runs_are_listed_by_page,
     what_hosts_said_last_is_kept,
-    what_a_run_did_to_gpus_is_kept
+    what_a_run_did_to_gpus_is_kept,
+    what_was_found_is_kept
 );
 
 async fn hosts_are_kept(fixture: Fixture) {
@@ -152,6 +153,49 @@ async fn what_a_run_did_to_gpus_is_kept(fixture: Fixture) {
     assert_eq!(read, changed);
     assert_eq!((read.lease, read.gpu_summary), (Some(lease), Some(summary)));
     store.close().await.unwrap();
+}
+
+async fn what_was_found_is_kept(fixture: Fixture) {
+    let (laptop, desktop) = (fixture.open_as("laptop").await, fixture.open_as("desktop").await);
+    let order = run(&laptop, None);
+    laptop.create_run(&order).await.unwrap();
+    let folder = "/outputs/neon_city/diagnostics/rs".to_owned();
+    let long = "é\0".repeat(1000);
+    let at = Utc::now();
+    let (changed, ()) = laptop
+        .change_run(&order.id, |run| {
+            run.status = RunStatus::Failed;
+            run.finding = Some("gpu_memory".to_owned());
+            run.finding_text = Some(long);
+            run.diagnosed_at = Some(at);
+            run.diagnostics_path = Some(folder.clone());
+        })
+        .await
+        .unwrap();
+    assert_eq!(changed.finding_text.as_ref().unwrap().chars().count(), 1000);
+    assert_eq!(laptop.run(&order.id).await.unwrap().unwrap(), changed);
+    let [listed] = &laptop.run_summaries(&RunFilter::default()).await.unwrap()[..] else {
+        panic!("one run")
+    };
+    assert_eq!(
+        (&listed.finding, &listed.finding_text),
+        (&changed.finding, &changed.finding_text)
+    );
+    // Every machine knows the cause, and only this one has its evidence.
+    let elsewhere = desktop.run(&order.id).await.unwrap().unwrap();
+    assert_eq!(elsewhere.finding.as_deref(), Some("gpu_memory"));
+    assert_eq!(
+        (elsewhere.diagnosed_at, elsewhere.diagnostics_path),
+        (Some(at), None)
+    );
+    desktop
+        .change_run(&order.id, |run| run.finding = None)
+        .await
+        .unwrap();
+    let again = laptop.run(&order.id).await.unwrap().unwrap();
+    assert_eq!((again.finding, again.diagnostics_path), (None, Some(folder)));
+    laptop.close().await.unwrap();
+    desktop.close().await.unwrap();
 }
 
 async fn prompts_are_found(fixture: Fixture) {

@@ -9,6 +9,7 @@ use sea_orm_migration::sea_orm::DatabaseTransaction;
 
 mod m0001_first;
 mod m0002_gpus;
+mod m0003_diagnosis;
 mod m0004_notifications;
 mod m0005_output_blocks;
 
@@ -16,6 +17,7 @@ mod m0005_output_blocks;
 pub const MIGRATIONS: &[&str] = &[
     m0001_first::NAME,
     m0002_gpus::NAME,
+    m0003_diagnosis::NAME,
     m0004_notifications::NAME,
     m0005_output_blocks::NAME,
 ];
@@ -92,6 +94,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m0001_first::First),
             Box::new(m0002_gpus::Gpus),
+            Box::new(m0003_diagnosis::Diagnosis),
             Box::new(m0004_notifications::Notifications),
             Box::new(m0005_output_blocks::OutputBlocks),
         ]

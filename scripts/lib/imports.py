@@ -25,6 +25,8 @@ LAWS = [
      "controller/src/store", []),
     ("model does no input or output", r"\bcrate::(?!model\b)(?:ssh|host|agent|run|mirror|cli|ui|store|config)\b|\btokio::",
      "controller/src/model", []),
+    ("diagnosis asks nobody: no host, store, story or command",
+     r"\bcrate::(?:ssh|host|agent|run|mirror|cli|store|config|controller)\b|\btokio::", "controller/src/diagnosis", []),
     ("agent client and mirror know no store or ssh", r"\bcrate::(?:ssh|store|cli|ui|run)\b", "controller/src/agent", []),
     ("agent client and mirror know no store or ssh", r"\bcrate::(?:ssh|store|cli|ui|run)\b", "controller/src/mirror", []),
 ]

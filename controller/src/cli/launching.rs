@@ -9,7 +9,7 @@ use crate::model::{Run, RunStatus};
 use crate::run::collect::Collected;
 use crate::run::follow::{self, Ended, Following, follow};
 use crate::run::order::{Placed, place};
-use crate::run::{Order, RunError, launch};
+use crate::run::{Order, RunError, launch, why};
 use crate::ui::escape;
 use farrun_protocol::RunId;
 use farrun_protocol::message::Secret;
@@ -151,10 +151,16 @@ async fn not_launched(
     if let RunError::Interrupted { detached: Some(_) } = error {
         return Ok(left(id, error));
     }
-    let run = controller.store.run(id).await?;
+    let mut run = controller.store.run(id).await?;
     let status = run.as_ref().map_or(RunStatus::Pending, |run| run.status);
     if !matches!(error, RunError::Interrupted { .. }) {
-        let command = CommandError::from(error);
+        let mut command = CommandError::from(error);
+        if let Some(failed) = run.take().filter(|_| status == RunStatus::Failed) {
+            why::conclude_in_passing(controller, &failed).await;
+            let found = controller.store.run(id).await?.and_then(|run| run.finding_text);
+            command.causes.extend(found);
+            command = command.hint(format!("`farrun why {id}` tells more"));
+        }
         let kept = format!(
             "the order is kept; take it up with `farrun attach {id}`, or drop it with `farrun stop {id}`"
         );

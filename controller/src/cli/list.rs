@@ -87,6 +87,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     Ok(Exit::Completed)
 }
 
+/// What its evidence shows, else how it ended.
+fn why(run: &RunSummary) -> Option<String> {
+    run.finding_text.clone().or_else(|| run.error_message.clone())
+}
+
 fn table(runs: &[RunSummary]) -> Table {
     let mut table = Table::new(["RUN", "NAME", "KIND", "HOST", "STATE", "ORDERED", "TOOK", "WHY"]);
     let now = Utc::now();
@@ -99,7 +104,7 @@ fn table(runs: &[RunSummary]) -> Table {
             outcome::summary_state(run),
             format::age(run.created_at, now),
             outcome::took(run.started_at, run.ended_at, run.status).unwrap_or_else(|| "-".to_owned()),
-            run.error_message.clone().unwrap_or_default(),
+            why(run).unwrap_or_default(),
         ]);
     }
     table

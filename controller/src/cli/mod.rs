@@ -4,6 +4,7 @@ pub mod adopt;
 pub mod answer;
 pub mod attach;
 pub mod completions;
+pub mod diagnose;
 pub mod enhance;
 pub mod find;
 pub mod gc;
@@ -34,6 +35,7 @@ pub mod timeline;
 pub mod upscale;
 pub mod view;
 pub mod wait;
+pub mod why;
 
 use crate::config::Config;
 use crate::controller::Controller;
@@ -110,6 +112,10 @@ pub enum Command {
     Show(show::Args),
     /// Tell what happened to a run, with what its GPUs did and its log said then
     Timeline(timeline::Args),
+    /// Tell why a run failed, what speaks for it and what to try
+    Why(why::Args),
+    /// Collect the evidence of a run or a host, and bring it here
+    Diagnose(diagnose::Args),
     /// Print a run's log
     Logs(logs::Args),
     /// Follow a run to its end and bring its outputs here
@@ -201,6 +207,8 @@ pub async fn dispatch(command: Command, context: &Context) -> Result<Exit, Comma
         Command::List(args) => list::run(args, context).await,
         Command::Show(args) => show::run(args, context).await,
         Command::Timeline(args) => timeline::run(args, context).await,
+        Command::Why(args) => why::run(args, context).await,
+        Command::Diagnose(args) => diagnose::run(args, context).await,
         Command::Logs(args) => logs::run(args, context).await,
         Command::Attach(args) => attach::run(args, context).await,
         Command::Wait(args) => wait::run(args, context).await,

@@ -95,10 +95,11 @@ pub fn print_with(context: &Context, run: &Run, brought: Option<&str>, log_error
             if run.status == RunStatus::Failed {
                 // What never started has no log.
                 let see = match run.started_at {
-                    Some(_) => format!("see `farrun logs {id} --tail 50` and `farrun show {id}`"),
-                    None => format!("see `farrun show {id}`"),
+                    Some(_) => format!("see `farrun why {id}` and `farrun logs {id} --tail 50`"),
+                    None => format!("see `farrun why {id}`"),
                 };
-                ui.error(format!("{id} failed: {why}"), &[], &[see]);
+                let cause: Vec<String> = run.finding_text.iter().map(|text| escape::line(text)).collect();
+                ui.error(format!("{id} failed: {why}"), &cause, &[see]);
             } else {
                 ui.note(format!("{id} was cancelled: {why}"));
             }

@@ -80,6 +80,13 @@ impl Observer for TerminalObserver {
             Event::HashingOutputs { .. } if !self.ui.draws_bars() => {}
             Event::HashingOutputs { done, total } => self.step("hashing outputs", Some((*done, *total))),
             Event::Downloading { done, total } => self.step("downloading", Some((*done, *total))),
+            Event::CollectingEvidence { host } => {
+                self.step(&format!("collecting evidence on `{host}`"), None);
+            }
+            Event::FetchingEvidence { .. } if !self.ui.draws_bars() => {}
+            Event::FetchingEvidence { host, done, total } => {
+                self.step(&format!("evidence of `{host}`"), Some((*done, *total)));
+            }
             Event::StepDone => self.done(),
             Event::InLine { run, place } => {
                 self.done();

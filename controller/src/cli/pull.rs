@@ -6,7 +6,7 @@ use crate::error::{CommandError, Exit};
 use crate::model::{Run, RunStatus};
 use crate::run::bulk::Bulk;
 use crate::run::collect::{collect, collect_over};
-use crate::run::{RunError, follow, reconcile};
+use crate::run::{RunError, follow, reconcile, why};
 use std::path::Path;
 
 /// Arguments of `farrun pull`.
@@ -41,6 +41,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     if !run.status.is_settled() {
         reconcile::runs_on(&controller, &link, std::slice::from_ref(&run.id)).await?;
     }
+    let run = controller.store.run(&run.id).await?.unwrap_or(run);
+    why::in_passing(&controller, &link, &run).await;
     let collected = match bulk {
         Some(bulk) => collect_over(&controller, &link, &run.id, bulk).await,
         None => collect(&controller, &link, &run.id).await,

@@ -93,6 +93,8 @@ fn fields(controller: &Controller, run: &Run) -> Vec<(&'static str, String)> {
     optional("parent", run.parent_run.as_ref().map(ToString::to_string));
     optional("recipe", run.recipe.clone());
     optional("why", run.error_message.clone());
+    optional("cause", run.finding_text.clone());
+    optional("finding", run.finding.clone());
     let told = run.reason.filter(|_| run.status != RunStatus::Completed);
     optional("reason", told.map(|reason| reason.code().to_owned()));
     optional("exit code", run.exit_code.map(|code| code.to_string()));
@@ -128,6 +130,7 @@ fn fields(controller: &Controller, run: &Run) -> Vec<(&'static str, String)> {
         }),
     );
     optional("outputs", run.outputs_path.clone());
+    optional("evidence", run.diagnostics_path.clone());
     fields.push(("ordered", format::time(run.created_at)));
     fields.push(("started", moment(run.started_at)));
     fields.push(("ended", moment(run.ended_at)));

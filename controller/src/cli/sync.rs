@@ -8,7 +8,7 @@ use crate::host::Link;
 use crate::model::{Run, RunStatus};
 use crate::run::collect::{self, Collected};
 use crate::run::follow::{self, Ended};
-use crate::run::{RunError, reconcile};
+use crate::run::{RunError, diagnose, reconcile, why};
 use crate::store::RunFilter;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,8 +49,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         ..RunFilter::default()
     };
     let mut hosts: BTreeMap<String, Vec<_>> = BTreeMap::new();
-    for run in controller.store.runs(&ended).await?.into_iter().filter(is_due) {
-        hosts.entry(run.host.clone()).or_default().push(run);
+    for run in controller.store.runs(&ended).await? {
+        if is_due(&run) || diagnose::is_to_fetch(&controller, &run).await? {
+            hosts.entry(run.host.clone()).or_default().push(run);
+        }
     }
     let mut brought = Vec::new();
     for (name, runs) in hosts {
@@ -61,7 +63,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
             Ok(link) => link,
             Err(error) => {
                 context.ui.warning(format!("`{name}`: {error}"));
-                exit = Exit::Unreachable;
+                // Evidence that stays away is no failure of anything.
+                if runs.iter().any(is_due) {
+                    exit = Exit::Unreachable;
+                }
                 continue;
             }
         };
@@ -112,13 +117,14 @@ fn is_due(run: &Run) -> bool {
         || (run.launched_at.is_some() && run.log_path.is_some() && !run.log_complete)
 }
 
-/// Brings the log, and the outputs of a run that ended well.
+/// Brings the log, and the outputs of a run that ended well or the evidence of one that failed.
 async fn bring(controller: &Controller, link: &Link, run: &Run) -> Result<Option<Collected>, RunError> {
     match follow::mirror_rest(controller, link, run).await {
         // The host has nothing left of a run that failed long ago.
         Err(error) if follow::is_unknown(&error) && run.status.is_final() => return Ok(None),
         mirrored => mirrored?,
     }
+    why::in_passing(controller, link, run).await;
     if run.status != RunStatus::Downloading {
         return Ok(None);
     }

@@ -53,6 +53,12 @@ pub struct RunView<'a> {
     pub exit_code: Option<i32>,
     /// Signal that ended it.
     pub signal: Option<i32>,
+    /// Stable code of the cause that its evidence shows.
+    pub finding: Option<&'a str>,
+    /// The same in one line.
+    pub finding_text: Option<&'a str>,
+    /// When the evidence was last read.
+    pub diagnosed_at: Option<DateTime<Utc>>,
     /// Image it runs.
     pub image: &'a str,
     /// Digest or id of that image.
@@ -78,6 +84,8 @@ pub struct RunView<'a> {
     pub log_error: Option<&'a str>,
     /// Folder of its outputs here.
     pub outputs_path: Option<&'a str>,
+    /// Folder of its evidence here.
+    pub diagnostics_path: Option<&'a str>,
     /// When it was ordered.
     pub created_at: DateTime<Utc>,
     /// When the host acknowledged it.
@@ -107,6 +115,9 @@ impl<'a> From<&'a Run> for RunView<'a> {
             error_message: run.error_message.as_deref(),
             exit_code: run.exit_code,
             signal: run.signal,
+            finding: run.finding.as_deref(),
+            finding_text: run.finding_text.as_deref(),
+            diagnosed_at: run.diagnosed_at,
             image: &run.spec.image,
             image_digest: run.image_digest.as_deref(),
             container_id: run.container_id.as_deref(),
@@ -119,6 +130,7 @@ impl<'a> From<&'a Run> for RunView<'a> {
             log_sha256: run.log_sha256.as_ref().map(AsRef::as_ref),
             log_error: None,
             outputs_path: run.outputs_path.as_deref(),
+            diagnostics_path: run.diagnostics_path.as_deref(),
             created_at: run.created_at,
             launched_at: run.launched_at,
             started_at: run.started_at,

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+/// Most characters of [`Run::finding_text`].
+pub const MAX_FINDING: usize = 1000;
 /// Most characters of [`Run::log_path`].
 pub const MAX_LOG_PATH: usize = 500;
 
@@ -133,12 +135,24 @@ pub struct Run {
     pub exit_code: Option<i32>,
     /// Signal that ended it.
     pub signal: Option<i32>,
+    /// Stable code of the cause that its evidence shows; none when it shows none, or was not read.
+    #[serde(default)]
+    pub finding: Option<String>,
+    /// The same in one line, at most [`MAX_FINDING`] characters.
+    #[serde(default)]
+    pub finding_text: Option<String>,
+    /// When the evidence was last read.
+    #[serde(default)]
+    pub diagnosed_at: Option<DateTime<Utc>>,
     /// The resolved order.
     pub spec: RunSpec,
     /// Local mirror of the run log, at most [`MAX_LOG_PATH`] characters; absolute.
     pub log_path: Option<String>,
     /// Local folder of its outputs; absolute.
     pub outputs_path: Option<String>,
+    /// Local folder of its evidence, once it was brought here; absolute.
+    #[serde(default)]
+    pub diagnostics_path: Option<String>,
     /// Length of the complete run log in bytes, once known.
     pub log_length: Option<u64>,
     /// Its hash, once known.

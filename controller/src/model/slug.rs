@@ -1,7 +1,7 @@
 //! Names that become folders: prompt names and image names.
 
 /// Folder names below the outputs folder that no prompt may take.
-pub const RESERVED: &[&str] = &["prompt_enhancement"];
+pub const RESERVED: &[&str] = &["prompt_enhancement", "diagnostics"];
 
 /// Ending of the folder that holds the upscales of a prompt; no prompt's own name may end so.
 pub const UPSCALED: &str = "_upscaled";
@@ -63,6 +63,7 @@ mod tests {
     fn reserved_names_are_refused() {
         for name in [
             "prompt_enhancement",
+            "diagnostics",
             "city_upscaled",
             "ps_x",
             "rs_x",

@@ -2,7 +2,7 @@
 
 use super::bulk::{Bulk, further};
 use super::upload::watch;
-use super::{RunError, pulled, reconcile, stop};
+use super::{RunError, manifest_of, pulled, reconcile, stop};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
 use crate::model::{Host, OutputRecord, Run, RunStatus};
@@ -11,7 +11,7 @@ use chrono::Utc;
 use farrun_protocol::manifest::{self, Manifest};
 use farrun_protocol::message::{ManifestReply, Progress};
 use farrun_protocol::verdict::Reason;
-use farrun_protocol::{ErrorCode, RunId, Sha256};
+use farrun_protocol::{ErrorCode, RunId};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -103,7 +103,7 @@ pub async fn collect_over(
             if let Some(pack) = pack(&reply) {
                 sftp.open_early(pack);
             }
-            let read = read_manifest(&sftp, &host.name, id, &reply).await?;
+            let read = manifest_of::read(&sftp, &host.name, Some(id), &reply, manifest::MAX_SIZE).await?;
             let manifest = fetch(controller, &host, sftp, &reply, read, &folder).await?;
             // It is over; the host is not waited for.
             tokio::spawn(session.close());
@@ -201,59 +201,6 @@ async fn hash_outputs(controller: &Controller, link: &Link, id: &RunId) -> Resul
     };
     controller.tell(&Event::StepDone);
     Ok(reply)
-}
-
-/// Reads the manifest, which is only as good as its hash and its paths.
-async fn read_manifest(
-    sftp: &Sftp,
-    host: &str,
-    id: &RunId,
-    reply: &ManifestReply,
-) -> Result<(Manifest, Vec<u8>), RunError> {
-    let hostile = |what: &str| RunError::Hostile {
-        host: host.to_owned(),
-        what: what.to_owned(),
-    };
-    if reply.size > manifest::MAX_SIZE {
-        return Err(hostile("a manifest larger than any manifest"));
-    }
-    let bytes = sftp.read_exactly(&reply.path, reply.size).await?;
-    if Sha256::of(&bytes) != reply.sha256 {
-        return Err(hostile("a manifest that does not hash to what was announced"));
-    }
-    let manifest: Manifest = serde_json::from_slice(&bytes)
-        .map_err(|error| hostile(&format!("a manifest that cannot be read: {error}")))?;
-    let total = manifest
-        .files
-        .iter()
-        .try_fold(0u64, |sum, file| sum.checked_add(file.size));
-    if manifest.format != manifest::FORMAT || &manifest.run_id != id || total != Some(reply.bytes) {
-        return Err(hostile("a manifest of something else"));
-    }
-    if let Some(file) = manifest
-        .files
-        .iter()
-        .find(|file| !manifest::is_safe_path(&file.path))
-    {
-        return Err(hostile(&format!(
-            "an output path that leaves its folder: {:?}",
-            file.path
-        )));
-    }
-    if manifest
-        .files
-        .iter()
-        .any(|file| file.size <= manifest::BLOCK && file.sha256.is_none())
-    {
-        return Err(hostile("a manifest with a file that has no hash"));
-    }
-    let short = |file: &manifest::OutputFile| {
-        file.size > manifest::BLOCK && file.blocks.len() as u64 != file.size.div_ceil(manifest::BLOCK)
-    };
-    if manifest.files.iter().any(short) {
-        return Err(hostile("a manifest with a file that lacks hashes of blocks"));
-    }
-    Ok((manifest, bytes))
 }
 
 /// What the database knows of each output.

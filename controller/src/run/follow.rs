@@ -3,7 +3,7 @@
 use super::collect::{Collected, collect};
 use super::links::Links;
 use super::reach::{Reach, may_pass};
-use super::{RunError, line, log_error, reconcile, stop};
+use super::{RunError, line, log_error, reconcile, stop, why};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
 use crate::mirror::{self, Followed, Mirror, MirrorError, Options, SourceError};
@@ -131,10 +131,18 @@ async fn follow_sharing(
         () = controller.interrupt.cancelled() => Err(RunError::Interrupted { detached: None }),
     };
     // Whoever noticed the wish to leave first: the run goes on and can be attached to again.
-    ended.map_err(|error| match error {
-        RunError::Interrupted { .. } => RunError::Interrupted { detached: Some(id) },
+    let mut ended = ended.map_err(|error| match error {
+        RunError::Interrupted { .. } => RunError::Interrupted {
+            detached: Some(id.clone()),
+        },
         other => other,
-    })
+    })?;
+    // Apart from the rest: nothing that happens here changes how the run ended.
+    if let Some(link) = reach.at_hand() {
+        why::in_passing(controller, &link, &ended.run).await;
+        ended.run = controller.store.run(&id).await?.unwrap_or(ended.run);
+    }
+    Ok(ended)
 }
 
 async fn mirror_log(reach: &mut Reach<'_>, following: Following) -> Result<(), RunError> {

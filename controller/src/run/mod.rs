@@ -5,9 +5,11 @@
 
 pub mod adopt;
 pub mod bulk;
+pub mod bundle;
 pub mod choose;
 pub mod collect;
 pub mod contact;
+pub mod diagnose;
 mod digest;
 pub mod doctor;
 pub mod error;
@@ -18,8 +20,10 @@ mod lanes;
 pub mod launch;
 mod line;
 pub mod links;
+pub mod local_garbage;
 pub mod log_error;
 pub mod look;
+mod manifest_of;
 pub mod notified;
 pub mod order;
 pub mod owner;
@@ -33,6 +37,7 @@ pub mod stop;
 pub mod timeline;
 mod upload;
 pub mod warnings;
+pub mod why;
 
 pub use crate::model::gpu_words;
 pub use error::RunError;

@@ -131,11 +131,15 @@ pub(super) fn blank(host: &str, spec: RunSpec, paths: &LocalPaths) -> Run {
         error_message: None,
         exit_code: None,
         signal: None,
+        finding: None,
+        finding_text: None,
+        diagnosed_at: None,
         gpus: spec.gpus.label(),
         lease: None,
         gpu_summary: None,
         log_path: Some(paths.log.to_string_lossy().into_owned()),
         outputs_path: Some(paths.outputs.to_string_lossy().into_owned()),
+        diagnostics_path: None,
         log_length: None,
         log_sha256: None,
         log_complete: false,
@@ -160,6 +164,8 @@ pub struct LocalPaths {
     pub log: PathBuf,
     /// Folder of verified outputs.
     pub outputs: PathBuf,
+    /// Folder of the evidence of its end.
+    pub diagnostics: PathBuf,
 }
 
 impl LocalPaths {
@@ -176,6 +182,7 @@ impl LocalPaths {
         Self {
             log: folder.join("logs").join(log),
             outputs: folder.join("runs").join(id.as_str()),
+            diagnostics: folder.join("diagnostics").join(id.as_str()),
         }
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn still_here(state: &Path, run: &RunId, sha256: &Sha256, folder: &Pa
     manifest.files.iter().all(untouched).then_some(manifest)
 }
 
-fn path(state: &Path, run: &RunId) -> PathBuf {
+pub(super) fn path(state: &Path, run: &RunId) -> PathBuf {
     state.join("pulled").join(format!("{run}.json"))
 }
 

@@ -108,6 +108,11 @@ impl<'a> Reach<'a> {
         }
     }
 
+    /// The link that is there, when there is one.
+    pub(super) fn at_hand(&mut self) -> Option<Arc<Link>> {
+        self.link.take()
+    }
+
     /// Gives a link back for the next use.
     pub(super) fn keep(&mut self, link: Arc<Link>) {
         self.link = Some(link);

@@ -53,6 +53,10 @@ pub struct RunSummary {
     pub error_message: Option<String>,
     /// Exit code of the job's main process.
     pub exit_code: Option<i32>,
+    /// Stable code of the cause that its evidence shows.
+    pub finding: Option<String>,
+    /// The same in one line.
+    pub finding_text: Option<String>,
     /// GPUs it was given.
     pub gpus: String,
     /// Length of the complete run log, once known.

@@ -5,7 +5,7 @@ use super::entity::{run, run_path};
 use super::filter::RunSummary;
 use super::value::{Record, nanoseconds, sentence, time};
 use crate::model::Run;
-use crate::model::run::MAX_LOG_PATH;
+use crate::model::run::{MAX_FINDING, MAX_LOG_PATH};
 use farrun_protocol::RunId;
 use farrun_protocol::explain::MAX_ERROR_MESSAGE;
 use farrun_protocol::verdict::Reason;
@@ -24,6 +24,7 @@ pub(super) fn check(run: &mut Run, database: &str) -> Result<(), StoreError> {
         .error_message
         .take()
         .map(|message| sentence(&message, MAX_ERROR_MESSAGE));
+    run.finding_text = run.finding_text.take().map(|text| sentence(&text, MAX_FINDING));
     let length = run.log_path.as_deref().map_or(0, |path| path.chars().count());
     if length > MAX_LOG_PATH {
         return Err(StoreError::LogPathTooLong {
@@ -38,6 +39,8 @@ pub(super) fn check(run: &mut Run, database: &str) -> Result<(), StoreError> {
         ("recipe", run.recipe.as_deref()),
         ("log_path", run.log_path.as_deref()),
         ("outputs_path", run.outputs_path.as_deref()),
+        ("diagnostics_path", run.diagnostics_path.as_deref()),
+        ("finding", run.finding.as_deref()),
         ("container_id", run.container_id.as_deref()),
         ("image_digest", run.image_digest.as_deref()),
         ("gpus", Some(&run.gpus)),
@@ -83,6 +86,9 @@ pub(super) fn row(run: &Run, database: &str) -> Result<run::Model, StoreError> {
         spec,
         lease: text(run.lease.as_ref()),
         gpu_summary: text(run.gpu_summary.as_ref()),
+        finding: run.finding.clone(),
+        finding_text: run.finding_text.clone(),
+        diagnosed_at: run.diagnosed_at.map(nanoseconds),
     })
 }
 
@@ -99,6 +105,7 @@ pub(super) fn path_row(run: &Run, machine: &str) -> run_path::Model {
         log_path: run.log_path.clone(),
         outputs_path: run.outputs_path.clone(),
         log_complete: run.log_complete,
+        diagnostics_path: run.diagnostics_path.clone(),
     }
 }
 
@@ -109,9 +116,15 @@ pub(super) fn model(
     database: &str,
 ) -> Result<Run, StoreError> {
     let record = record(database, &row.id);
-    let (log_path, outputs_path, log_complete) = paths
-        .map(|paths| (paths.log_path, paths.outputs_path, paths.log_complete))
-        .unwrap_or_default();
+    // A machine that never had anything of the run knows no place of it.
+    let paths = paths.unwrap_or_else(|| run_path::Model {
+        run_id: row.id.clone(),
+        machine: String::new(),
+        log_path: None,
+        outputs_path: None,
+        log_complete: false,
+        diagnostics_path: None,
+    });
     Ok(Run {
         id: record.parse("id", &row.id)?,
         prompt_id: record.parse_some("prompt_id", row.prompt_id.as_deref())?,
@@ -128,9 +141,13 @@ pub(super) fn model(
         error_message: row.error_message,
         exit_code: row.exit_code,
         signal: row.signal,
-        log_path,
-        outputs_path,
-        log_complete,
+        log_path: paths.log_path,
+        outputs_path: paths.outputs_path,
+        diagnostics_path: paths.diagnostics_path,
+        log_complete: paths.log_complete,
+        finding: row.finding,
+        finding_text: row.finding_text,
+        diagnosed_at: row.diagnosed_at.map(time),
         container_id: row.container_id,
         image_digest: row.image_digest,
         gpus: row.gpus,
@@ -173,6 +190,8 @@ pub(super) struct SummaryRow {
     reason: Option<String>,
     error_message: Option<String>,
     exit_code: Option<i32>,
+    finding: Option<String>,
+    finding_text: Option<String>,
     gpus: String,
     log_length: Option<i64>,
     owner: Option<String>,
@@ -184,7 +203,7 @@ pub(super) struct SummaryRow {
 
 impl SummaryRow {
     /// What [`Self`] is read from.
-    pub(super) const COLUMNS: [run::Column; 16] = [
+    pub(super) const COLUMNS: [run::Column; 18] = [
         run::Column::Id,
         run::Column::Name,
         run::Column::PromptId,
@@ -194,6 +213,8 @@ impl SummaryRow {
         run::Column::Reason,
         run::Column::ErrorMessage,
         run::Column::ExitCode,
+        run::Column::Finding,
+        run::Column::FindingText,
         run::Column::Gpus,
         run::Column::LogLength,
         run::Column::Owner,
@@ -216,6 +237,8 @@ impl SummaryRow {
             operation: self.operation,
             error_message: self.error_message,
             exit_code: self.exit_code,
+            finding: self.finding,
+            finding_text: self.finding_text,
             gpus: self.gpus,
             owner: self.owner,
             created_at: time(self.created_at),

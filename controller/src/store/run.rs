@@ -85,6 +85,7 @@ impl Store {
                     run_path::Column::LogPath,
                     run_path::Column::OutputsPath,
                     run_path::Column::LogComplete,
+                    run_path::Column::DiagnosticsPath,
                 ])
                 .to_owned();
         run_path::Entity::insert(row)

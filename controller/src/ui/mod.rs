@@ -17,6 +17,7 @@
 //! | `log_tail` | the last lines of a run log as plain text |
 //! | `progress` | bars and spinners that give way to output |
 //! | `ask` | questions and secrets typed by the user |
+//! | `wrap` | prose broken into lines |
 //! | `format` | sizes, durations, ages and times for people |
 
 pub mod ask;
@@ -32,6 +33,7 @@ pub mod sparkline;
 pub mod svg;
 pub mod table;
 mod terminal;
+pub mod wrap;
 
 pub use checklist::Checklist;
 pub use progress::Progress;

@@ -14,9 +14,32 @@ const PANEL: f64 = 120.0;
 const BETWEEN: f64 = 40.0;
 const COLOURS: [&str; 6] = ["#1b6ca8", "#b8442f", "#3a7d44", "#7d4f9e", "#a87b1b", "#37798a"];
 
+/// What a drawing is for: its colours.
+struct Look {
+    colours: [&'static str; 6],
+    axis: &'static str,
+    grid: &'static str,
+    faint: &'static str,
+}
+
+/// A file of its own, on white.
+const FILE: Look = Look {
+    colours: COLOURS,
+    axis: "stroke=\"#888\"",
+    grid: "stroke=\"#ddd\"",
+    faint: "fill=\"#555\"",
+};
+
+/// A part of a page that may be light or dark: text takes the page's colour.
+const INLINE: Look = Look {
+    colours: ["#3b8ed0", "#d9604a", "#4fa35c", "#a076c4", "#c99a3a", "#52a0b5"],
+    axis: "stroke=\"#888\"",
+    grid: "stroke=\"#888\" stroke-opacity=\"0.25\"",
+    faint: "fill=\"#888\"",
+};
+
 /// The charts of `plot` with a title, as a file of its own. No line crosses a gap.
 pub fn svg(title: &str, plot: &Plot) -> String {
-    let span = plot.span.max(1.0);
     let height = TOP + (PANEL + BETWEEN) * plot.series.len() as f64 + 20.0;
     let mut out = String::new();
     // Writing to a String cannot fail.
@@ -27,32 +50,72 @@ pub fn svg(title: &str, plot: &Plot) -> String {
          fill=\"white\"/>\n<text x=\"{LEFT}\" y=\"22\" font-size=\"15\">{0}</text>",
         escaped(title)
     );
-    for (index, series) in plot.series.iter().enumerate() {
-        let top = TOP + (PANEL + BETWEEN) * index as f64 + 20.0;
-        let colour = COLOURS.get(index % COLOURS.len()).unwrap_or(&"black");
-        panel(&mut out, series, span, top, colour);
+    panels(&mut out, plot, TOP, &FILE);
+    out.push_str("</svg>\n");
+    out
+}
+
+/// The charts of `plot` as a part of a page, with a line at a moment (in seconds) and its name.
+pub fn inline(plot: &Plot, mark: Option<(f64, &str)>) -> String {
+    let height = (PANEL + BETWEEN) * plot.series.len() as f64 + 20.0;
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"what the GPUs did\" fill=\"currentColor\" \
+         font-family=\"sans-serif\" font-size=\"12\">"
+    );
+    panels(&mut out, plot, 0.0, &INLINE);
+    if let Some((at, name)) = mark.filter(|(at, _)| at.is_finite()) {
+        for index in 0..plot.series.len() {
+            let top = (PANEL + BETWEEN) * index as f64 + 20.0;
+            let x = place(at, plot.span.max(1.0));
+            let _ = writeln!(
+                out,
+                "<path d=\"M{x:.1} {top}V{}\" stroke=\"#d0342c\" stroke-dasharray=\"4 3\"/><text x=\"{:.1}\" y=\"{}\" \
+                 text-anchor=\"end\" fill=\"#d0342c\">{}</text>",
+                top + PANEL,
+                x - 5.0,
+                top - 6.0,
+                escaped(name)
+            );
+        }
     }
     out.push_str("</svg>\n");
     out
 }
 
-fn panel(out: &mut String, series: &Series, span: f64, top: f64, colour: &str) {
+fn panels(out: &mut String, plot: &Plot, top: f64, look: &Look) {
+    for (index, series) in plot.series.iter().enumerate() {
+        let top = top + (PANEL + BETWEEN) * index as f64 + 20.0;
+        let colour = look.colours.get(index % look.colours.len()).unwrap_or(&"black");
+        panel(out, series, plot.span.max(1.0), top, colour, look);
+    }
+}
+
+/// Where a moment lies from left to right.
+fn place(at: f64, span: f64) -> f64 {
+    LEFT + (WIDTH - RIGHT - LEFT) * (at / span).clamp(0.0, 1.0)
+}
+
+fn panel(out: &mut String, series: &Series, span: f64, top: f64, colour: &str, look: &Look) {
     let bottom = top + PANEL;
     let right = WIDTH - RIGHT;
     let ceiling = series.ceiling();
     let _ = writeln!(
         out,
         "<text x=\"{LEFT}\" y=\"{}\">{} ({})</text>\n<path d=\"M{LEFT} {top}V{bottom}H{right}\" fill=\"none\" \
-         stroke=\"#888\"/>",
+         {}/>",
         top - 6.0,
         escaped(&series.name),
-        escaped(series.unit)
+        escaped(series.unit),
+        look.axis
     );
     for (share, value) in [(0.0, 0.0), (0.5, ceiling / 2.0), (1.0, ceiling)] {
         let y = bottom - PANEL * share;
         let _ = writeln!(
             out,
-            "<path d=\"M{LEFT} {y}H{right}\" stroke=\"#ddd\"/><text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
+            "<path d=\"M{LEFT} {y}H{right}\" {}/><text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>",
+            look.grid,
             LEFT - 6.0,
             y + 4.0,
             number(value)
@@ -63,8 +126,9 @@ fn panel(out: &mut String, series: &Series, span: f64, top: f64, colour: &str) {
         let x = LEFT + (right - LEFT) * share;
         let _ = writeln!(
             out,
-            "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\" fill=\"#555\">{}</text>",
+            "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\" {}>{}</text>",
             bottom + 15.0,
+            look.faint,
             time(span * share)
         );
     }
@@ -72,7 +136,7 @@ fn panel(out: &mut String, series: &Series, span: f64, top: f64, colour: &str) {
         let points: Vec<String> = line
             .iter()
             .map(|(at, value)| {
-                let x = LEFT + (right - LEFT) * (at / span).clamp(0.0, 1.0);
+                let x = place(*at, span);
                 let y = bottom - PANEL * (value / ceiling).clamp(0.0, 1.0);
                 format!("{x:.1},{y:.1}")
             })

@@ -54,6 +54,7 @@ pub mod message;
 pub mod notify;
 pub mod preamble;
 pub mod record;
+pub mod redact;
 pub mod series;
 pub mod spec;
 pub mod verdict;

@@ -11,6 +11,7 @@ mod bad_hosts;
 mod bad_input;
 mod canary;
 mod cut;
+mod diagnose;
 mod disk;
 mod engine_down;
 mod failures;
@@ -36,6 +37,7 @@ mod terminal;
 mod trouble;
 mod two_processes;
 mod users;
+mod why;
 
 use std::time::Duration;
 

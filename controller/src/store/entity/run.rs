@@ -35,6 +35,9 @@ pub(crate) struct Model {
     pub(crate) spec: String,
     pub(crate) lease: Option<String>,
     pub(crate) gpu_summary: Option<String>,
+    pub(crate) finding: Option<String>,
+    pub(crate) finding_text: Option<String>,
+    pub(crate) diagnosed_at: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

@@ -12,6 +12,7 @@ pub(crate) struct Model {
     pub(crate) log_path: Option<String>,
     pub(crate) outputs_path: Option<String>,
     pub(crate) log_complete: bool,
+    pub(crate) diagnostics_path: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]

@@ -1,8 +1,10 @@
 //! `farrun gc`
 
-use super::launch_args::parse_seconds;
-use super::view::document;
-use super::{Context, find};
+mod here;
+
+use crate::cli::launch_args::parse_seconds;
+use crate::cli::view::document;
+use crate::cli::{Context, find};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::{Host, Run, RunStatus};
@@ -19,22 +21,35 @@ Examples:
   farrun gc --host gpu1 --dry-run
   farrun gc --host gpu1 --older-than 7d --keep-failed
   farrun gc rs_k3v9 --yes                       this one, whatever it left there
+  farrun gc --here --older-than 30d             evidence on this machine, not on a host
 
 What goes: containers and folders of runs that have ended and whose outputs are here
 or that left none; then inputs and agents that nothing needs. The log of a run is
 brought here before it goes. Logs and outputs here stay.
+
+With --here: evidence of runs that have ended and of hosts, and records that nothing
+needs; logs and outputs only with --logs and --outputs. The list of runs stays.
 
 A run that failed or was cancelled and left outputs that are not here stays. Bring
 them with `farrun pull`, or give them up: name the run, or say --discard-unpulled.
 
 The list is shown and nothing is removed before you agree, at the terminal or by --yes.")]
 pub struct Args {
-    /// Only these runs, also with outputs that are not here
-    #[arg(value_name = "RUN")]
-    runs: Vec<String>,
+    /// Only these runs, also with outputs that are not here; or a host
+    #[arg(value_name = "RUN|HOST")]
+    what: Vec<String>,
     /// The host; without it that of the named runs, the configured one, or the only one
     #[arg(long)]
     host: Option<String>,
+    /// What lies on this machine, not on a host
+    #[arg(long, conflicts_with = "discard_unpulled")]
+    here: bool,
+    /// With --here also logs; a log that its host has removed is lost
+    #[arg(long, requires = "here")]
+    logs: bool,
+    /// With --here also outputs; those that their host has removed are lost
+    #[arg(long, requires = "here")]
+    outputs: bool,
     /// Only say what would go
     #[arg(long)]
     dry_run: bool,
@@ -56,10 +71,17 @@ pub struct Args {
 ///
 /// # Errors
 /// A named run is active or elsewhere, nobody agreed, the host is out of reach, or the database.
-pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
+pub async fn run(mut args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
+    if let Some(host) = host_among(&controller, &args).await? {
+        args.what.retain(|name| *name != host);
+        args.host = Some(host);
+    }
+    if args.here {
+        return here::run(args, &controller, context).await;
+    }
     let (host, runs) = candidates(&controller, &args).await?;
-    let discard = args.discard_unpulled || !args.runs.is_empty();
+    let discard = args.discard_unpulled || !args.what.is_empty();
     let mut plan = garbage::plan(&controller, &host, runs, discard).await?;
     // What went in an earlier round is no news.
     plan.items
@@ -70,25 +92,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     }
     if !args.yes {
         print(context, &plan.items, true);
-        let question = format!("remove this from `{}`?", host.name);
-        // A document is one: a plan and what came of it would be two.
-        let answer = if context.ui.is_json() {
-            None
-        } else {
-            context.ui.ask(&question)
-        };
-        match answer {
-            Some(true) => {}
-            Some(false) => {
-                context.ui.note("nothing was removed");
-                return Ok(Exit::Refused);
-            }
-            None => {
-                return Err(
-                    CommandError::usage("nothing was removed: nobody was there to agree")
-                        .hint("say `--yes` to remove what is listed, or `--dry-run` to only list it"),
-                );
-            }
+        if let Some(exit) = agreed(context, &format!("remove this from `{}`?", host.name))? {
+            return Ok(exit);
         }
     }
     let items = garbage::remove(&controller, &host, plan).await?;
@@ -96,10 +101,40 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     Ok(Exit::Completed)
 }
 
+/// Asks whether what is listed may go; the exit code when it may not.
+fn agreed(context: &Context, question: &str) -> Result<Option<Exit>, CommandError> {
+    // A document is one: a plan and what came of it would be two.
+    let answer = if context.ui.is_json() {
+        None
+    } else {
+        context.ui.ask(question)
+    };
+    match answer {
+        Some(true) => Ok(None),
+        Some(false) => {
+            context.ui.note("nothing was removed");
+            Ok(Some(Exit::Refused))
+        }
+        None => Err(
+            CommandError::usage("nothing was removed: nobody was there to agree")
+                .hint("say `--yes` to remove what is listed, or `--dry-run` to only list it"),
+        ),
+    }
+}
+
+/// The host that was named in the place of runs.
+async fn host_among(controller: &Controller, args: &Args) -> Result<Option<String>, CommandError> {
+    let [name] = args.what.as_slice() else {
+        return Ok(None);
+    };
+    let found = controller.store.host(name).await?;
+    Ok(found.filter(|_| args.host.is_none()).map(|host| host.name))
+}
+
 /// The host, and those of its runs that may go.
 async fn candidates(controller: &Controller, args: &Args) -> Result<(Host, Vec<Run>), CommandError> {
     let mut named = Vec::new();
-    for reference in &args.runs {
+    for reference in &args.what {
         named.push(find::run(controller, reference).await?);
     }
     let of_the_first = named.first().map(|run| run.host.as_str());

@@ -1,0 +1,203 @@
+//! What `farrun why` shows of a diagnosis.
+
+use super::surroundings;
+use crate::cli::outcome;
+use crate::diagnosis::{Certainty, Diagnosis, Finding, LogLine, Quote};
+use crate::run::why::Why;
+use crate::ui::escape;
+use crate::ui::format;
+use crate::ui::wrap::{quoted, wrapped};
+
+/// Most characters that are shown of a line that somebody else wrote.
+const MOST: usize = 500;
+/// Most characters of a name in the first column.
+const NAME: usize = 24;
+
+/// The text, broken at `width` where that is given.
+pub(super) fn lines(why: &Why, diagnosis: &Diagnosis, width: Option<usize>) -> Vec<String> {
+    let mut text = Text {
+        lines: Vec::new(),
+        width,
+    };
+    text.head(why, diagnosis);
+    match &diagnosis.cause {
+        Some(cause) => text.cause(cause),
+        None => text.no_cause(diagnosis),
+    }
+    text.around(diagnosis);
+    text.section("WHAT SURROUNDED IT", surroundings::rows(&diagnosis.context));
+    text.try_this(diagnosis);
+    text.also(diagnosis);
+    text.missing(why, diagnosis);
+    if let Some(folder) = &why.folder {
+        text.gap();
+        // Never broken: it is there to be copied.
+        let folder = escape::line(&folder.display().to_string());
+        text.lines.push(format!("evidence: {folder}"));
+    }
+    text.lines
+}
+
+struct Text {
+    lines: Vec<String>,
+    width: Option<usize>,
+}
+
+impl Text {
+    fn gap(&mut self) {
+        if !self.lines.is_empty() {
+            self.lines.push(String::new());
+        }
+    }
+
+    /// Adds text behind a first word, further lines aligned below it.
+    fn push(&mut self, first: &str, text: &str) {
+        let next = " ".repeat(first.chars().count());
+        self.lines.extend(wrapped(text, first, &next, self.width));
+    }
+
+    /// Adds a line that somebody else wrote, marked as such.
+    fn quote(&mut self, mark: &str, text: &str) {
+        let text: String = text.trim_end().chars().take(MOST).collect();
+        let first = format!("  {mark} ");
+        self.lines.extend(quoted(&text, &first, self.width));
+    }
+
+    fn section(&mut self, heading: &str, rows: Vec<(String, String)>) {
+        if rows.is_empty() {
+            return;
+        }
+        self.gap();
+        self.lines.push(heading.to_owned());
+        let rows: Vec<(String, String)> = rows
+            .into_iter()
+            .map(|(name, text)| (short(&name), text))
+            .collect();
+        let longest = rows
+            .iter()
+            .map(|(name, _)| name.chars().count())
+            .max()
+            .unwrap_or(0);
+        for (name, text) in rows {
+            self.push(&format!("  {name:<longest$}  "), &text);
+        }
+    }
+
+    fn head(&mut self, why: &Why, diagnosis: &Diagnosis) {
+        let run = &why.run;
+        let took = outcome::elapsed(run)
+            .map(|took| format!(" after {took}"))
+            .unwrap_or_default();
+        let head = format!(
+            "{} ({}) {} on `{}`{took}",
+            run.id, run.spec.name, run.status, run.host
+        );
+        self.push("", &head);
+        if let Some(message) = &run.error_message {
+            self.push("", message);
+        }
+        let ending = diagnosis.ending.as_str();
+        if !ending.is_empty() && run.error_message.as_deref() != Some(ending) {
+            self.push("", ending);
+        }
+    }
+
+    fn cause(&mut self, cause: &Finding) {
+        self.gap();
+        let first = match cause.certainty {
+            Certainty::Certain => "CAUSE  ",
+            Certainty::Likely | Certainty::Seen => "PROBABLY  ",
+        };
+        self.push(first, &cause.sentence);
+        self.evidence(cause);
+    }
+
+    fn evidence(&mut self, finding: &Finding) {
+        for quote in &finding.evidence {
+            self.push("  ", &place(quote));
+            for line in quote.text.lines() {
+                self.quote("|", line);
+            }
+        }
+    }
+
+    fn no_cause(&mut self, diagnosis: &Diagnosis) {
+        self.gap();
+        self.push("", "No known cause fits what is here.");
+        if !diagnosis.last_lines.is_empty() {
+            self.log("THE LAST LINES OF ITS LOG", &diagnosis.last_lines);
+        }
+    }
+
+    fn around(&mut self, diagnosis: &Diagnosis) {
+        if !diagnosis.around.is_empty() {
+            self.log("ITS LOG THERE", &diagnosis.around);
+        }
+    }
+
+    fn log(&mut self, heading: &str, lines: &[LogLine]) {
+        self.gap();
+        self.lines.push(heading.to_owned());
+        for line in lines {
+            self.quote(if line.cause { ">" } else { "|" }, &line.text);
+        }
+    }
+
+    fn try_this(&mut self, diagnosis: &Diagnosis) {
+        let remedies = diagnosis.cause.iter().flat_map(|cause| &cause.remedies);
+        for (index, remedy) in remedies.enumerate() {
+            if index == 0 {
+                self.gap();
+                self.lines.push("WHAT TO TRY".to_owned());
+            }
+            self.push(&format!("  {}. ", index + 1), &remedy.text);
+            if let Some(command) = &remedy.command {
+                // Never broken: it is there to be copied.
+                self.lines.push(format!("     {command}"));
+            }
+        }
+    }
+
+    fn also(&mut self, diagnosis: &Diagnosis) {
+        if diagnosis.also.is_empty() {
+            return;
+        }
+        self.gap();
+        self.lines.push("ALSO SEEN".to_owned());
+        for finding in &diagnosis.also {
+            self.push("  - ", &finding.sentence);
+            self.evidence(finding);
+        }
+    }
+
+    fn missing(&mut self, why: &Why, diagnosis: &Diagnosis) {
+        let mut rows = Vec::new();
+        rows.extend(
+            why.absent
+                .iter()
+                .map(|why| ("all of the host's".to_owned(), why.clone())),
+        );
+        rows.extend(diagnosis.missing.iter().map(|missing| {
+            let part = if missing.partial { "a part is there: " } else { "" };
+            (missing.file.clone(), format!("{part}{}", missing.why))
+        }));
+        self.section("MISSING", rows);
+    }
+}
+
+/// A name of something, as short as a column of names allows.
+fn short(name: &str) -> String {
+    let name: String = name.split_whitespace().collect::<Vec<_>>().join(" ");
+    escape::line(&name.chars().take(NAME).collect::<String>())
+}
+
+/// Where a quotation stands: `run.log at byte 1042 (1.0 KiB)`.
+fn place(quote: &Quote) -> String {
+    match quote.offset {
+        Some(offset) if offset >= 1024 => {
+            format!("{} at byte {offset} ({})", quote.file, format::bytes(offset))
+        }
+        Some(offset) => format!("{} at byte {offset}", quote.file),
+        None => quote.file.clone(),
+    }
+}

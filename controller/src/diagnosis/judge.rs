@@ -1,0 +1,140 @@
+//! Applies the table to the evidence and decides which match is the cause.
+
+mod case;
+mod search;
+
+pub(super) use case::Case;
+
+use super::evidence::Evidence;
+use super::rules::{Found, RULES, Rule};
+use super::{Certainty, Diagnosis, Facts, Finding, LAST_LINES, LogLine, ending, remedy, surroundings, words};
+use std::collections::BTreeSet;
+
+/// Lines before and behind the one that the cause was read from.
+const AROUND: (usize, usize) = (14, 6);
+/// Longest sentence, in characters.
+const SENTENCE: usize = 900;
+/// Longest line that is shown, in characters.
+const LINE: usize = 1000;
+
+/// Everything that is found, and what surrounds it.
+pub(super) fn judge(evidence: &Evidence, facts: &Facts<'_>) -> Diagnosis {
+    let case = Case::new(evidence, facts);
+    let mut found = findings(&case);
+    let best = [Certainty::Certain, Certainty::Likely]
+        .into_iter()
+        .find_map(|sure| found.iter().position(|(finding, _)| finding.certainty == sure));
+    let cause = best.map(|at| found.remove(at));
+    let line = cause.as_ref().and_then(|(_, line)| *line);
+    Diagnosis {
+        run_id: facts.run.id.clone(),
+        ending: ending::words(facts.run, evidence.settled.as_ref()),
+        last_lines: last_lines(evidence),
+        around: line.map(|line| around(evidence, line)).unwrap_or_default(),
+        cause: cause.map(|(finding, _)| finding),
+        also: found.into_iter().map(|(finding, _)| finding).collect(),
+        moments: surroundings::moments(&case),
+        missing: evidence.missing.clone(),
+        documents: evidence.documents.clone(),
+        samples: evidence.samples.clone(),
+        context: case.context,
+    }
+}
+
+/// What each row found, in the order of the table, with the line of the log that it was read from.
+fn findings(case: &Case<'_>) -> Vec<(Finding, Option<usize>)> {
+    let mut found = Vec::new();
+    // A line speaks for one row: the first that it fits.
+    let mut spoken = BTreeSet::new();
+    for last_resort in [false, true] {
+        // Once something known was seen, what is merely the way a job ended adds nothing.
+        if last_resort
+            && found
+                .iter()
+                .any(|(finding, _): &(Finding, _)| finding.certainty < Certainty::Seen)
+        {
+            break;
+        }
+        for (index, rule) in RULES.iter().enumerate() {
+            if rule.last_resort != last_resort {
+                continue;
+            }
+            let Some(what) = case.look(index, rule, &spoken) else {
+                continue;
+            };
+            spoken.extend(what.lines.iter().copied());
+            let line = what.lines.first().copied();
+            found.push((finding(case, rule, &what), line));
+        }
+    }
+    found
+}
+
+fn finding(case: &Case<'_>, rule: &'static Rule, found: &Found) -> Finding {
+    let mut figures = remedy::common(case);
+    figures.extend(found.figures.iter().map(|(name, value)| (*name, value.clone())));
+    // What a row computes is better than what it read.
+    figures.extend((rule.figures)(case, found));
+    for value in figures.values_mut() {
+        *value = words::shown(value, 400);
+    }
+    let sentence = remedy::sentence(rule.say, &figures).unwrap_or_else(|| rule.when.to_owned());
+    Finding {
+        code: rule.code,
+        certainty: found.certainty.unwrap_or(Certainty::Seen),
+        sentence: words::shown(&sentence, SENTENCE),
+        evidence: found
+            .quotes
+            .iter()
+            .map(|quote| super::Quote {
+                text: words::shown(&quote.text, LINE),
+                ..quote.clone()
+            })
+            .collect(),
+        remedies: remedy::remedies(rule.remedies, &figures),
+    }
+}
+
+fn last_lines(evidence: &Evidence) -> Vec<LogLine> {
+    let lines = &evidence.log.lines;
+    shown(
+        evidence,
+        lines.len().saturating_sub(LAST_LINES),
+        lines.len(),
+        None,
+    )
+}
+
+fn around(evidence: &Evidence, line: usize) -> Vec<LogLine> {
+    shown(
+        evidence,
+        line.saturating_sub(AROUND.0),
+        line.saturating_add(AROUND.1 + 1),
+        Some(line),
+    )
+}
+
+/// Lines `from..to`, redacted as one text, because some secrets have several lines.
+fn shown(evidence: &Evidence, from: usize, to: usize, cause: Option<usize>) -> Vec<LogLine> {
+    let lines = &evidence.log.lines;
+    let picked = lines.get(from..to.min(lines.len())).unwrap_or_default();
+    let texts: Vec<String> = picked.iter().map(|line| words::cut(&line.text, LINE)).collect();
+    let whole = words::redacted(&texts.join("\n"));
+    let redacted: Vec<&str> = whole.split('\n').collect();
+    // A secret of several lines leaves fewer: then each is redacted by itself, and those that are gone are gone.
+    let fits = redacted.len() == texts.len();
+    picked
+        .iter()
+        .zip(&texts)
+        .enumerate()
+        .map(|(at, (line, text))| LogLine {
+            offset: line.offset,
+            text: match redacted.get(at).filter(|_| fits) {
+                Some(text) => (*text).to_owned(),
+                None if whole.contains(text.as_str()) => words::redacted(text),
+                None => "[redacted]".to_owned(),
+            },
+            cause: cause == Some(from + at),
+        })
+        .collect()
+}

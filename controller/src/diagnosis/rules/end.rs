@@ -1,0 +1,266 @@
+//! Ends that say themselves why: those that were asked for, those of the host, and, last, those of which only the way
+//! is known.
+
+use super::{Certainty, Found, Look, PLAIN, Rule, run, tell};
+use crate::diagnosis::judge::Case;
+use farrun_protocol::diagnostics::{EVENTS, SETTLED};
+use farrun_protocol::verdict::Reason;
+
+macro_rules! reason {
+    ($reason:ident) => {
+        Look::Facts(|case| case.reason_is(Reason::$reason))
+    };
+}
+
+/// What the job could do nothing about.
+pub(super) const BEFORE: &[Rule] = &[
+    Rule {
+        code: "stopped",
+        when: "the run was stopped on request",
+        looks: &[reason!(Stopped)],
+        say: "it was stopped on request[ after {ran}]",
+        ..PLAIN
+    },
+    Rule {
+        code: "interrupted",
+        when: "the order was interrupted before the host had it",
+        looks: &[reason!(Interrupted)],
+        say: "the order was interrupted before `{host}` had acknowledged it, so nothing was started",
+        remedies: &[run("order it again", "farrun rerun {run}")],
+        ..PLAIN
+    },
+    Rule {
+        code: "not_launched",
+        when: "the order did not reach the host",
+        looks: &[reason!(NotLaunched)],
+        say: "the order did not reach `{host}`[: {detail}]",
+        remedies: &[
+            run("look whether the host is well", "farrun host doctor {host}"),
+            run("order it again", "farrun rerun {run}"),
+        ],
+        ..PLAIN
+    },
+    Rule {
+        code: "host_reboot",
+        when: "the host was restarted under the run",
+        looks: &[reason!(HostReboot)],
+        say: "`{host}` was restarted[ after the job had run for {ran}], and the job ended with it",
+        remedies: &[run("order it again", "farrun rerun {run}")],
+        ..PLAIN
+    },
+    Rule {
+        code: "engine_restart",
+        when: "the container engine went down and took the job with it",
+        looks: &[reason!(EngineRestart)],
+        say: "the container engine of `{host}` went down[ after the job had run for {ran}] and took the job with it",
+        remedies: &[
+            tell(
+                "set `\"live-restore\": true` in /etc/docker/daemon.json on the host, so that jobs outlive a restart of the engine",
+            ),
+            run("order it again", "farrun rerun {run}"),
+        ],
+        ..PLAIN
+    },
+    Rule {
+        code: "container_removed",
+        when: "somebody removed the container before its end was recorded",
+        looks: &[reason!(ContainerRemoved)],
+        say: "somebody removed the container on `{host}` before its end was recorded",
+        remedies: &[
+            tell(
+                "look for clean-up jobs there, such as `docker system prune` in a crontab; our containers carry the label `farrun.run_id`",
+            ),
+            run("order it again", "farrun rerun {run}"),
+        ],
+        ..PLAIN
+    },
+    Rule {
+        code: "host_lost",
+        when: "the host was given up, or another machine answers at its address",
+        looks: &[reason!(HostLost)],
+        say: "`{host}` was given up while the run was on it[: {detail}]",
+        remedies: &[run("order it on another host", "farrun rerun {run} --host any")],
+        ..PLAIN
+    },
+    Rule {
+        code: "outputs_lost",
+        when: "the job ended well and its outputs were gone before they were here",
+        looks: &[reason!(OutputsLost)],
+        say: "the job ended well, and its outputs were lost with `{host}` before they were brought here",
+        remedies: &[run("order it on another host", "farrun rerun {run} --host any")],
+        ..PLAIN
+    },
+    Rule {
+        code: "wait_expired",
+        when: "no GPU became free in the time the order allowed",
+        looks: &[reason!(WaitExpired)],
+        say: "no GPU of `{host}` became free in the time the order allowed",
+        remedies: &[
+            run("wait for as long as it takes", "farrun rerun {run} --wait"),
+            run("take whichever host has one", "farrun rerun {run} --host any"),
+        ],
+        ..PLAIN
+    },
+    Rule {
+        code: "gpu_refused",
+        when: "the host had no GPU for the order",
+        looks: &[reason!(GpuRefused)],
+        say: "`{host}` had no GPU for it[: {detail}]",
+        remedies: &[
+            run("wait until one is free", "farrun rerun {run} --wait"),
+            run("take whichever host has one", "farrun rerun {run} --host any"),
+            run("see who holds them", "farrun gpu {host}"),
+        ],
+        ..PLAIN
+    },
+    Rule {
+        code: "gpu_taken",
+        when: "somebody else held one of the run's GPUs when it was started",
+        looks: &[reason!(GpuTaken)],
+        say: "another run held one of its GPUs when it was started, so the job was not executed[: {detail}]",
+        remedies: &[run("order it again", "farrun rerun {run} --wait")],
+        ..PLAIN
+    },
+    Rule {
+        code: "secrets_missing",
+        when: "the secrets did not reach the job",
+        looks: &[reason!(SecretsMissing)],
+        say: "the secrets did not reach the job, so it was never started",
+        remedies: &[run("order it again; it asks for them", "farrun rerun {run}")],
+        ..PLAIN
+    },
+];
+
+/// Ends of which only the way is known.
+pub(super) const AFTER: &[Rule] = &[
+    Rule {
+        code: "time_limit",
+        when: "the run's own time limit ended it",
+        looks: &[reason!(TimeLimit)],
+        say: "its time limit[ of {time_limit}] ended it",
+        remedies: &[
+            run("give it more time", "farrun rerun {run} --time-limit {more_time}"),
+            run("see what it did until then", "farrun timeline {run}"),
+        ],
+        ..PLAIN
+    },
+    Rule {
+        code: "output_missing",
+        when: "the job exited with code 0 and left no output that its recipe demands",
+        looks: &[reason!(OutputMissing)],
+        say: "the job exited with code 0 and did not leave[ {detail}] what its recipe demands",
+        remedies: &[
+            run("read the end of its log", "farrun logs {run} --tail 100"),
+            run("see what it left", "farrun pull {run}"),
+        ],
+        ..PLAIN
+    },
+    Rule {
+        code: "killed_by_other",
+        when: "the container was killed or stopped from outside, not by farrun, and not for want of memory",
+        looks: &[Look::Facts(killed_by_other)],
+        say: "somebody else killed or stopped the container[ with {signal}][ after {ran}]; no want of memory was recorded",
+        remedies: &[
+            tell("ask who else uses the host: `docker kill`, `docker stop` and clean-up scripts do this"),
+            run("order it again", "farrun rerun {run}"),
+        ],
+        ..PLAIN
+    },
+    Rule {
+        code: "killed_inside",
+        when: "exit code 137 of the job itself, and no want of memory was recorded",
+        looks: &[Look::Facts(|case| case.ended_by(9, Certainty::Likely))],
+        say: "a process of the job was killed (SIGKILL) from inside the container or by the host; no want of memory was recorded",
+        remedies: &[
+            tell("look in the log for a watchdog or a launcher that ends its workers"),
+            run("look at the host's memory", "farrun host doctor {host}"),
+        ],
+        ..PLAIN
+    },
+    Rule {
+        code: "segmentation_fault",
+        when: "exit code 139 or SIGSEGV",
+        looks: &[Look::Facts(|case| case.ended_by(11, Certainty::Certain))],
+        say: "the program crashed: it used memory that is not its own (SIGSEGV)",
+        remedies: &[
+            tell(
+                "libraries of the image that do not fit one another are the most frequent reason; see which was loaded last in the log",
+            ),
+            run(
+                "have Python tell where it was",
+                "farrun rerun {run} --env PYTHONFAULTHANDLER=1",
+            ),
+        ],
+        ..PLAIN
+    },
+    Rule {
+        code: "illegal_instruction",
+        when: "exit code 132 or SIGILL",
+        looks: &[Look::Facts(|case| case.ended_by(4, Certainty::Certain))],
+        say: "the program used an instruction that the host's processor does not have (SIGILL)",
+        remedies: &[tell(
+            "the image was built for a newer processor: use a build for older ones, or another host",
+        )],
+        ..PLAIN
+    },
+    Rule {
+        code: "aborted",
+        when: "exit code 134 or SIGABRT",
+        looks: &[Look::Facts(|case| case.ended_by(6, Certainty::Certain))],
+        say: "the program ended itself because it could not go on (SIGABRT)",
+        remedies: &[run(
+            "its reason stands in the last lines before",
+            "farrun logs {run} --tail 50",
+        )],
+        ..PLAIN
+    },
+    Rule {
+        code: "terminated_inside",
+        when: "exit code 143 or SIGTERM, and nobody outside asked for it",
+        looks: &[Look::Facts(|case| case.ended_by(15, Certainty::Likely))],
+        say: "a process of the job was asked to end (SIGTERM) from inside the container",
+        remedies: &[tell(
+            "a launcher such as torchrun ends all workers when one fails: look for the first error in the log",
+        )],
+        ..PLAIN
+    },
+    Rule {
+        code: "interrupted_inside",
+        when: "exit code 130 or SIGINT, and nobody outside asked for it",
+        looks: &[Look::Facts(|case| case.ended_by(2, Certainty::Likely))],
+        say: "a process of the job was interrupted (SIGINT) from inside the container",
+        ..PLAIN
+    },
+    Rule {
+        code: "record_damaged",
+        when: "the record of the run could not be written or is damaged",
+        looks: &[reason!(RecordDamaged)],
+        say: "the record of the job's end is missing or damaged[: {detail}]",
+        remedies: &[run(
+            "look whether the host's disk is full or broken",
+            "farrun host doctor {host}",
+        )],
+        ..PLAIN
+    },
+];
+
+fn killed_by_other(case: &Case<'_>) -> Option<Found> {
+    let mut found = case.reason_is(Reason::KilledByOther)?;
+    // The engine tells who asked it; a signal from elsewhere leaves no event.
+    let told = case
+        .evidence
+        .events
+        .iter()
+        .rev()
+        .find(|event| matches!(event.action.as_str(), "kill" | "stop"));
+    if let Some(event) = told {
+        let at = event
+            .at()
+            .map(|at| format!("{} ", at.to_rfc3339()))
+            .unwrap_or_default();
+        found = found.quoting(EVENTS, &format!("{at}{}", event.words()));
+    } else if found.quotes.is_empty() {
+        found = found.quoting(SETTLED, "killed_by_other");
+    }
+    Some(found)
+}

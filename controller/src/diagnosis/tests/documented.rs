@@ -1,0 +1,51 @@
+//! `docs/diagnosis.md` says what the table says.
+
+use crate::diagnosis::rules::{RULES, Rule};
+use std::path::Path;
+
+/// A template as people read it: figures in capitals, parts that may be missing left in.
+fn shown(template: &str) -> String {
+    let mut out = String::new();
+    for (at, part) in template.split(['{', '}']).enumerate() {
+        match (at % 2, part) {
+            (1, name) => out.push_str(&name.to_uppercase()),
+            (_, text) => out.push_str(&text.replace(['[', ']'], "")),
+        }
+    }
+    out.replace('|', "\\|")
+}
+
+fn row(rule: &Rule) -> String {
+    let advice: Vec<String> = rule
+        .remedies
+        .iter()
+        .map(|advice| match advice.command {
+            "" => shown(advice.text),
+            command => format!("{}: `{}`", shown(advice.text), shown(command)),
+        })
+        .collect();
+    format!(
+        "| `{}` | {} | {} |\n",
+        rule.code,
+        shown(rule.when),
+        advice.join("<br>")
+    )
+}
+
+#[test]
+fn the_documentation_lists_every_finding() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/diagnosis.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let rows: String = RULES.iter().map(|rule| row(rule)).collect();
+    let table = format!("| code | when | what to try |\n|---|---|---|\n{rows}");
+    let (before, _) = text.split_once("In order of precedence.\n\n").unwrap();
+    let wanted = format!("{before}In order of precedence.\n\n{table}");
+    if std::env::var_os("FARRUN_WRITE_DOCS").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+        return;
+    }
+    assert!(
+        text == wanted,
+        "docs/diagnosis.md is not what the table says; FARRUN_WRITE_DOCS=1 writes it"
+    );
+}

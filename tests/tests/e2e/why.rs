@@ -1,0 +1,200 @@
+//! Runs that failed tell why, also when nobody looked, the host is away or its engine is dead.
+
+use crate::SOON;
+use farrun_tests::{BUSYBOX, Engine, EngineOptions, Lab, SshdOptions, wait_until};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// A job that ends as one does whose GPU is too small.
+const GPU_MEMORY: &str = "echo step 1; echo 'torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has \
+     a total capacity of 79.11 GiB of which 2.20 GiB is free.'; exit 1";
+
+fn why(lab: &Lab, arguments: &[&str]) -> Value {
+    let all: Vec<&str> = ["why", "--json"].iter().chain(arguments).copied().collect();
+    lab.home.farrun(&all).ok().json()
+}
+
+fn folder(why: &Value) -> PathBuf {
+    PathBuf::from(
+        why["folder"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no evidence: {why}")),
+    )
+}
+
+fn bundle(folder: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(folder.join("bundle.json")).unwrap()).unwrap()
+}
+
+/// Waits until the host has collected by itself.
+fn wait_until_collected(lab: &Lab, run: &str) {
+    let there = lab.run_folder(run).join("diagnostics/bundle.json");
+    wait_until("the evidence on the host", SOON, || there.exists());
+}
+
+#[test]
+fn what_failed_while_nobody_looked_was_collected_then_and_is_explained_later() {
+    let lab = Lab::new();
+    let run = lab.detached(&[], &format!("sleep 1; {GPU_MEMORY}"));
+    wait_until_collected(&lab, &run);
+    let said = why(&lab, &[]);
+    assert_eq!(said["run"]["id"], run.as_str(), "the newest that failed: {said}");
+    assert_eq!(said["diagnosis"]["cause"]["code"], "gpu_out_of_memory", "{said}");
+    let quoted = said["diagnosis"]["cause"]["evidence"][0]["text"]
+        .as_str()
+        .unwrap();
+    assert!(quoted.contains("Tried to allocate 20.00 GiB"), "{said}");
+    let folder = folder(&said);
+    assert!(
+        folder.ends_with(format!("diagnostics/{run}")),
+        "{}",
+        folder.display()
+    );
+    let bundle = bundle(&folder);
+    assert_eq!(bundle["trigger"], "failure", "{bundle}");
+    assert_eq!(bundle["run_id"], run.as_str());
+    for item in bundle["items"].as_array().unwrap() {
+        let file = folder.join(item["file"].as_str().unwrap());
+        let is_there = item["outcome"]["outcome"] != "missing";
+        assert_eq!(file.exists(), is_there, "{item}");
+    }
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let mode = entry.unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "evidence is nobody else's");
+    }
+    // From now on it is known here, whoever asks and whatever becomes of the host.
+    let shown = lab.home.farrun(&["show", &run, "--offline"]).ok();
+    assert!(shown.text().contains("gpu_out_of_memory"), "{shown}");
+    let listed = lab.home.farrun(&["list", "--offline", "--json"]).ok().json();
+    assert_eq!(listed["runs"][0]["finding"], "gpu_out_of_memory", "{listed}");
+}
+
+#[test]
+fn whoever_is_attached_is_told_the_cause_and_where_more_is() {
+    let lab = Lab::new();
+    let outcome = lab.shell(&[], GPU_MEMORY).expect_code(1);
+    let run = crate::trouble::last_id(&lab);
+    let outcome = outcome
+        .expect_error("exited with code 1")
+        .expect_error("caused by: ")
+        .expect_error(&format!("farrun why {run}"));
+    assert!(!outcome.errors().contains("warning"), "{outcome}");
+    // Nothing has to be asked for what was brought already.
+    let told = lab.home.farrun(&["why", &run, "--offline"]).ok();
+    for part in [
+        "CAUSE",
+        "Tried to allocate",
+        "WHAT TO TRY",
+        "farrun rerun",
+        "evidence: /",
+    ] {
+        assert!(told.text().contains(part), "`{part}` is not in {told}");
+    }
+    let page = lab.home.path().join("page.html");
+    let _ = lab
+        .home
+        .farrun(&["why", &run, "--offline", &format!("--html={}", page.display())])
+        .ok();
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(
+        page.contains("Tried to allocate") && !page.contains("<script"),
+        "{page}"
+    );
+}
+
+#[test]
+fn memory_limit_of_a_container_is_told_from_a_full_gpu() {
+    let lab = Lab::new();
+    let _ = lab
+        .shell(&["--memory", "24m"], "echo begins; tail /dev/zero; exit 3")
+        .expect_code(1);
+    let said = why(&lab, &["@last"]);
+    assert_eq!(said["diagnosis"]["cause"]["code"], "memory_limit", "{said}");
+}
+
+#[test]
+fn host_that_is_away_costs_its_evidence_and_that_is_said() {
+    let mut lab = Lab::new();
+    let run = lab.detached(&[], GPU_MEMORY);
+    crate::wait_until_settled(&lab, &run);
+    assert_eq!(lab.wait_status(&run, &["failed"], SOON), "failed");
+    let _ = lab.home.farrun(&["logs", &run]).ok();
+    lab.sshd.stop();
+    let said = why(&lab, &[&run]);
+    assert!(said["folder"].is_null(), "{said}");
+    assert!(
+        said["absent"].as_str().is_some_and(|why| !why.is_empty()),
+        "{said}"
+    );
+    // The log is here, and says enough.
+    assert_eq!(said["diagnosis"]["cause"]["code"], "gpu_out_of_memory", "{said}");
+    let told = lab.home.farrun(&["why", &run]).ok();
+    assert!(told.text().contains("MISSING"), "{told}");
+    lab.sshd.start_again();
+    let said = why(&lab, &[&run]);
+    assert!(said["absent"].is_null(), "{said}");
+    let _ = folder(&said);
+}
+
+#[test]
+fn dead_engine_costs_only_what_it_would_have_said() {
+    let engine = Engine::own(EngineOptions::default());
+    let lab = Lab::with(engine, &SshdOptions::default());
+    let run = lab.detached(&[], GPU_MEMORY);
+    crate::wait_until_settled(&lab, &run);
+    assert_eq!(lab.wait_status(&run, &["failed"], SOON), "failed");
+    lab.engine.stop();
+    let brought = lab
+        .home
+        .farrun(&["diagnose", &run, "--anew", "--json"])
+        .ok()
+        .json();
+    let items = brought["bundle"]["items"].as_array().unwrap();
+    let engine = items.iter().find(|item| item["file"] == "engine.json").unwrap();
+    assert_eq!(engine["outcome"]["outcome"], "missing", "{engine}");
+    assert!(
+        engine["outcome"]["why"]
+            .as_str()
+            .is_some_and(|why| !why.is_empty()),
+        "{engine}"
+    );
+    let said = why(&lab, &[&run]);
+    assert_eq!(said["diagnosis"]["cause"]["code"], "gpu_out_of_memory", "{said}");
+    let missing = said["diagnosis"]["missing"].as_array().unwrap();
+    assert!(missing.iter().any(|item| item["file"] == "engine.json"), "{said}");
+    lab.engine.start_again();
+}
+
+#[test]
+fn every_state_of_a_run_has_an_answer() {
+    let lab = Lab::new();
+    let _ = lab
+        .home
+        .farrun(&["why"])
+        .expect_code(4)
+        .expect_error("no run has failed");
+    let running = lab.detached(&[], "exec sleep 600");
+    let _ = lab
+        .home
+        .farrun(&["why", &running])
+        .ok()
+        .expect_error("it has not failed");
+    let _ = lab.home.farrun(&["stop", &running, "--kill"]).ok();
+    let stopped = lab.home.farrun(&["why", &running]).ok();
+    assert!(stopped.text().contains("cancelled"), "{stopped}");
+    let _ = lab.shell(&[], "true").ok();
+    let _ = lab
+        .home
+        .farrun(&["why", "@last"])
+        .ok()
+        .expect_error("nothing failed");
+    // Refused before it was started: there is no evidence, and that is said.
+    let absent = lab.shell_arguments(BUSYBOX, &["--mount", "/no/such/folder:/models:ro"], "true");
+    let outcome = lab.home.farrun(&absent).expect_code(1);
+    let run = crate::trouble::last_id(&lab);
+    let _ = outcome.expect_error(&format!("farrun why {run}"));
+    let said = why(&lab, &[&run]);
+    assert!(said["absent"].is_string() && said["folder"].is_null(), "{said}");
+    let _ = lab.home.farrun(&["why", "rs_nosuchrun"]).expect_code(4);
+}
