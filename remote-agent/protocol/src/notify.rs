@@ -1,7 +1,7 @@
 //! Telling somebody that a run has ended: a command of the user's, or a webhook that `curl` calls.
 //!
 //! The same on a host, where nobody needs to be connected, and on the user's machine. What is called with which bytes
-//! follows from pure functions here ([`carry_out`] alone starts a program); a webhook's address is a secret and passes through standard input only.
+//! follows from pure functions here ([`carry_out()`] alone starts a program); a webhook's address is a secret and passes through standard input only.
 
 mod carry_out;
 
