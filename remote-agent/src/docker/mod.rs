@@ -3,6 +3,7 @@
 mod checkup;
 mod container;
 mod credentials;
+mod documents;
 mod error;
 mod image;
 mod known;

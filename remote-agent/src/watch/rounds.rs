@@ -1,6 +1,7 @@
 //! What the engine and the line say: runs that ended are settled, runs that can be started are started.
 
 use super::card::Post;
+use super::evidence::Evidence;
 use super::observer::Observed;
 use super::open_runs::{OpenRun, OpenRuns};
 use crate::notify::Deliveries;
@@ -44,7 +45,8 @@ pub(super) struct Rounds {
     tried: Option<Instant>,
     eager_until: Option<Instant>,
     advancing: Option<JoinHandle<()>>,
-    settling: JoinSet<()>,
+    settling: JoinSet<RunFolder>,
+    evidence: Evidence,
     settle_tried: HashMap<RunId, Instant>,
     deliveries: Deliveries,
     /// Until when an engine that does not answer is waited for.
@@ -57,6 +59,7 @@ impl Rounds {
     pub(super) fn new(session: Arc<Session>, observed: Observed, engine_comes_up: Duration) -> Self {
         let open = OpenRuns::new(session.context.state.clone());
         let deliveries = Deliveries::new(session.context.state.clone());
+        let evidence = Evidence::new(Arc::clone(&session));
         Self {
             session,
             observed,
@@ -70,6 +73,7 @@ impl Rounds {
             eager_until: None,
             advancing: None,
             settling: JoinSet::new(),
+            evidence,
             settle_tried: HashMap::new(),
             deliveries,
             engine_until: Instant::now() + engine_comes_up,
@@ -83,7 +87,7 @@ impl Rounds {
         let mut busy = Instant::now();
         while busy.elapsed() < LINGERS && post.is_kept() {
             self.round().await;
-            if self.is_busy() {
+            if self.evidence.go_on() || self.is_busy() {
                 busy = Instant::now();
             }
             tokio::time::sleep(APART).await;
@@ -100,7 +104,15 @@ impl Rounds {
     }
 
     async fn round(&mut self) {
-        while self.settling.try_join_next().is_some() {}
+        while let Some(settled) = self.settling.try_join_next() {
+            // At the moment of its end, not when it is next listed.
+            settled.into_iter().for_each(|run| self.evidence.ended(run));
+        }
+        // Costs a look at a folder, and tells of ends that conversations have recorded.
+        self.open.look();
+        for run in self.open.take_ended() {
+            self.evidence.ended(run);
+        }
         self.deliveries.look();
         let mut changed = self.look_at_line();
         let due = |at: Option<Instant>, apart: Duration| at.is_none_or(|at| at.elapsed() >= apart);
@@ -217,6 +229,7 @@ impl Rounds {
         self.settling.spawn(async move {
             // Whoever comes next settles it as well.
             let _ = settle_if_ended(&peer, &session, &folder).await;
+            folder
         });
     }
 

@@ -9,6 +9,7 @@ pub(crate) use output::{OpenOutput, fetch_output, follow_output};
 use super::call::blocking;
 use super::facts::{self, Look, Stage};
 use super::session::{Peer, Session};
+use super::watching;
 use crate::docker::Engine;
 use crate::notify;
 use crate::record::{Lock, RecordError, RunFolder, boot_id, booted_at, file_sha256};
@@ -66,11 +67,13 @@ pub(crate) async fn settle(
     };
     notify::mark(folder);
     folder.write_settled(&settled)?;
+    watching::after_end(session, Some(peer), folder, &settled.verdict);
     Ok(Some(settled))
 }
 
 /// Settles a run that an engine refused to make or start. The caller holds the lock.
 pub(crate) async fn settle_refused(
+    session: &Session,
     folder: &RunFolder,
     reason: Reason,
     detail: &str,
@@ -86,7 +89,9 @@ pub(crate) async fn settle_refused(
     };
     let settled = record(folder, verdict, None, container).await?;
     notify::mark(folder);
-    Ok(folder.write_settled(&settled)?)
+    folder.write_settled(&settled)?;
+    watching::after_end(session, None, folder, &settled.verdict);
+    Ok(())
 }
 
 async fn evidence(
