@@ -8,8 +8,10 @@ use super::settle;
 use crate::leases::{Refused, Reserved, Wish, choose, usable};
 use crate::queue::{self, Ahead, Order};
 use crate::record::RunFolder;
+use crate::series::Moment;
 use chrono::Utc;
 use farrun_protocol::gpu::HeldLease;
+use farrun_protocol::lease::Wait;
 use farrun_protocol::spec::RunSpec;
 use farrun_protocol::verdict::Reason;
 use farrun_protocol::{Failure, RunId};
@@ -94,18 +96,17 @@ async fn tidy(folder: &RunFolder, order: &Order) -> Result<Option<RunSpec>, Fail
         folder.leave_queue()?;
         return Ok(None);
     }
-    if !order.has_expired(Utc::now()) {
+    if !order.has_expired(Utc::now(), &Moment::now()) {
         return Ok(spec);
     }
     let Some(_lock) = folder.try_lock()? else {
         return Ok(spec);
     };
     if folder.settled()?.is_none() && folder.queued().exists() && folder.start_intent()?.is_none() {
-        let seconds = order
-            .until
-            .unwrap_or_default()
-            .signed_duration_since(order.at)
-            .num_seconds();
+        let seconds = match spec.as_ref().map(|spec| spec.placement.wait) {
+            Some(Wait::Seconds(seconds)) => seconds,
+            _ => 0,
+        };
         settle::settle_refused(folder, Reason::WaitExpired, &format!("{seconds} s"), None).await?;
     }
     Ok(None)
