@@ -146,7 +146,7 @@ fn runs(ui: &Ui, known: &Known) {
     ui.table(&table);
     for run in &known.runs {
         if let Some(place) = known.facts_of(run).and_then(|facts| facts.queue.as_ref()) {
-            ui.line(format!("  {} waits: {}", run.id, gpu_words::place(place)));
+            ui.wrapped(format!("  {} waits: {}", run.id, gpu_words::place(place)), 4);
         }
     }
 }
