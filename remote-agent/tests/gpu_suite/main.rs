@@ -14,6 +14,7 @@ mod nvidia_smi;
 mod processes;
 #[path = "../serve_support/mod.rs"]
 mod support;
+mod unkillable;
 
 use farrun_agent::gpu::{ChildLimits, Gpus, Program, Settings};
 use nvidia_smi::NvidiaSmi;
