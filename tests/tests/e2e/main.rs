@@ -14,6 +14,7 @@ mod disk;
 mod engine_down;
 mod failures;
 mod gpus;
+mod gpus_that_lie;
 mod interrupt;
 mod kill;
 mod launch;
