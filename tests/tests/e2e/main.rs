@@ -33,6 +33,7 @@ mod terminal;
 mod trouble;
 mod two_processes;
 mod users;
+mod watching;
 
 use std::time::Duration;
 
