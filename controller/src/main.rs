@@ -113,7 +113,11 @@ fn start(cli: Cli, ui: &Ui) -> Result<Exit, CommandError> {
         let defect = || CommandError::new(Exit::Internal, "a defect ended the command");
         tokio::select! {
             ended = ended => ended.unwrap_or_else(|_| Err(defect())),
-            () = leave.cancelled() => Ok(Exit::Detached),
+            () = leave.cancelled() => {
+                // The command goes on for as long as the program does, and may have the terminal.
+                farrun::ui::screen::give_back();
+                Ok(Exit::Detached)
+            }
         }
     });
     // Tasks that still wait for a host must not keep the program.

@@ -138,9 +138,19 @@ impl NvidiaSmi {
         self.switch("flood", on);
     }
 
+    /// Is killed in the middle of its first row.
+    pub fn die(&self, on: bool) {
+        self.switch("die", on);
+    }
+
     /// Prints this and nothing else.
     pub fn print(&self, garbage: &[u8]) {
         self.replace("garbage", garbage);
+    }
+
+    /// Prints its GPUs again instead of garbage.
+    pub fn print_gpus(&self) {
+        remove(&self.file("garbage"));
     }
 
     /// Ends every call with a code and words; with 0 it works again.

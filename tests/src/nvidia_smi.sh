@@ -6,6 +6,10 @@ printf '%s %s\n' "$$" "$*" >> "$here/calls"
 while [ -e "$here/hang" ]; do sleep 0.2; done
 [ -s "$here/seconds" ] && sleep "$(cat "$here/seconds")"
 [ -e "$here/flood" ] && exec head -c 1000000000 /dev/zero
+if [ -e "$here/die" ]; then
+    printf '0, GPU-'
+    kill -9 $$
+fi
 [ -e "$here/garbage" ] && exec cat "$here/garbage"
 if [ -s "$here/fail" ]; then
     tail -n +2 "$here/fail"

@@ -73,8 +73,40 @@ pub fn gpus<'a>(run: &'a Run, samples: &'a [Sample]) -> Vec<(&'a str, String, Op
             .iter()
             .flat_map(|lease| &lease.gpus)
             .find(|gpu| gpu.uuid == uuid);
-        let name = leased.map_or_else(|| uuid.to_owned(), |gpu| format!("GPU {}", gpu.index));
+        let name = leased.map_or_else(|| uuid.to_owned(), name);
         (uuid, name, leased)
     };
     uuids.into_iter().map(described).collect()
+}
+
+/// `GPU 0`, and `GPU 0 MIG 1g.10gb` for an instance of it.
+fn name(gpu: &LeasedGpu) -> String {
+    let instance = gpu
+        .name
+        .rsplit_once(" MIG ")
+        .filter(|_| gpu.uuid.starts_with("MIG-"));
+    match instance {
+        Some((_, profile)) => format!("GPU {} MIG {profile}", gpu.index),
+        None => format!("GPU {}", gpu.index),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_has_its_profile_in_its_name() {
+        let name = |uuid: &str, model: &str| {
+            name(&LeasedGpu {
+                uuid: uuid.to_owned(),
+                index: 3,
+                name: model.to_owned(),
+                memory_total: None,
+            })
+        };
+        assert_eq!(name("GPU-a", "NVIDIA H100"), "GPU 3");
+        assert_eq!(name("MIG-a", "NVIDIA H100 MIG 1g.10gb"), "GPU 3 MIG 1g.10gb");
+        assert_eq!(name("GPU-a", "A MIG B"), "GPU 3");
+    }
 }

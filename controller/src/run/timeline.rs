@@ -4,7 +4,7 @@ use super::series;
 use crate::mirror::read;
 use crate::model::{Run, RunEvent};
 use chrono::{DateTime, TimeDelta, Utc};
-use farrun_protocol::series::Sample;
+use farrun_protocol::series::{GpuSample, Sample};
 use serde::Serialize;
 use std::path::Path;
 
@@ -96,10 +96,12 @@ struct Jump {
 
 fn jumps(run: &Run, samples: &[Sample]) -> Vec<Entry> {
     let mut entries = Vec::new();
+    // What is in use on a GPU that others have as well says nothing about the run.
+    let alone = run.lease.as_ref().is_none_or(|lease| !lease.shared);
     for (uuid, name, leased) in series::gpus(run, samples) {
         let total = leased.and_then(|gpu| gpu.memory_total).unwrap_or(0);
         let floor = JUMP.max(total / LITTLE);
-        entries.extend(of_gpu(samples, uuid, floor).into_iter().map(|jump| Entry {
+        entries.extend(of_gpu(samples, uuid, floor, alone).into_iter().map(|jump| Entry {
             at: jump.at,
             kind: "memory".to_owned(),
             detail: format!("{name}: {} -> {}", gibibytes(jump.from), gibibytes(jump.to)),
@@ -110,16 +112,24 @@ fn jumps(run: &Run, samples: &[Sample]) -> Vec<Entry> {
     entries
 }
 
-fn of_gpu<'a>(samples: &'a [Sample], uuid: &str, floor: u64) -> Vec<Jump> {
+/// Changes of a run's memory on one GPU. While no process of it is seen, what is in use on the GPU stands for it when
+/// it has the GPU `alone`.
+fn of_gpu<'a>(samples: &'a [Sample], uuid: &str, floor: u64, alone: bool) -> Vec<Jump> {
     let mut jumps = Vec::new();
     let of = |sample: &'a Sample| sample.gpus.iter().find(|gpu| gpu.uuid == uuid);
-    // One quantity throughout: a change from one to the other would look like a jump.
+    // Where others may be on it, one quantity throughout: a change from one to the other would look like a jump.
     let own = samples.iter().filter_map(of).any(|gpu| gpu.run_memory.is_some());
     let mut growing: Option<Jump> = None;
     let mut before: Option<u64> = None;
     for sample in samples {
         let gpu = of(sample);
-        let Some(now) = gpu.and_then(|gpu| if own { gpu.run_memory } else { gpu.memory }) else {
+        let memory = |gpu: &GpuSample| match gpu.run_memory {
+            None if !own => gpu.memory,
+            // It is no less than the run's own, so it may tell of a fall and not of a rise.
+            None if alone => gpu.memory.map(|all| all.min(before.unwrap_or(u64::MAX))),
+            known => known,
+        };
+        let Some(now) = gpu.and_then(memory) else {
             continue;
         };
         let Some(last) = before.replace(now) else {
@@ -193,6 +203,7 @@ mod tests {
             &samples(&[0, 0, 4000, 9000, 20_000, 20_050, 20_100, 300]),
             "GPU-a",
             512,
+            true,
         );
         let told: Vec<(u64, u64, u64)> = found
             .iter()
@@ -203,7 +214,31 @@ mod tests {
 
     #[test]
     fn small_changes_are_left_out() {
-        assert!(of_gpu(&samples(&[100, 200, 300, 100, 400, 300]), "GPU-a", 512).is_empty());
+        assert!(of_gpu(&samples(&[100, 200, 300, 100, 400, 300]), "GPU-a", 512, true).is_empty());
+    }
+
+    #[test]
+    fn a_process_that_appears_or_goes_is_a_jump_where_nobody_else_is() {
+        let mut samples = samples(&[0, 0, 9000, 9000, 0, 0]);
+        let seen = [
+            (None, Some(600)),
+            (None, None),
+            (Some(9000), Some(9700)),
+            // The driver names no process for once.
+            (None, Some(9700)),
+            (Some(9000), Some(9700)),
+            (None, Some(600)),
+        ];
+        for (sample, (own, all)) in samples.iter_mut().zip(seen) {
+            sample.gpus[0].run_memory = own;
+            sample.gpus[0].memory = all;
+        }
+        let told = |alone| -> Vec<(u64, u64)> {
+            let found = of_gpu(&samples, "GPU-a", 1000, alone);
+            found.iter().map(|jump| (jump.from, jump.to)).collect()
+        };
+        assert_eq!(told(true), [(600, 9000), (9000, 600)]);
+        assert_eq!(told(false), []);
     }
 
     #[test]

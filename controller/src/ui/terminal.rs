@@ -10,6 +10,8 @@ use std::io::{self, IsTerminal as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Columns of a wrapped line that are left for words, however narrow the terminal.
+const LEAST_WRAPPED: usize = 20;
 /// Width where neither the terminal nor `COLUMNS` says one.
 const DEFAULT_WIDTH: usize = 80;
 
@@ -226,6 +228,23 @@ impl Ui {
     /// Data on stdout; line feeds and tabs in it stay.
     pub fn line(&self, text: impl AsRef<str>) {
         self.data(&(escape::block(text.as_ref()) + "\n"));
+    }
+
+    /// A long line on stdout, wrapped between words at the terminal's width, its further lines `indent` columns in; in one
+    /// piece where stdout is no terminal.
+    pub fn wrapped(&self, text: impl AsRef<str>, indent: usize) {
+        let text = escape::line(text.as_ref());
+        let facts = self.0.facts;
+        if !facts.stdout_tty {
+            return self.data(&(text + "\n"));
+        }
+        let further = " ".repeat(indent);
+        // A narrow terminal gets at least a few words on a line.
+        let width = facts.width.max(indent.saturating_add(LEAST_WRAPPED));
+        let options = textwrap::Options::new(width)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation)
+            .subsequent_indent(&further);
+        self.data(&(textwrap::wrap(&text, options).join("\n") + "\n"));
     }
 
     /// A text of our own on stdout, such as a script or a manual page, exactly as it is.

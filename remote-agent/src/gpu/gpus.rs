@@ -186,6 +186,22 @@ impl Gpus {
         ask::ask(&self.shared.settings, &self.shared.store, arguments, limits)
     }
 
+    /// Waits until a reading that this process has begun is written down, at most for `patience`: `nvidia-smi` ends with
+    /// the process that started it, and on a host where it takes seconds every short conversation would begin anew.
+    pub(crate) async fn finish(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        loop {
+            let ended = self.shared.ended.notified();
+            tokio::pin!(ended);
+            ended.as_mut().enable();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.shared.memory().reading_since.is_none() || left.is_zero() {
+                return;
+            }
+            let _ = tokio::time::timeout(left, ended).await;
+        }
+    }
+
     fn wish(&self, max_age: Option<Duration>, detect: bool) -> Wish {
         Wish {
             asked: clock::now(),

@@ -56,11 +56,17 @@ fn holds(container: &GpuContainer, state: &Path) -> bool {
     if container.live {
         return true;
     }
-    let young = |at: DateTime<Utc>| Utc::now().signed_duration_since(at) < STARTS;
+    let young = |at: DateTime<Utc>| is_within(STARTS, at);
     let intent = RunFolder::new(state, &container.run_id).start_intent();
     // Another account's folder cannot be read, so its containers count.
     let may_start = !matches!(intent, Ok(None)) || !is_own(state, container);
     container.unstarted && container.engine_capture && may_start && container.created_at.is_some_and(young)
+}
+
+/// Whether a moment lies no more than a span away. One that has not come yet was told by a clock that was set back
+/// since; it must not count for as long as the clock takes to get there again.
+fn is_within(span: TimeDelta, at: DateTime<Utc>) -> bool {
+    Utc::now().signed_duration_since(at).abs() < span
 }
 
 fn is_own(state: &Path, container: &GpuContainer) -> bool {
@@ -105,7 +111,7 @@ fn add_draining(leases: &mut Vec<HeldLease>, report: &GpuReport, state: &Path) {
         }
         let settled = RunFolder::new(state, run_id).settled().ok().flatten();
         let ended = settled.and_then(|settled| settled.ended_at);
-        if ended.is_some_and(|ended| Utc::now().signed_duration_since(ended) < DRAINS) {
+        if ended.is_some_and(|ended| is_within(DRAINS, ended)) {
             leases.push(HeldLease {
                 gpu_uuid: process.gpu_uuid.clone(),
                 run_id: Some(run_id.clone()),
@@ -121,7 +127,10 @@ fn add_draining(leases: &mut Vec<HeldLease>, report: &GpuReport, state: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::leases::fixtures::{gpu, report, run};
+    use crate::leases::fixtures::{gpu, process, report, run};
+    use crate::leases::{Refused, Wish, choose};
+    use farrun_protocol::lease::{Obstacle, Placement};
+    use farrun_protocol::spec::Gpus;
     use rustix::fs::{FlockOperation, flock};
 
     fn container(gpu: &str, live: bool) -> GpuContainer {
@@ -188,8 +197,84 @@ mod tests {
         assert!(!holds(&made, below.path()));
         assert!(holds(&own_start, below.path()));
         assert!(!holds(&old, below.path()));
+        let ahead = GpuContainer {
+            created_at: Some(Utc::now() + TimeDelta::days(1)),
+            ..own_start.clone()
+        };
+        assert!(!holds(&ahead, below.path()), "a clock that was set back");
         // Its start was never ordered: this account's own files say so.
         RunFolder::new(below.path(), &made.run_id).make().unwrap();
         assert!(!holds(&own_start, below.path()));
+    }
+
+    #[test]
+    fn processes_outlive_their_lease_for_a_minute_and_are_nobodys_then() {
+        let below = tempfile::tempdir().unwrap();
+        let folder = LockFolder::open(Some(&below.path().join("locks"))).unwrap();
+        let mut report = report(vec![gpu(0, 24_000)]);
+        let ended = run("rs_ended000");
+        report.processes = vec![process(
+            "GPU-0",
+            7,
+            Holder::Run {
+                run_id: ended.clone(),
+            },
+        )];
+        let draining = |ago: TimeDelta| -> Vec<bool> {
+            let own = RunFolder::new(below.path(), &ended);
+            std::fs::create_dir_all(own.path()).unwrap();
+            let settled = serde_json::json!({
+                "format": 1, "run_id": ended, "ended_at": Utc::now() - ago,
+                "verdict": {"result": "succeeded", "reason": "ok"},
+                "log": {"length": 0, "sha256": "0".repeat(64)}, "generation": "0".repeat(32),
+            });
+            std::fs::write(own.path().join("settled.json"), settled.to_string()).unwrap();
+            let found = held(&report, &folder, &[], below.path()).unwrap();
+            found.iter().map(|lease| lease.draining).collect()
+        };
+        assert_eq!(draining(TimeDelta::seconds(5)), [true]);
+        assert_eq!(draining(TimeDelta::seconds(61)), [false; 0]);
+        assert_eq!(
+            draining(TimeDelta::days(-1)),
+            [false; 0],
+            "a clock that was set back"
+        );
+        // Nor is it given to anybody before they are gone.
+        let wish = Wish {
+            run_id: None,
+            gpus: Gpus::Count(1),
+            placement: Placement::default(),
+        };
+        for (processes, refused) in [(report.processes.clone(), true), (Vec::new(), false)] {
+            let report = GpuReport {
+                processes,
+                ..report.clone()
+            };
+            let leases = held(&report, &folder, &[], below.path()).unwrap();
+            let obstacles = match choose(&report, &leases, &[], &wish) {
+                Err(Refused::NotFree(gpus)) => gpus[0].obstacles.clone(),
+                Ok(_) => Vec::new(),
+                other => panic!("{other:?}"),
+            };
+            let draining = Obstacle::Draining {
+                run_id: Some(ended.clone()),
+            };
+            assert_eq!(obstacles.contains(&draining), refused, "{obstacles:?}");
+        }
+    }
+
+    #[test]
+    fn a_container_of_ours_that_nobody_knows_holds_its_gpus_without_a_lock() {
+        let below = tempfile::tempdir().unwrap();
+        let folder = LockFolder::open(Some(&below.path().join("locks"))).unwrap();
+        let report = report(vec![gpu(0, 24_000)]);
+        let orphan = [container("GPU-0", true)];
+        let leases = held(&report, &folder, &orphan, below.path()).unwrap();
+        assert_eq!(leases.len(), 1);
+        assert_eq!(leases[0].run_id, Some(run("rs_label000")));
+        // A GPU that the report does not know is held as well: it may come back.
+        let other = held(&report, &folder, &[container("GPU-9", true)], below.path()).unwrap();
+        assert_eq!(other[0].gpu_uuid, "GPU-9");
+        assert_eq!(held(&report, &folder, &[], below.path()).unwrap(), []);
     }
 }

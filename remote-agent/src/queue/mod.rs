@@ -10,7 +10,7 @@
 mod order;
 mod tickets;
 
-pub use order::{DockerSettings, Order, WaitsFor, line, order_of, write_order};
+pub use order::{DockerSettings, Order, WaitsFor, behind_all, line, order_of, write_order};
 pub use tickets::{Ticket, Tickets, living};
 
 use crate::leases::{LockFolder, Reserved, Wish, usable};

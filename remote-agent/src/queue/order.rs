@@ -1,7 +1,8 @@
 //! The file of a run that waits: all that is needed to start it when its controller is gone.
 
 use crate::record::{RecordError, RunFolder, read_json, write_json};
-use chrono::{DateTime, Utc};
+use crate::series::Moment;
+use chrono::{DateTime, TimeDelta, Utc};
 use farrun_protocol::lease::{FORMAT, GpuRefusal};
 use farrun_protocol::{ControllerId, RunId};
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,9 @@ pub struct Order {
     /// Until when, when not for as long as it takes.
     #[serde(default)]
     pub until: Option<DateTime<Utc>>,
+    /// The same by the clock that nobody can set; it counts within its boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Moment>,
     /// Who ordered it.
     pub controller_id: ControllerId,
     /// How its engine is reached.
@@ -49,9 +53,12 @@ impl Order {
         (Reverse(self.priority), self.at, self.run_id.clone())
     }
 
-    /// Whether it has waited for as long as it was to.
-    pub fn has_expired(&self, now: DateTime<Utc>) -> bool {
-        self.until.is_some_and(|until| until <= now)
+    /// Whether it has waited for as long as it was to, when it is `now` by the one clock and `moment` by the other.
+    pub fn has_expired(&self, now: DateTime<Utc>, moment: &Moment) -> bool {
+        match &self.deadline {
+            Some(deadline) if deadline.boot_id == moment.boot_id => deadline.ms <= moment.ms,
+            _ => self.until.is_some_and(|until| until <= now),
+        }
     }
 }
 
@@ -82,6 +89,16 @@ pub fn line(state: &Path) -> Result<Vec<Order>, RecordError> {
         .collect();
     orders.sort_by_key(Order::key);
     Ok(orders)
+}
+
+/// When a run that comes now begins to wait: behind all that wait already, wherever the clock was set meanwhile.
+///
+/// # Errors
+/// As [`line`].
+pub fn behind_all(state: &Path, now: DateTime<Utc>) -> Result<DateTime<Utc>, RecordError> {
+    let last = line(state)?.into_iter().map(|order| order.at).max();
+    let behind = last.and_then(|last| last.checked_add_signed(TimeDelta::milliseconds(1)));
+    Ok(behind.map_or(now, |behind| behind.max(now)))
 }
 
 /// The file of one run; `None` when it does not wait.
@@ -122,6 +139,7 @@ mod tests {
                 at: at.parse().unwrap(),
                 priority,
                 until: None,
+                deadline: None,
                 controller_id: "co_mine0000".parse().unwrap(),
                 docker: DockerSettings::default(),
             };
@@ -141,6 +159,11 @@ mod tests {
             .map(|order| order.run_id.to_string())
             .collect();
         assert_eq!(runs, ["rs_dddddddd", "rs_bbbbbbbb", "rs_aaaaaaaa", "rs_cccccccc"]);
+        // Whoever comes after the clock was set back does not pass them.
+        let early = "2025-01-01T00:00:00Z".parse().unwrap();
+        let (behind, late) = (behind_all(state.path(), early).unwrap(), Utc::now());
+        assert_eq!(behind.to_rfc3339(), "2026-01-01T00:00:03.001+00:00");
+        assert_eq!(behind_all(state.path(), late).unwrap(), late);
     }
 
     #[test]
@@ -151,6 +174,24 @@ mod tests {
         );
         let order: Order = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&order).unwrap(), text);
-        assert!(order.has_expired(order.until.unwrap()) && !order.has_expired(order.at));
+        let until = order.until.unwrap();
+        let moment = |boot: &str, ms| Moment {
+            boot_id: boot.to_owned(),
+            ms,
+        };
+        let now = moment("one", 5);
+        assert!(order.has_expired(until, &now) && !order.has_expired(order.at, &now));
+        // A clock that is set forward ends no wait, and one that is set back prolongs none; not across a restart.
+        let exact = Order {
+            deadline: Some(moment("one", 9)),
+            ..order.clone()
+        };
+        assert!(!exact.has_expired(until, &now) && exact.has_expired(order.at, &moment("one", 9)));
+        assert!(
+            exact.has_expired(until, &moment("other", 1))
+                && !exact.has_expired(order.at, &moment("other", 9))
+        );
+        let text = serde_json::to_string(&exact).unwrap();
+        assert!(text.ends_with(r#","deadline":{"boot_id":"one","ms":9},"controller_id":"co_mine0000","docker":{"sudo":true,"host":null}}"#), "{text}");
     }
 }

@@ -1,9 +1,8 @@
 //! The files of one run.
 
 use super::{Moment, Tally, thin};
-use crate::gpu::boot_clock;
-use crate::record::{RecordError, RunFolder, boot_id, read_bounded, read_json};
-use chrono::{DateTime, Utc};
+use crate::record::{RecordError, RunFolder, read_bounded, read_json};
+use chrono::{DateTime, TimeDelta, Utc};
 use farrun_protocol::series::{FORMAT, GpuSummary, Sample};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -47,11 +46,7 @@ pub fn summary(folder: &RunFolder) -> Result<Option<GpuSummary>, RecordError> {
 
 /// For how many seconds the run's GPUs have done nothing, as far as that was seen up to now.
 pub fn idle(folder: &RunFolder) -> Option<u64> {
-    let now = Moment {
-        boot_id: boot_id(),
-        ms: boot_clock(),
-    };
-    tally(folder).ok()?.idle_at(&now)
+    tally(folder).ok()?.idle_at(&Moment::now())
 }
 
 fn tally(folder: &RunFolder) -> Result<Tally, RecordError> {
@@ -67,6 +62,8 @@ fn tally(folder: &RunFolder) -> Result<Tally, RecordError> {
 pub struct Series {
     folder: RunFolder,
     tally: Tally,
+    /// Time and span of the newest sample.
+    last: Option<(DateTime<Utc>, u32)>,
     thinned: Instant,
 }
 
@@ -83,6 +80,7 @@ impl Series {
         Ok(Self {
             folder: folder.clone(),
             tally: tally(folder)?,
+            last: read(folder)?.last().map(|sample| (sample.at, sample.covers)),
             thinned: Instant::now(),
         })
     }
@@ -96,9 +94,10 @@ impl Series {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn append(&mut self, sample: &Sample, moment: Moment) -> Result<(), RecordError> {
+    pub fn append(&mut self, mut sample: Sample, moment: Moment) -> Result<(), RecordError> {
         let path = samples_path(&self.folder);
-        let mut line = serde_json::to_vec(sample).unwrap_or_default();
+        sample.at = self.forward(sample.at, &moment);
+        let mut line = serde_json::to_vec(&sample).unwrap_or_default();
         line.push(b'\n');
         let mut file = File::options()
             .append(true)
@@ -107,7 +106,8 @@ impl Series {
             .open(&path)
             .map_err(RecordError::io(&path))?;
         file.write_all(&line).map_err(RecordError::io(&path))?;
-        self.tally.add(sample, moment);
+        self.tally.add(&sample, moment);
+        self.last = Some((sample.at, sample.covers));
         let tally = serde_json::to_vec(&self.tally).unwrap_or_default();
         replace(&tally_path(&self.folder), &tally)?;
         if self.thinned.elapsed() >= THINNED_APART {
@@ -115,6 +115,20 @@ impl Series {
             self.thin(sample.at)?;
         }
         Ok(())
+    }
+
+    /// The time of a sample. A series goes forward only, for whoever reads it asks for what is later than what he has;
+    /// while a clock that was set back has not caught up, time goes on from the sample before.
+    fn forward(&self, at: DateTime<Utc>, moment: &Moment) -> DateTime<Utc> {
+        let Some((last, covers)) = self.last.filter(|(last, _)| at <= *last) else {
+            return at;
+        };
+        let passed = self.tally.newest().and_then(|newest| newest.until(moment));
+        let passed = passed.unwrap_or(u64::from(covers).saturating_mul(1000)).max(1);
+        let passed = i64::try_from(passed).ok().and_then(TimeDelta::try_milliseconds);
+        passed
+            .and_then(|passed| last.checked_add_signed(passed))
+            .unwrap_or(at)
     }
 
     fn thin(&self, now: DateTime<Utc>) -> Result<(), RecordError> {
@@ -200,12 +214,12 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let folder = folder(state.path());
         let mut series = Series::open(&folder).unwrap();
-        series.append(&sample(5), moment(5000)).unwrap();
+        series.append(sample(5), moment(5000)).unwrap();
         drop(series);
         let mut file = File::options().append(true).open(samples_path(&folder)).unwrap();
         file.write_all(br#"{"at":"2026-01-0"#).unwrap();
         let mut series = Series::open(&folder).unwrap();
-        series.append(&sample(15), moment(15_000)).unwrap();
+        series.append(sample(15), moment(15_000)).unwrap();
         assert_eq!(read(&folder).unwrap(), [sample(5), sample(15)]);
         let summary = summary(&folder).unwrap().unwrap();
         assert_eq!((summary.samples, summary.gaps), (2, 1));
@@ -220,7 +234,7 @@ mod tests {
         let mut series = Series::open(&folder).unwrap();
         for second in [5, 10, 15] {
             series
-                .append(&sample(second), moment(second.unsigned_abs() * 1000))
+                .append(sample(second), moment(second.unsigned_abs() * 1000))
                 .unwrap();
         }
         let before = summary(&folder).unwrap();
@@ -238,11 +252,43 @@ mod tests {
         let folder = folder(state.path());
         let mut series = Series::open(&folder).unwrap();
         for number in 0..24 {
-            series.append(&sample(number * 5), moment(0)).unwrap();
+            series.append(sample(number * 5), moment(0)).unwrap();
         }
         series.thin(DateTime::from_timestamp(10_000, 0).unwrap()).unwrap();
         let kept = read(&folder).unwrap();
         assert_eq!(kept.len(), 2);
         assert_eq!(kept.iter().map(|sample| sample.covers).sum::<u32>(), 120);
+    }
+
+    #[test]
+    fn a_series_goes_forward_whatever_is_done_to_the_clock() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = folder(state.path());
+        let mut series = Series::open(&folder).unwrap();
+        series.append(sample(10_000), moment(1000)).unwrap();
+        // Set back by two hours, between two samples and while nobody observes.
+        series.append(sample(2805), moment(6000)).unwrap();
+        drop(series);
+        let mut series = Series::open(&folder).unwrap();
+        series.append(sample(2815), moment(16_000)).unwrap();
+        // Another boot, whose clock says nothing about this one's.
+        let other = Moment {
+            boot_id: "other".into(),
+            ms: 3,
+        };
+        series.append(sample(2900), other.clone()).unwrap();
+        // Set right, and then forward.
+        for (second, ms) in [(10_030, 5003), (20_000, 10_003)] {
+            let later = Moment { ms, ..other.clone() };
+            series.append(sample(second), later).unwrap();
+        }
+        let seconds: Vec<i64> = read(&folder)
+            .unwrap()
+            .iter()
+            .map(|sample| sample.at.timestamp())
+            .collect();
+        assert_eq!(seconds, [10_000, 10_005, 10_015, 10_020, 10_030, 20_000]);
+        // What is missing is told by the other clock.
+        assert_eq!(summary(&folder).unwrap().unwrap().gaps, 1);
     }
 }

@@ -1,5 +1,7 @@
 //! What samples come to, kept up to date with each of them.
 
+use crate::gpu::boot_clock;
+use crate::record::boot_id;
 use farrun_protocol::series::{APART, FORMAT, GpuSample, GpuSummary, Sample};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,19 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// Now.
+    pub fn now() -> Self {
+        Self {
+            boot_id: boot_id(),
+            ms: boot_clock(),
+        }
+    }
+
+    /// Milliseconds until a moment of the same boot.
+    pub(super) fn until(&self, later: &Self) -> Option<u64> {
+        (self.boot_id == later.boot_id).then(|| later.ms.saturating_sub(self.ms))
+    }
+
     /// Samples that should have been taken between `self` and `later` and were not. Across a restart of the host
     /// there is no telling, and nothing ran in between.
     fn missed_until(&self, later: &Self) -> u64 {
@@ -113,6 +128,11 @@ impl Tally {
         }
         self.newest = Some(moment);
         self.count(sample);
+    }
+
+    /// The moment of the newest sample, where it is known.
+    pub(super) fn newest(&self) -> Option<&Moment> {
+        self.newest.as_ref()
     }
 
     /// Others use the run's GPUs as well, because they may.

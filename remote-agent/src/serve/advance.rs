@@ -8,8 +8,10 @@ use super::settle;
 use crate::leases::{Refused, Reserved, Wish, choose, usable};
 use crate::queue::{self, Ahead, Order};
 use crate::record::RunFolder;
+use crate::series::Moment;
 use chrono::Utc;
 use farrun_protocol::gpu::HeldLease;
+use farrun_protocol::lease::Wait;
 use farrun_protocol::spec::RunSpec;
 use farrun_protocol::verdict::Reason;
 use farrun_protocol::{Failure, RunId};
@@ -94,26 +96,19 @@ async fn tidy(session: &Session, folder: &RunFolder, order: &Order) -> Result<Op
         folder.leave_queue()?;
         return Ok(None);
     }
-    if !order.has_expired(Utc::now()) {
+    if !order.has_expired(Utc::now(), &Moment::now()) {
         return Ok(spec);
     }
     let Some(_lock) = folder.try_lock()? else {
         return Ok(spec);
     };
     if folder.settled()?.is_none() && folder.queued().exists() && folder.start_intent()?.is_none() {
-        let seconds = order
-            .until
-            .unwrap_or_default()
-            .signed_duration_since(order.at)
-            .num_seconds();
-        settle::settle_refused(
-            session,
-            folder,
-            Reason::WaitExpired,
-            &format!("{seconds} s"),
-            None,
-        )
-        .await?;
+        let seconds = match spec.as_ref().map(|spec| spec.placement.wait) {
+            Some(Wait::Seconds(seconds)) => seconds,
+            _ => 0,
+        };
+        let waited = format!("{seconds} s");
+        settle::settle_refused(session, folder, Reason::WaitExpired, &waited, None).await?;
     }
     Ok(None)
 }

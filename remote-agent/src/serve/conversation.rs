@@ -23,6 +23,8 @@ const SILENCE: Duration = Duration::from_secs(90);
 const QUEUE: usize = 4;
 /// Requests that are answered at once; more are refused.
 const MOST_REQUESTS: usize = 128;
+/// How long a reading of the GPUs that was begun is waited for at the end; a driver that hangs is given up before.
+const READING: Duration = Duration::from_secs(30);
 
 /// Serves one conversation until the peer closes it or falls silent. The preamble has been written.
 ///
@@ -33,11 +35,22 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin + Send + 'static,
 {
+    let session = Arc::new(Session::new(context));
+    let end = converse(reader, writer, Arc::clone(&session)).await;
+    session.gpus.finish(READING).await;
+    end
+}
+
+async fn converse<R, W>(reader: R, writer: W, session: Arc<Session>) -> Result<(), FrameError>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin + Send + 'static,
+{
     let (outbox, queue) = mpsc::channel(QUEUE);
     let mut writing = JoinSet::new();
     writing.spawn(write(writer, queue));
     let mut desk = Desk {
-        session: Arc::new(Session::new(context)),
+        session,
         outbox,
         tasks: JoinSet::new(),
         waiting: HashMap::new(),

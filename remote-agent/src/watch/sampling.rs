@@ -137,7 +137,7 @@ impl Sampler {
                 gpus: figures(&report, folder.run_id(), &run.lease),
             };
             // A disk that is full costs samples, not the run.
-            let _ = run.series.append(&sample, moment.clone());
+            let _ = run.series.append(sample, moment.clone());
         }
         true
     }
@@ -295,5 +295,41 @@ mod tests {
             );
             assert!(!has_intruders(&report, &run_id, &lease(true)));
         }
+    }
+
+    #[test]
+    fn an_instance_is_sampled_with_its_own_memory_and_the_runs_processes_of_the_whole_gpu() {
+        let run_id: RunId = "rs_aaaaaaaa".parse().unwrap();
+        let own = serde_json::json!({"kind": "run", "run_id": run_id});
+        let stranger = serde_json::json!({"kind": "process", "user": "ada", "command": "x"});
+        let mut report = report(serde_json::json!([held(120, &own), held(400, &stranger)]));
+        report.gpus[0].mig = true;
+        report.gpus[0].mig_devices = serde_json::from_value(serde_json::json!([
+            {"uuid": "MIG-1", "profile": "1g.10gb", "memory_total": 10_000, "memory_used": 150},
+            {"uuid": "MIG-2", "profile": "1g.10gb", "memory_total": 10_000, "memory_used": 450},
+        ]))
+        .unwrap();
+        let mut lease = lease(false);
+        lease.gpus[0].uuid = "MIG-1".into();
+        // Load, heat and power are those of a whole GPU, on which others work as well.
+        let expected = GpuSample {
+            uuid: "MIG-1".into(),
+            run_memory: Some(120),
+            memory: Some(150),
+            ..GpuSample::default()
+        };
+        assert_eq!(figures(&report, &run_id, &lease), [expected]);
+        // Whose the neighbour's process is cannot be told.
+        assert!(!has_intruders(&report, &run_id, &lease));
+        // A driver that names no process of an instance leaves the instance's memory.
+        report.processes.clear();
+        let found = figures(&report, &run_id, &lease);
+        assert_eq!((found[0].run_memory, found[0].memory), (None, Some(150)));
+        report.gpus[0].mig_devices.clear();
+        assert_eq!(
+            figures(&report, &run_id, &lease)[0].memory,
+            None,
+            "an instance that is gone"
+        );
     }
 }

@@ -15,6 +15,7 @@ mod processes;
 #[path = "../serve_support/mod.rs"]
 mod support;
 mod turns;
+mod unkillable;
 
 use farrun_agent::gpu::{ChildLimits, Gpus, Program, Settings};
 use nvidia_smi::NvidiaSmi;

@@ -171,3 +171,19 @@ async fn a_child_that_hangs_and_ignores_requests_is_one_and_delays_nobody() {
     assert_eq!(fake.queries(), 1);
     assert_eq!(fake.alive(), Vec::<u32>::new());
 }
+
+#[tokio::test]
+async fn a_reading_outlasts_the_conversation_that_began_it() {
+    let (state, fake) = (tempfile::tempdir().unwrap(), NvidiaSmi::with_gpus(1));
+    fake.take_seconds(1.0);
+    let mut first = talk(state.path(), &fake).await;
+    let report = first.gpus(20_000).await;
+    assert_eq!((report.state, report.gpus.len()), (Freshness::Unavailable, 0));
+    assert!(report.refreshing_ms.is_some(), "{report:?}");
+    drop(first.peer);
+    assert!(first.process.wait().await.unwrap().success());
+    assert_eq!(fake.alive(), Vec::<u32>::new());
+    let mut second = talk(state.path(), &fake).await;
+    let report = second.gpus(20_000).await;
+    assert_eq!((report.gpus.len(), fake.queries()), (1, 1), "{report:?}");
+}

@@ -11,31 +11,31 @@ use farrun_protocol::verdict::{Reason, RunResult};
 use farrun_protocol::{ErrorCode, Failure, Request, RunId};
 use std::time::{Duration, Instant};
 
-fn wants(gpus: Gpus) -> RunSpec {
+pub(crate) fn wants(gpus: Gpus) -> RunSpec {
     RunSpec {
         gpus,
         ..order("true")
     }
 }
 
-fn waits(gpus: Gpus) -> RunSpec {
+pub(crate) fn waits(gpus: Gpus) -> RunSpec {
     let mut spec = wants(gpus);
     spec.placement.wait = Wait::Until;
     spec
 }
 
-fn uuids(facts: &RunFacts) -> Vec<String> {
+pub(crate) fn uuids(facts: &RunFacts) -> Vec<String> {
     let lease = facts.lease.as_ref().expect("a lease");
     lease.gpus.iter().map(|gpu| gpu.uuid.clone()).collect()
 }
 
-fn end(world: &World, spec: &RunSpec) {
+pub(crate) fn end(world: &World, spec: &RunSpec) {
     let mut state = world.engine.state.lock().unwrap();
     let name = format!("farrun-{}", spec.run_id);
     state.containers.get_mut(&name).unwrap().status = "exited";
 }
 
-async fn until(peer: &mut Peer, run_id: &RunId, phase: Phase) -> RunFacts {
+pub(crate) async fn until(peer: &mut Peer, run_id: &RunId, phase: Phase) -> RunFacts {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let facts = peer.facts(run_id).await;
@@ -47,7 +47,7 @@ async fn until(peer: &mut Peer, run_id: &RunId, phase: Phase) -> RunFacts {
     }
 }
 
-fn obstacles(failure: &Failure) -> Vec<Obstacle> {
+pub(crate) fn obstacles(failure: &Failure) -> Vec<Obstacle> {
     failure
         .gpus
         .iter()

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on must stop"
 )]
 
+mod accounts;
 mod gpus;
 mod scripted;
 #[path = "../serve_support/smi.rs"]

@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub(crate) executions: usize,
     /// The call with this number meets this fault, once.
     pub(crate) fault: Option<(usize, Fault)>,
+    /// The first call with this in its path has no effect and no end.
+    pub(crate) holds: Option<&'static str>,
     /// What a start answers instead of success.
     pub(crate) start_refusal: Option<String>,
     /// What every container has printed so far.
@@ -43,6 +45,17 @@ pub(crate) struct Container {
     pub(crate) body: Value,
     pub(crate) status: &'static str,
     error: String,
+}
+
+impl Container {
+    /// One that runs and was made by somebody else.
+    pub(crate) fn of_somebody(labels: &Value) -> Self {
+        Self {
+            body: json!({"Labels": labels, "Entrypoint": ["/bin/job"]}),
+            status: "running",
+            error: String::new(),
+        }
+    }
 }
 
 pub(crate) struct Scripted {
@@ -87,10 +100,12 @@ async fn serve(mut stream: UnixStream, state: Arc<Mutex<State>>, held: Arc<Notif
         let mut state = state.lock().unwrap();
         let number = state.calls.len();
         state.calls.push(format!("{method} {path}"));
+        let holds = state.holds.take_if(|part| path.contains(*part));
         state
             .fault
             .take_if(|(at, _)| *at == number)
             .map(|(_, fault)| fault)
+            .or(holds.map(|_| Fault::HeldRequest))
     };
     match fault {
         Some(Fault::LostRequest) => return,

@@ -8,27 +8,26 @@ use std::time::Duration;
 /// A line moves when somebody comes by; these commands are that somebody.
 const STARTS: Duration = Duration::from_secs(60);
 
-struct Gpus {
-    lab: Lab,
-    smi: NvidiaSmi,
+pub(crate) struct Gpus {
+    pub(crate) lab: Lab,
+    pub(crate) smi: NvidiaSmi,
     _locks: tempfile::TempDir,
 }
 
 /// A host with so many idle GPUs, an engine that hands them out, and a folder of GPU locks of its own.
-fn host_with(count: u32) -> Gpus {
+pub(crate) fn host_with(count: u32) -> Gpus {
+    let locks = tempfile::tempdir().unwrap();
+    let folder = locks.path().join("locks").display().to_string();
+    host_with_locks(count, &folder, locks)
+}
+
+fn host_with_locks(count: u32, folder: &str, locks: tempfile::TempDir) -> Gpus {
     let engine = Engine::own(EngineOptions {
         fake_gpu: true,
         ..EngineOptions::default()
     });
     let smi = NvidiaSmi::with_gpus(count);
-    let locks = tempfile::tempdir().unwrap();
-    let environment = vec![
-        smi.variable(),
-        (
-            "FARRUN_LOCKS".to_owned(),
-            locks.path().join("locks").display().to_string(),
-        ),
-    ];
+    let environment = vec![smi.variable(), ("FARRUN_LOCKS".to_owned(), folder.to_owned())];
     let options = SshdOptions {
         environment,
         ..SshdOptions::default()
@@ -221,4 +220,46 @@ fn any_host_is_the_one_with_a_free_gpu() {
         .ok();
     assert_eq!(chosen.text(), "here\n");
     assert!(chosen.errors().contains("fits best"), "{chosen}");
+}
+
+#[test]
+fn a_process_of_somebody_else_on_a_leased_gpu_is_told_and_harms_nobody() {
+    let host = host_with(1);
+    let run = host.lab.detached(&["--gpus", "1"], "exec sleep 600");
+    // This test itself is a process of the host that is in no container of ours.
+    host.smi.processes(&[(0, std::process::id(), "python", 2048)]);
+    wait_for("the intruder to be noticed", STARTS, || {
+        let summary = host.lab.show(&run)["run"]["gpu_summary"].clone();
+        (summary["intruders"] == true).then_some(())
+    });
+    let told = host.lab.home.farrun(&["show", &run]).ok();
+    assert!(
+        told.text().contains("somebody else's process was on them"),
+        "{told}"
+    );
+    let told = host.lab.home.farrun(&["gpu"]).ok();
+    assert!(
+        told.text().contains(&run) && told.text().contains(&format!("pid {}", std::process::id())),
+        "{told}"
+    );
+    // It is told as well to whoever wants the GPU next; nothing was ended.
+    let refused = host.lab.shell(&["--gpus", "1"], "true").expect_code(5);
+    assert!(refused.errors().contains(&run), "{refused}");
+    assert_eq!(host.lab.status(&run), "running");
+    let _ = host.lab.home.farrun(&["stop", &run, "--kill"]).ok();
+    let refused = host.lab.shell(&["--gpus", "1"], "true").expect_code(5);
+    assert!(
+        refused.errors().contains(&format!("pid {}", std::process::id())),
+        "{refused}"
+    );
+}
+
+#[test]
+fn locks_that_cannot_be_made_are_a_refusal_that_names_them() {
+    // Not even root makes a folder there.
+    let host = host_with_locks(1, "/proc/locks-of-farrun", tempfile::tempdir().unwrap());
+    let refused = host.lab.shell(&["--gpus", "1"], "true").expect_code(5);
+    assert!(refused.errors().contains("/proc/locks-of-farrun"), "{refused}");
+    assert!(refused.errors().contains("hint:"), "{refused}");
+    assert_eq!(host.lab.shell(&[], "echo runs").ok().text(), "runs\n");
 }

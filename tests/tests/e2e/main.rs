@@ -16,6 +16,7 @@ mod disk;
 mod engine_down;
 mod failures;
 mod gpus;
+mod gpus_that_lie;
 mod host_doctor;
 mod interrupt;
 mod kill;
@@ -37,6 +38,7 @@ mod terminal;
 mod trouble;
 mod two_processes;
 mod users;
+mod watching;
 mod why;
 
 use std::time::Duration;

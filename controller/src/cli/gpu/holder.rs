@@ -28,7 +28,8 @@ pub(super) fn of_gpu(report: &GpuReport, gpu: &Gpu) -> Vec<String> {
             continue;
         }
         let text = match &process.holder {
-            Holder::Run { run_id } => run_id.to_string(),
+            // It ended a while ago, or its account does not know it: nobody else says that it is still there.
+            Holder::Run { run_id } => format!("{run_id} without a lease (pid {})", process.pid),
             Holder::Dead => format!("a dead process (pid {})", process.pid),
             _ => format!("{} (pid {})", self::process(process), process.pid),
         };

@@ -155,7 +155,10 @@ fn runs(ui: &Ui, known: &Known) {
                 .starts_in
                 .map(|wait| format!(", starts in {}", estimate::about(wait)))
                 .unwrap_or_default();
-            ui.line(format!("  {} waits: {}{starts}", run.id, gpu_words::place(place)));
+            ui.wrapped(
+                format!("  {} waits: {}{starts}", run.id, gpu_words::place(place)),
+                4,
+            );
         }
         if let Some(warning) = facts.and_then(quiet::warning) {
             ui.warning(format!("{} may hang: {warning}", run.id));

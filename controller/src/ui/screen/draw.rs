@@ -7,10 +7,15 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
+use ratatui::widgets::{Paragraph, Wrap};
 use unicode_width::UnicodeWidthStr as _;
 
-const KEYS: &str = "up/down run  pgup/pgdn hosts  q quit";
+/// What the keys do, in as many words as there is room for.
+const KEYS: [&str; 3] = [
+    "up/down run  pgup/pgdn hosts  q quit",
+    "up/down run  q quit",
+    "q quit",
+];
 /// Lines of the log that stay when there is little room.
 const LOG: u16 = 5;
 /// Narrower terminals get a plea instead of a picture that nobody can read.
@@ -21,7 +26,8 @@ const LOWEST: u16 = 10;
 pub fn draw(frame: &mut Frame<'_>, picture: &Picture) {
     let area = frame.area();
     if area.width < NARROWEST || area.height < LOWEST {
-        frame.render_widget(Paragraph::new("make the terminal larger; q quits"), area);
+        let plea = Paragraph::new("make the terminal larger; q quits").wrap(Wrap { trim: true });
+        frame.render_widget(plea, area);
         return;
     }
     let width = usize::from(area.width);
@@ -107,13 +113,14 @@ impl Painter {
     }
 
     fn title(&self, text: &str) -> Line<'static> {
-        let text = cut(&escape::line(text), self.width);
-        let room = self.width.saturating_sub(text.width() + KEYS.width());
-        let keys = if room > 0 {
-            format!("{:room$}{KEYS}", "")
-        } else {
-            String::new()
-        };
+        let least = KEYS.last().map_or(0, |keys| keys.width() + 1);
+        let text = cut(&escape::line(text), self.width.saturating_sub(least));
+        let free = self.width.saturating_sub(text.width());
+        let keys = KEYS
+            .into_iter()
+            .find(|keys| keys.width() < free)
+            .unwrap_or_default();
+        let keys = format!("{keys:>free$}");
         Line::from(format!("{:<width$}", text + &keys, width = self.width))
             .style(Style::new().add_modifier(Modifier::REVERSED))
     }

@@ -115,7 +115,18 @@ impl Drop for Screen {
     }
 }
 
+/// Whether the terminal is ours now.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Gives the terminal back when it is still taken: for whoever ends the program without waiting for its command.
+pub fn give_back() {
+    if TAKEN.load(Ordering::Relaxed) {
+        leave();
+    }
+}
+
 fn enter() -> io::Result<()> {
+    TAKEN.store(true, Ordering::Relaxed);
     enable_raw_mode()?;
     execute!(io::stdout(), EnterAlternateScreen, cursor::Hide).inspect_err(|_| leave())
 }
@@ -124,6 +135,7 @@ fn leave() {
     // Each on its own: one that fails must not keep the others from being tried.
     let _ = execute!(io::stdout(), LeaveAlternateScreen, cursor::Show);
     let _ = disable_raw_mode();
+    TAKEN.store(false, Ordering::Relaxed);
 }
 
 /// A panic's message is for the terminal that the user had before.

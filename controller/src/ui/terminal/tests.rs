@@ -32,6 +32,29 @@ fn tables_are_cut_to_a_terminal_only() {
 }
 
 #[test]
+fn long_lines_are_wrapped_at_a_terminal_only() {
+    let text = "  rs_abcdefgh waits: position 2 in line; GPU 0: rs_zyxwvuts holds it; GPU 1: alice uses it: python (pid 4711)";
+    let (ui, out, _) = Ui::captured_tty(UiOptions {
+        width: Some(60),
+        ..Default::default()
+    });
+    ui.wrapped(text, 4);
+    insta::assert_snapshot!(out.text(), @"
+    rs_abcdefgh waits: position 2 in line; GPU 0: rs_zyxwvuts
+      holds it; GPU 1: alice uses it: python (pid 4711)
+    ");
+    let (ui, out, _) = Ui::captured_tty(UiOptions {
+        width: Some(3),
+        ..Default::default()
+    });
+    ui.wrapped("one\x1b[2J two", 4);
+    assert!(!out.text().contains('\x1b') && !out.text().is_empty());
+    let (ui, out, _) = Ui::captured();
+    ui.wrapped(text, 4);
+    assert_eq!(out.text(), format!("{text}\n"));
+}
+
+#[test]
 fn narrow_terminals_cut_the_widest_columns() {
     let (ui, out, _) = Ui::captured_tty(UiOptions {
         width: Some(36),

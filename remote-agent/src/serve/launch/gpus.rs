@@ -7,8 +7,9 @@ use crate::docker::{Engine, FoundContainer, ImageFacts};
 use crate::leases::{
     self, Allocator, Held, Holder, LockFolder, PATIENCE, Refused, Reserved, Wish, account, choose,
 };
-use crate::queue::{Ahead, Order, order_of, write_order};
+use crate::queue::{Ahead, Order, behind_all, order_of, write_order};
 use crate::record::RunFolder;
+use crate::series::Moment;
 use crate::serve::call::{Call, blocking, cancelled};
 use crate::serve::gpus::for_choice;
 use crate::serve::session::{Peer, Session};
@@ -136,7 +137,7 @@ pub(super) async fn start(run: &Run<'_>, found: Option<FoundContainer>, call: &C
     let given = match choose(&scene.report, &held, &reserved, &wish) {
         Ok(given) => given,
         Err(Refused::NotFree(gpus)) if !run.spec.placement.wait.is_no() => {
-            write_order(run.folder, &new_order(run))?;
+            write_order(run.folder, &new_order(run)?)?;
             run.folder.write_waits_for(&gpus)?;
             return Ok(());
         }
@@ -226,24 +227,30 @@ fn refused(run: &Run<'_>, failure: Failure) -> Stop {
     }
 }
 
-fn new_order(run: &Run<'_>) -> Order {
-    let at = Utc::now();
-    let until = match run.spec.placement.wait {
+fn new_order(run: &Run<'_>) -> Result<Order, Failure> {
+    let (now, moment) = (Utc::now(), Moment::now());
+    let wait = match run.spec.placement.wait {
         Wait::No | Wait::Until => None,
-        Wait::Seconds(seconds) => i64::try_from(seconds)
-            .ok()
-            .and_then(TimeDelta::try_seconds)
-            .and_then(|wait| at.checked_add_signed(wait)),
+        Wait::Seconds(seconds) => Some(seconds),
     };
-    Order {
+    let until = wait
+        .and_then(|seconds| i64::try_from(seconds).ok())
+        .and_then(TimeDelta::try_seconds)
+        .and_then(|wait| now.checked_add_signed(wait));
+    let deadline = wait.map(|seconds| Moment {
+        ms: moment.ms.saturating_add(seconds.saturating_mul(1000)),
+        ..moment
+    });
+    Ok(Order {
         format: FORMAT,
         run_id: run.spec.run_id.clone(),
-        at,
+        at: behind_all(&run.session.context.state, now)?,
         priority: run.spec.placement.priority,
         until,
+        deadline,
         controller_id: run.spec.controller_id.clone(),
         docker: run.peer.docker.clone(),
-    }
+    })
 }
 
 fn holder(run: &Run<'_>) -> Holder {

@@ -141,6 +141,18 @@ fn slow_reading_without_persistence_has_a_hint() {
 }
 
 #[test]
+fn processes_of_a_run_that_holds_nothing_any_more_are_told_with_their_number() {
+    let mut report = report();
+    report.leases.clear();
+    let table = drawn(&gpus(&report), 200);
+    let first = table.lines().nth(1).unwrap();
+    assert!(
+        first.contains("rs_aaaaaaaa without a lease (pid 4412)"),
+        "{first}"
+    );
+}
+
+#[test]
 fn memory_that_nobody_accounts_for_is_told() {
     let mut report = report();
     report.processes.clear();

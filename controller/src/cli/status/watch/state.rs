@@ -187,10 +187,10 @@ impl State {
         let run = place.and_then(|place| self.all().nth(place));
         Picture {
             title: format!(
-                "farrun status  {}  {} hosts, {} active runs",
+                "farrun status  {}  {}, {}",
                 now.with_timezone(&Local).format("%H:%M:%S"),
-                self.hosts.len(),
-                self.runs.len()
+                counted(self.hosts.len(), "host"),
+                counted(self.runs.len(), "active run")
             ),
             hosts: self.hosts.iter().map(|host| host.panel(now)).collect(),
             scroll: self.scroll,
@@ -257,6 +257,11 @@ impl State {
             },
         }
     }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 #[cfg(test)]

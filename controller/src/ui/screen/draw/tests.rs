@@ -76,6 +76,21 @@ fn everything_is_there_at_eighty_by_twenty_four() {
 }
 
 #[test]
+fn the_way_out_is_always_shown() {
+    let mut picture = picture();
+    picture.title = "farrun status  14:02:11  12 hosts, 10 active runs".to_owned();
+    for (width, keys) in [
+        (120, "up/down run  pgup/pgdn hosts  q quit"),
+        (80, "up/down run  q quit"),
+        (60, " q quit"),
+        (40, " q quit"),
+    ] {
+        let frame = drawn(&picture, width, 24);
+        assert!(frame.lines().next().unwrap().contains(keys), "{width}: {frame}");
+    }
+}
+
+#[test]
 fn a_wide_terminal_shows_more_history() {
     insta::assert_snapshot!(drawn(&picture(), 120, 16));
 }

@@ -1,0 +1,90 @@
+//! `farrun status --watch` at a terminal, over a real link: what it shows, what keys do, and how it leaves the terminal.
+
+use crate::SOON;
+use crate::gpus::host_with;
+use farrun_tests::{Lab, Pty};
+use rustix::process::Signal;
+
+fn watch(lab: &Lab, rows: u16, columns: u16) -> Pty {
+    Pty::start(&lab.home.command(&["status", "--watch"]), rows, columns)
+}
+
+/// A word that says that the view is drawn.
+const KEYS: &str = "q quit";
+
+#[test]
+fn runs_are_chosen_by_keys_and_the_picture_follows_the_size() {
+    let host = host_with(1);
+    let on_gpu = host
+        .lab
+        .detached(&["--gpus", "1"], "echo aaaaaaaaaa; exec sleep 600");
+    let other = host.lab.detached(&[], "echo 2222222222; exec sleep 600");
+    let mut view = watch(&host.lab, 30, 120);
+    for part in [KEYS, "up,", "Test H9", on_gpu.as_str(), other.as_str()] {
+        view.wait_for(0, part, SOON);
+    }
+    // Only what changes is written again, so the two logs share no letter. The log is fetched over the same link.
+    let (first, first_words, second, second_words) = match view.words(0).contains(&format!("log of {other}"))
+    {
+        true => (&other, "2222222222", &on_gpu, "aaaaaaaaaa"),
+        false => (&on_gpu, "aaaaaaaaaa", &other, "2222222222"),
+    };
+    view.wait_for(0, first_words, SOON);
+    let before = view.written();
+    view.press("\x1b[B");
+    view.wait_for(before, &format!("> {second}"), SOON);
+    view.wait_for(before, second_words, SOON);
+    let before = view.written();
+    view.press("k");
+    view.wait_for(before, first_words, SOON);
+    for (rows, columns, part) in [
+        (24, 80, first.as_str()),
+        (9, 30, "larger; q quits"),
+        (24, 80, KEYS),
+    ] {
+        let before = view.written();
+        view.resize(rows, columns);
+        view.wait_for(before, part, SOON);
+    }
+    assert_eq!(
+        view.left_behind().len(),
+        3,
+        "it has the terminal: {:?}",
+        view.left_behind()
+    );
+    view.press("q");
+    assert_eq!(view.wait(SOON), Some(0), "{}", view.words(0));
+    assert_eq!(view.left_behind(), [""; 0]);
+}
+
+#[test]
+fn the_terminal_is_given_back_however_it_ends() {
+    let lab = Lab::new();
+    type Ending<'a> = &'a dyn Fn(&mut Pty);
+    let ways: [(&str, Ending<'_>); 6] = [
+        ("q", &|view| view.press("q")),
+        ("escape", &|view| view.press("\x1b")),
+        ("Ctrl-C", &|view| view.press("\x03")),
+        ("SIGINT", &|view| view.signal(Signal::INT)),
+        ("SIGTERM", &|view| view.signal(Signal::TERM)),
+        ("SIGHUP", &|view| view.signal(Signal::HUP)),
+    ];
+    for (way, end) in ways {
+        let mut view = watch(&lab, 24, 80);
+        view.wait_for(0, KEYS, SOON);
+        view.wait_for(0, "up,", SOON);
+        end(&mut view);
+        assert_eq!(view.wait(SOON), Some(0), "{way}: {}", view.words(0));
+        assert_eq!(view.left_behind(), [""; 0], "{way}");
+    }
+    // Before a host has answered, and with one that never will.
+    lab.add_host("deaf", lab.sshd.port());
+    let _ = lab
+        .home
+        .farrun(&["host", "set", "deaf", "--address", "nobody@203.0.113.1:9"]);
+    let mut view = watch(&lab, 24, 80);
+    view.wait_for(0, "deaf", SOON);
+    view.press("q");
+    assert_eq!(view.wait(SOON), Some(0), "{}", view.words(0));
+    assert_eq!(view.left_behind(), [""; 0]);
+}
