@@ -74,6 +74,9 @@ pub const KEPT: usize = 20;
 /// Days a host keeps one.
 pub const KEPT_DAYS: i64 = 7;
 
+/// Stands for a run in the manifest of a bundle about a host.
+pub const HOST_MANIFEST: &str = "rs_ofthehost";
+
 /// What is known about a bundle as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bundle {

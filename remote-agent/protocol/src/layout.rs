@@ -8,13 +8,19 @@
 //! blobs/incoming/….marks                   a byte for each of its pieces, 1 once it is there
 //! runs/<run_id>/spec.json launch.lock start.intent stop.intent settled.json manifest.json outputs.pack adopted
 //!   secrets.json lease.json waits.json series.jsonl series.json engine.json device
-//! runs/<run_id>/inputs/ outputs/ diagnostics/
+//! runs/<run_id>/inputs/ outputs/
+//! runs/<run_id>/diagnostics/              the evidence of a run that did not succeed, see [`crate::diagnostics`]
+//! runs/<run_id>/diagnostics.manifest.json diagnostics.pack diagnose.lock diagnosed
 //! runs/<run_id>/record/run.log run.tail generation started exit.json
 //! gpu/sample.json facts.json device.json   cached sample, facts about the driver, what jobs compute with
 //! gpu/refresh.lock child.json              who reads now, and the `nvidia-smi` that runs
 //! queue/<run_id>.json                      a run that waits for a GPU
 //! watch.lock watch.json                    the resident observer
+//! diagnostics/<time>/                      evidence about the host; <time>.manifest.json and <time>.pack beside it
 //! ```
+//!
+//! Evidence that the state folder has no room for lies at the same paths below `/dev/shm/farrun-<uid>/` or
+//! `/tmp/farrun-<uid>/`, in a folder named after the state folder's path.
 //!
 //! Outside of it lies the folder of the GPU locks ([`LOCK_FOLDERS`]), which all accounts of a host share:
 //!

@@ -32,6 +32,12 @@
 //! says in `watch.json` who it is; [`message::HostFacts::watch`] and [`lease::QueuePlace::watched`] repeat it. Whatever it does
 //! a conversation does as well, so it may be killed at any moment. It ends when nothing is left.
 //!
+//! # When a run does not succeed
+//!
+//! Its host collects [`diagnostics`] as soon as the end is recorded, with nobody connected; [`Request::Diagnose`] fetches them
+//! or has them collected, for a host as well. A bundle is a folder of plain files that is fetched as outputs are. What leaves
+//! a host in it has gone through [`redact`], and the values of a run's secrets stay on the host until that is done, no longer.
+//!
 //! # Versions
 //!
 //! [`PROTOCOL`] changes when an old peer would misunderstand a message. The controller always starts the agent

@@ -281,7 +281,9 @@ pub enum Reply {
         /// Whether there are later ones.
         more: bool,
     },
-    /// To [`Request::Diagnose`]. The bundle is fetched as outputs are, by its manifest.
+    /// To [`Request::Diagnose`]. The bundle is fetched as outputs are, by its manifest, whose `run_id` is the run's or
+    /// [`crate::diagnostics::HOST_MANIFEST`]. Where nothing could be written the manifest's path is empty, it lists no
+    /// file, and the bundle says why.
     Diagnostics {
         /// What it is and what it lacks.
         bundle: Box<Bundle>,

@@ -2,6 +2,7 @@
 
 mod container;
 mod credentials;
+mod documents;
 mod error;
 mod image;
 mod listing;

@@ -39,7 +39,7 @@ impl Default for ChildLimits {
 
 /// How a child ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// By itself, with this code.
     Exited(i32),
     /// By a signal that was not ours.
@@ -56,10 +56,10 @@ pub(super) enum End {
 
 /// A child's end and what it had printed by then.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Finished {
-    pub(super) end: End,
-    pub(super) stdout: Vec<u8>,
-    pub(super) stderr: Vec<u8>,
+pub(crate) struct Finished {
+    pub(crate) end: End,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
 }
 
 impl Finished {

@@ -1,6 +1,7 @@
 //! The way to a host's GPUs: answers in time, one reading for all who ask.
 
-use super::child::ChildLimits;
+use super::ask;
+use super::child::{ChildLimits, Finished};
 use super::program::Program;
 use super::refresh::{Before, Refreshed, refresh};
 use super::store::{Detected, Facts, Sample, Store, Stored};
@@ -156,6 +157,14 @@ impl Gpus {
             pid: None,
             for_ms: report.refreshing_ms,
         }))
+    }
+
+    /// What `nvidia-smi` says to these arguments. Blocks, and must be called on a thread that outlives the answer.
+    ///
+    /// # Errors
+    /// Why it was not asked, for people.
+    pub(crate) fn ask(&self, arguments: &[&str], limits: ChildLimits) -> Result<Finished, String> {
+        ask::ask(&self.shared.settings, &self.shared.store, arguments, limits)
     }
 
     fn wish(&self, max_age: Option<Duration>, detect: bool) -> Wish {

@@ -11,9 +11,11 @@
 //!     query            which questions in which order
 //!       fields rows apps mig exit cell text      bytes to values, nothing else
 //!     holder, board, device                      what the kernel adds
+//!   ask                other questions, for the evidence of a run that failed
 //! ```
 
 mod apps;
+mod ask;
 mod board;
 mod cell;
 mod child;
@@ -39,7 +41,9 @@ mod hostile_tests;
 #[cfg(test)]
 mod query_tests;
 
+pub(crate) use ask::run_limited;
 pub use child::ChildLimits;
+pub(crate) use child::{End, Finished};
 pub(crate) use clock::now as boot_clock;
 pub(crate) use device::{VARIABLE as DEVICE_VARIABLE, for_run as device_for_run, said as device_said};
 pub use gpus::{Gpus, Settings};

@@ -1,17 +1,16 @@
 //! A new reading, taken by the one process that holds the lock, and written down for all.
 
-use super::child::{self, End, Finished};
+use super::ask::run_limited;
+use super::child::End;
 use super::child_record::{self, ChildRecord};
 use super::device::{self, Where};
 use super::query::{self, Taken};
 use super::store::{Attempt, Detected, Facts, KnownHolder, Sample, Store, Stored};
-use super::{Settings, board, clock, holder, limited};
+use super::{Settings, board, clock, holder};
 use crate::record::{RecordError, boot_id, remove_if_present};
 use chrono::Utc;
 use farrun_protocol::gpu::{FORMAT, Gpu, GpuTrouble, HISTORY, TroubleKind};
-use std::ffi::OsString;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 /// What a reading left behind.
@@ -163,7 +162,8 @@ fn read(
     }
     let record = store.folder().join(child_record::NAME);
     let mut ask = |arguments: &[&str]| {
-        let finished = run(settings, &record, program, arguments);
+        let (launcher, limits) = (&settings.launcher, settings.child);
+        let finished = run_limited(launcher, Some(&record), program, arguments, limits);
         if !matches!(finished.end, End::Stuck(_)) {
             let _ = remove_if_present(&record);
         }
@@ -199,17 +199,6 @@ fn stuck(left: &ChildRecord) -> Failed {
         },
         since: Some(left.since),
     }
-}
-
-fn run(settings: &Settings, record: &Path, program: &Path, arguments: &[&str]) -> Finished {
-    let mut command = Command::new(&settings.launcher);
-    command
-        .arg(limited::ROLE)
-        .arg(std::process::id().to_string())
-        .arg(record)
-        .arg(program)
-        .args(arguments.iter().map(OsString::from));
-    child::run(command, settings.child)
 }
 
 /// What a host without the program has: the GPU of a Jetson, or none.

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use farrun_protocol::lease::{self, GpuRefusal, Lease};
 use farrun_protocol::record::{self, EXIT_SIZE, ExitRecord, Settled, StartIntent};
 use farrun_protocol::spec::{self, RunSpec};
+use farrun_protocol::verdict::RunResult;
 use farrun_protocol::{ControllerId, Generation, RunId, Sha256, layout};
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::PermissionsExt as _;
@@ -284,7 +285,10 @@ impl RunFolder {
             write_json(&path, settled).map_err(|_| error)?;
         }
         remove_if_present(&self.reserve())?;
-        remove_if_present(&self.secrets())?;
+        // The evidence of any other end is redacted by them first, and removes them.
+        if settled.verdict.result == RunResult::Succeeded {
+            remove_if_present(&self.secrets())?;
+        }
         self.leave_queue()
     }
 

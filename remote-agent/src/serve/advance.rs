@@ -32,7 +32,7 @@ pub(crate) async fn advance(session: &Session) -> Result<Advanced, Failure> {
     let mut waiting = Vec::new();
     for order in queue::line(&session.context.state)? {
         let folder = session.folder(&order.run_id);
-        match tidy(&folder, &order).await {
+        match tidy(session, &folder, &order).await {
             Ok(Some(spec)) => waiting.push((order, folder, spec)),
             Ok(None) => advanced.done.push(order.run_id),
             // One damaged folder must not hold up the others.
@@ -88,7 +88,7 @@ pub(crate) fn advance_beside(session: &Arc<Session>) {
 }
 
 /// The order of a run that still waits; `None` when it does not any more.
-async fn tidy(folder: &RunFolder, order: &Order) -> Result<Option<RunSpec>, Failure> {
+async fn tidy(session: &Session, folder: &RunFolder, order: &Order) -> Result<Option<RunSpec>, Failure> {
     let spec = folder.spec()?;
     if spec.is_none() || folder.settled()?.is_some() {
         folder.leave_queue()?;
@@ -106,7 +106,14 @@ async fn tidy(folder: &RunFolder, order: &Order) -> Result<Option<RunSpec>, Fail
             .unwrap_or_default()
             .signed_duration_since(order.at)
             .num_seconds();
-        settle::settle_refused(folder, Reason::WaitExpired, &format!("{seconds} s"), None).await?;
+        settle::settle_refused(
+            session,
+            folder,
+            Reason::WaitExpired,
+            &format!("{seconds} s"),
+            None,
+        )
+        .await?;
     }
     Ok(None)
 }

@@ -4,8 +4,8 @@ use super::advance::advance_beside;
 use super::call::{Answer, Call};
 use super::session::Session;
 use super::{
-    Context, adopt, arriving, collect, digests, fetch_log, gpus, hash_log, hello, host, inputs, launch,
-    outputs, runs, series, stop_run, watching,
+    Context, adopt, arriving, collect, diagnose, digests, fetch_log, gpus, hash_log, hello, host, inputs,
+    launch, outputs, runs, series, stop_run, watching,
 };
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, write_frame};
 use farrun_protocol::{ErrorCode, Failure, Request};
@@ -173,10 +173,7 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
             reply
         }
         Request::Outputs { run_id } => outputs::outputs(session, run_id, call).await,
-        Request::Diagnose { .. } => Err(Failure::new(
-            ErrorCode::BadRequest,
-            "evidence is not collected yet",
-        )),
+        Request::Diagnose { run_id, anew } => diagnose::diagnose(session, run_id, anew, call).await,
         Request::Digests {
             run_id,
             manifest,

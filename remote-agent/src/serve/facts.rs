@@ -2,6 +2,7 @@
 
 use super::session::{Peer, Session};
 use super::settle;
+use crate::diagnostics;
 use crate::docker::{Engine, EngineError, FoundContainer};
 use crate::queue;
 use crate::record::{Lock, RecordError, RunFolder};
@@ -9,6 +10,7 @@ use crate::series;
 use farrun_protocol::record::{Phase, RunFacts, StartIntent};
 use farrun_protocol::spec::Capture;
 use farrun_protocol::{Failure, layout};
+use std::path::Path;
 
 /// A run's container and what follows from it.
 #[derive(Debug, Clone)]
@@ -89,7 +91,7 @@ pub(crate) async fn facts(
     folder: &RunFolder,
     lock: Option<&Lock>,
 ) -> Result<Option<RunFacts>, Failure> {
-    let Some(mut facts) = stored(folder)? else {
+    let Some(mut facts) = stored(&session.context.state, folder)? else {
         return Ok(None);
     };
     if facts.settled.is_some() {
@@ -129,7 +131,7 @@ pub(crate) async fn facts(
 }
 
 /// What the folder alone tells.
-pub(crate) fn stored(folder: &RunFolder) -> Result<Option<RunFacts>, RecordError> {
+pub(crate) fn stored(state: &Path, folder: &RunFolder) -> Result<Option<RunFacts>, RecordError> {
     let (Some(spec), Some(spec_sha256)) = (folder.spec()?, folder.spec_sha256()?) else {
         return Ok(None);
     };
@@ -157,7 +159,7 @@ pub(crate) fn stored(folder: &RunFolder) -> Result<Option<RunFacts>, RecordError
         queue: None,
         device: folder.device()?,
         settled: settled.map(Box::new),
-        diagnosed_at: None,
+        diagnosed_at: diagnostics::explained_at(state, folder),
     }))
 }
 

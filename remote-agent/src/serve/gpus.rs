@@ -34,6 +34,17 @@ pub(crate) async fn gpus(
     Ok(Reply::Gpus(Box::new(report)))
 }
 
+/// What there is, with the runs that processes and leases belong to; within a second.
+pub(crate) async fn whole_report(session: &Session, engine: &Engine) -> GpuReport {
+    let mut report = session.gpus.report(None, false).await;
+    session
+        .containers
+        .name(engine, &mut report.processes, NAMING)
+        .await;
+    report.leases = leases(session, engine, &report, NAMING).await;
+    report
+}
+
 /// Figures that a GPU may be chosen by, with the runs that processes belong to; see
 /// [`crate::gpu::Gpus::sample_for_choice`].
 pub(crate) async fn for_choice(

@@ -11,6 +11,7 @@ mod call;
 mod collect;
 mod context;
 mod conversation;
+mod diagnose;
 mod digests;
 mod facts;
 mod fetch_log;
@@ -34,7 +35,9 @@ pub use context::{Context, own_sha256};
 pub use conversation::conversation;
 
 pub(crate) use advance::advance;
-pub(crate) use facts::settle_if_ended_at as settle_if_ended;
+pub(crate) use diagnose::of_run as diagnose_run;
+pub(crate) use facts::{settle_if_ended_at as settle_if_ended, stored as stored_facts};
+pub(crate) use gpus::whole_report as gpu_report;
 pub(crate) use session::{Peer, Session};
 
 use farrun_protocol::preamble;

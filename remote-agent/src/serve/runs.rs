@@ -101,7 +101,9 @@ async fn of_one(
     match tokio::time::timeout_at(deadline, look).await {
         Ok(Ok(Ok(facts))) => Ok(facts),
         // A damaged or newer record of one run must not hide the others.
-        Ok(Ok(Err(_)) | Err(_)) | Err(_) => Ok(facts::stored(&folder).unwrap_or_default()),
+        Ok(Ok(Err(_)) | Err(_)) | Err(_) => {
+            Ok(facts::stored(&session.context.state, &folder).unwrap_or_default())
+        }
     }
 }
 

@@ -26,7 +26,9 @@ pub(crate) struct Session {
     /// Held by the one task of this conversation that starts what waits.
     pub(crate) advancing: tokio::sync::Mutex<()>,
     /// When an observer was last asked for.
-    pub(crate) watch_tried: tokio::sync::Mutex<Option<Instant>>,
+    pub(crate) watch_tried: Arc<tokio::sync::Mutex<Option<Instant>>>,
+    /// Whether this process itself is the observer.
+    pub(crate) observes: bool,
 }
 
 /// Who is at the other end, and the engine it wants to use.
@@ -70,7 +72,16 @@ impl Session {
             peer: OnceLock::new(),
             readers: Mutex::new(HashMap::new()),
             advancing: tokio::sync::Mutex::new(()),
-            watch_tried: tokio::sync::Mutex::new(None),
+            watch_tried: Arc::default(),
+            observes: false,
+        }
+    }
+
+    /// That of the observer.
+    pub(crate) fn of_observer(context: Context) -> Self {
+        Self {
+            observes: true,
+            ..Self::new(context)
         }
     }
 

@@ -1,13 +1,21 @@
 //! Getting the account's observer to live while there is something to observe.
 
-use super::session::Session;
-use crate::{queue, watch};
+use super::Context;
+use super::diagnose::of_run as diagnose_run;
+use super::session::{Peer, Session};
+use crate::record::RunFolder;
+use crate::{diagnostics, queue, watch};
+use farrun_protocol::diagnostics::Trigger;
 use farrun_protocol::record::{Phase, RunFacts};
+use farrun_protocol::verdict::{RunResult, Verdict};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 
 /// A host on which no observer can live is not asked for one again and again.
 const TRIED_APART: Duration = Duration::from_secs(5);
+/// How often an observer is tried for after a failure.
+const ATTEMPTS: usize = 3;
 /// How long the answer to an order that waits is held back, so that it says that somebody watches the line.
 const COMES_UP: Duration = Duration::from_millis(500);
 
@@ -26,7 +34,10 @@ pub(crate) async fn after_launch(session: &Arc<Session>, facts: &mut RunFacts) {
 
 /// Beside an answer that tells about these runs.
 pub(crate) fn for_runs(session: &Arc<Session>, runs: &[RunFacts]) {
-    if runs.iter().any(is_wanted) {
+    if runs
+        .iter()
+        .any(|facts| is_wanted(facts) || is_unexplained(session, facts))
+    {
         beside(session);
     }
 }
@@ -45,24 +56,40 @@ fn is_wanted(facts: &RunFacts) -> bool {
     matches!(facts.phase, Phase::Running | Phase::Queued)
 }
 
+/// Whether the evidence of how it ended is still to be collected: whoever was to do it is gone.
+fn is_unexplained(session: &Session, facts: &RunFacts) -> bool {
+    let failed = facts.settled.as_ref().map(|settled| settled.verdict.result);
+    facts.diagnosed_at.is_none()
+        && failed.is_some_and(|result| result != RunResult::Succeeded)
+        && !diagnostics::is_explained(&session.context.state, &session.folder(&facts.run_id))
+}
+
 fn beside(session: &Arc<Session>) {
     let own = Arc::clone(session);
     tokio::spawn(async move { ensure(&own, Duration::ZERO).await });
 }
 
-async fn ensure(session: &Arc<Session>, patience: Duration) -> bool {
-    if !session.context.watch {
+async fn ensure(session: &Session, patience: Duration) -> bool {
+    ensure_with(
+        session.context.clone(),
+        Arc::clone(&session.watch_tried),
+        patience,
+    )
+    .await
+}
+
+async fn ensure_with(context: Context, tried: Arc<Mutex<Option<Instant>>>, patience: Duration) -> bool {
+    if !context.watch {
         return false;
     }
     let may_start = {
-        let mut tried = session.watch_tried.lock().await;
+        let mut tried = tried.lock().await;
         let may_start = tried.is_none_or(|at| at.elapsed() >= TRIED_APART);
         if may_start {
             *tried = Some(Instant::now());
         }
         may_start
     };
-    let context = session.context.clone();
     let ensured = tokio::task::spawn_blocking(move || {
         if may_start {
             watch::ensure(&context);
@@ -70,4 +97,38 @@ async fn ensure(session: &Arc<Session>, patience: Duration) -> bool {
         watch::comes_up(&context, patience)
     });
     ensured.await.unwrap_or_default()
+}
+
+/// After an end was recorded: whatever did not succeed gets its evidence collected by an observer, beside whatever is
+/// going on here. Where none can live it is collected here, as long as the conversation lasts; where none is wanted it
+/// is collected on request only.
+pub(crate) fn after_end(session: &Session, peer: Option<&Peer>, folder: &RunFolder, verdict: &Verdict) {
+    // The observer looks at every end itself.
+    if verdict.result == RunResult::Succeeded || session.observes {
+        return;
+    }
+    if !session.context.watch {
+        diagnostics::forget_secrets(folder);
+        return;
+    }
+    let (context, tried) = (session.context.clone(), Arc::clone(&session.watch_tried));
+    let (own, folder) = (peer.cloned(), folder.clone());
+    tokio::spawn(async move {
+        for _ in 0..ATTEMPTS {
+            if ensure_with(context.clone(), Arc::clone(&tried), COMES_UP).await {
+                return;
+            }
+            tokio::time::sleep(TRIED_APART).await;
+        }
+        let Some(peer) = own.or_else(|| docker_of(&context, &folder)) else {
+            return;
+        };
+        let session = Arc::new(Session::new(context));
+        diagnose_run(&session, &peer, &folder, Trigger::Failure, false, |_| {}).await;
+    });
+}
+
+fn docker_of(context: &Context, folder: &RunFolder) -> Option<Peer> {
+    let spec = folder.spec().ok()??;
+    Peer::new(context, spec.controller_id, folder.docker_settings()).ok()
 }

@@ -6,6 +6,7 @@
 //! detach      how a conversation gets one to live
 //! card        which one lives, and whether it should make room
 //! open_runs   which runs have not ended
+//! evidence    what did not succeed gets its evidence collected
 //! rounds      the engine and the line: what ended, what can start
 //! sampling    what GPUs do
 //! observer    all of it until there is nothing left to do
@@ -13,6 +14,7 @@
 
 mod card;
 mod detach;
+mod evidence;
 mod observer;
 mod open_runs;
 mod rounds;

@@ -37,7 +37,7 @@ impl Observed {
 pub(super) async fn observe(context: Context, post: Post) -> std::io::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let agent = context.agent.clone();
-    let session = Arc::new(Session::new(context));
+    let session = Arc::new(Session::of_observer(context));
     let observed = Observed::default();
     let post = Arc::new(post);
     let rounds = Rounds::new(Arc::clone(&session), observed.clone());

@@ -6,7 +6,10 @@ use farrun_protocol::spec::RunSpec;
 use farrun_protocol::{ControllerId, RunId};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// Ends before that were told when the observer began.
+const JUST: Duration = Duration::from_secs(600);
 
 /// A run that has not ended.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub(super) struct OpenRuns {
     known: HashMap<RunId, OpenRun>,
     /// Folders without an order yet.
     unclear: HashSet<RunId>,
+    /// Those that were found to have ended since somebody took them.
+    ended: Vec<RunFolder>,
 }
 
 impl OpenRuns {
@@ -38,13 +43,20 @@ impl OpenRuns {
             closed: HashSet::new(),
             known: HashMap::new(),
             unclear: HashSet::new(),
+            ended: Vec::new(),
         }
+    }
+
+    /// Runs that were found to have ended since the last time, whoever has settled them.
+    pub(super) fn take_ended(&mut self) -> Vec<RunFolder> {
+        std::mem::take(&mut self.ended)
     }
 
     /// Every run that has not ended.
     pub(super) fn look(&mut self) -> Vec<OpenRun> {
         self.list();
         let (state, closed, known) = (&self.state, &mut self.closed, &mut self.known);
+        let ended = &mut self.ended;
         self.unclear.retain(|run_id| {
             let folder = RunFolder::new(state, run_id);
             let Ok(Some(RunSpec { controller_id, .. })) = folder.spec() else {
@@ -63,6 +75,7 @@ impl OpenRuns {
             let open = run.folder.is_open();
             if !open {
                 closed.insert(run_id.clone());
+                ended.push(run.folder.clone());
             }
             open
         });
@@ -94,9 +107,19 @@ impl OpenRuns {
                 self.unclear.insert(run_id);
             } else {
                 self.closed.insert(run_id);
+                // A launch that was refused has ended before anybody saw it open.
+                if has_just_ended(&folder) {
+                    self.ended.push(folder);
+                }
             }
         }
     }
+}
+
+fn has_just_ended(folder: &RunFolder) -> bool {
+    let settled = std::fs::metadata(folder.path().join("settled.json"));
+    let at = settled.and_then(|settled| settled.modified());
+    at.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < JUST))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What the engine and the line say: runs that ended are settled, runs that can be started are started.
 
 use super::card::Post;
+use super::evidence::Evidence;
 use super::observer::Observed;
 use super::open_runs::{OpenRun, OpenRuns};
 use crate::queue::{self, DockerSettings, Order, Ticket, Tickets};
@@ -43,13 +44,15 @@ pub(super) struct Rounds {
     tried: Option<Instant>,
     eager_until: Option<Instant>,
     advancing: Option<JoinHandle<()>>,
-    settling: JoinSet<()>,
+    settling: JoinSet<RunFolder>,
+    evidence: Evidence,
     settle_tried: HashMap<RunId, Instant>,
 }
 
 impl Rounds {
     pub(super) fn new(session: Arc<Session>, observed: Observed) -> Self {
         let open = OpenRuns::new(session.context.state.clone());
+        let evidence = Evidence::new(Arc::clone(&session));
         Self {
             session,
             observed,
@@ -63,6 +66,7 @@ impl Rounds {
             eager_until: None,
             advancing: None,
             settling: JoinSet::new(),
+            evidence,
             settle_tried: HashMap::new(),
         }
     }
@@ -73,7 +77,7 @@ impl Rounds {
         let mut busy = Instant::now();
         while busy.elapsed() < LINGERS && post.is_kept() {
             self.round().await;
-            if self.is_busy() {
+            if self.evidence.go_on() || self.is_busy() {
                 busy = Instant::now();
             }
             tokio::time::sleep(APART).await;
@@ -85,7 +89,15 @@ impl Rounds {
     }
 
     async fn round(&mut self) {
-        while self.settling.try_join_next().is_some() {}
+        while let Some(settled) = self.settling.try_join_next() {
+            // At the moment of its end, not when it is next listed.
+            settled.into_iter().for_each(|run| self.evidence.ended(run));
+        }
+        // Costs a look at a folder, and tells of ends that conversations have recorded.
+        self.open.look();
+        for run in self.open.take_ended() {
+            self.evidence.ended(run);
+        }
         let mut changed = self.look_at_line();
         let due = |at: Option<Instant>, apart: Duration| at.is_none_or(|at| at.elapsed() >= apart);
         if due(self.asked, self.asks_apart()) {
@@ -199,6 +211,7 @@ impl Rounds {
         self.settling.spawn(async move {
             // Whoever comes next settles it as well.
             let _ = settle_if_ended(&peer, &session, &folder).await;
+            folder
         });
     }
 

@@ -128,6 +128,7 @@ async fn runs_on_a_real_engine() {
     gpus::gpus_are_held_by_pid_1(&world).await;
     gpus::locks_that_cannot_be_used_are_a_refusal(&world).await;
     observer::the_line_moves_and_samples_are_taken_while_nobody_talks(&world).await;
+    observer::a_failure_is_explained_while_nobody_talks(&world).await;
 }
 
 async fn a_run_is_launched_followed_and_settled_once(world: &World) {

@@ -1,9 +1,10 @@
 //! The observer on a real engine: what happens on a host while nobody talks to it.
 
 use crate::gpus::{Gpu, container, wants};
-use crate::support::PATIENCE;
+use crate::support::{CONTROLLER, PATIENCE, order};
 use crate::{Talk, World};
 use farrun_agent::watch::lives;
+use farrun_protocol::diagnostics::{BUNDLE, Bundle, Trigger};
 use farrun_protocol::lease::Wait;
 use farrun_protocol::record::{Phase, Settled};
 use farrun_protocol::series::Sample;
@@ -119,4 +120,49 @@ async fn series(talk: &mut Talk, run_id: &RunId) -> Vec<Sample> {
         Reply::Series { samples, more: false } => samples,
         other => panic!("{other:?}"),
     }
+}
+
+/// Nobody is connected when it fails, within milliseconds; its secret is in what it printed and in no evidence.
+pub(crate) async fn a_failure_is_explained_while_nobody_talks(world: &World) {
+    let state = state(world);
+    let mut spec = order("echo the password is $TOKEN; exit 3");
+    spec.secret_names = vec!["TOKEN".into()];
+    let mut missing = order("true");
+    missing.image = "farrun-nosuch:1".into();
+    let mut conversation = world.silent(&[("FARRUN_WATCH", "on".to_owned())]).await;
+    let peer = &mut conversation.peer;
+    peer.hello_as(CONTROLLER, &world.engine.host()).await;
+    peer.launch_with(&spec, &[("TOKEN", "hunter2hunter2")])
+        .await
+        .unwrap();
+    let refused = peer.launch(&missing).await.unwrap();
+    assert_eq!(refused.phase, Phase::Settled);
+    conversation.process.kill().await.unwrap();
+    drop(conversation);
+    let folder = |run_id: &RunId| state.join(format!("runs/{run_id}/diagnostics"));
+    for run_id in [&spec.run_id, &missing.run_id] {
+        until("there is a bundle", || folder(run_id).join(BUNDLE).exists());
+        let bundle: Bundle =
+            serde_json::from_slice(&std::fs::read(folder(run_id).join(BUNDLE)).unwrap()).unwrap();
+        assert_eq!(bundle.trigger, Trigger::Failure);
+    }
+    let secrets = state.join(format!("runs/{}/secrets.json", spec.run_id));
+    until("the values are gone", || !secrets.exists());
+    let document = std::fs::read_to_string(folder(&spec.run_id).join("container.json")).unwrap();
+    assert!(document.contains("\"ExitCode\": 3"), "{document}");
+    let events = std::fs::read_to_string(folder(&spec.run_id).join("events.jsonl")).unwrap();
+    assert!(events.contains("die"), "{events}");
+    let head = std::fs::read_to_string(folder(&spec.run_id).join("log.head")).unwrap();
+    assert_eq!(head, "the password is [redacted:TOKEN]\n");
+    for entry in std::fs::read_dir(folder(&spec.run_id)).unwrap() {
+        let path = entry.unwrap().path();
+        let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+        assert!(!text.contains("hunter2"), "{path:?}");
+    }
+    let log = std::fs::read(state.join(format!("runs/{}/record/run.log", spec.run_id))).unwrap();
+    assert_eq!(
+        log, b"the password is hunter2hunter2\n",
+        "the run log itself is never touched"
+    );
+    until("it ends when nothing is left", || !lives(&state));
 }

@@ -134,7 +134,7 @@ async fn proceed_and_settle(
             reason,
             detail,
             container,
-        }) => settle::settle_refused(folder, reason, &detail, container.map(|facts| *facts)).await,
+        }) => settle::settle_refused(session, folder, reason, &detail, container.map(|facts| *facts)).await,
         Err(Stop::EndWanted) => settle::settle(peer, session, folder, lock).await.map(|_| ()),
     }
 }

@@ -17,7 +17,7 @@ const ATTEMPTS: usize = 3;
 const IS_TAKEN: Duration = Duration::from_secs(1);
 const LOOK_APART: Duration = Duration::from_millis(20);
 
-/// Stores values until the run is settled.
+/// Stores values until the run has succeeded, or its evidence was redacted by them.
 pub(super) fn store(folder: &RunFolder, secrets: &BTreeMap<String, Secret>) -> Result<(), Failure> {
     if secrets.is_empty() {
         return Ok(());

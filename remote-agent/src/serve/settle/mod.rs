@@ -9,6 +9,7 @@ pub(crate) use output::{OpenOutput, fetch_output, follow_output};
 use super::call::blocking;
 use super::facts::{self, Look, Stage};
 use super::session::{Peer, Session};
+use super::watching;
 use crate::docker::Engine;
 use crate::record::{Lock, RecordError, RunFolder, boot_id, file_sha256};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -64,11 +65,13 @@ pub(crate) async fn settle(
         ..record(folder, verdict, exit, container).await?
     };
     folder.write_settled(&settled)?;
+    watching::after_end(session, Some(peer), folder, &settled.verdict);
     Ok(Some(settled))
 }
 
 /// Settles a run that an engine refused to make or start. The caller holds the lock.
 pub(crate) async fn settle_refused(
+    session: &Session,
     folder: &RunFolder,
     reason: Reason,
     detail: &str,
@@ -83,7 +86,9 @@ pub(crate) async fn settle_refused(
         detail: Some(detail.chars().take(DETAIL).collect()),
     };
     let settled = record(folder, verdict, None, container).await?;
-    Ok(folder.write_settled(&settled)?)
+    folder.write_settled(&settled)?;
+    watching::after_end(session, None, folder, &settled.verdict);
+    Ok(())
 }
 
 fn evidence(engine: &Engine, folder: &RunFolder, look: &Look, exit: Option<ExitRecord>) -> Evidence {
