@@ -335,8 +335,10 @@ async fn a_full_disk_sends_a_bundle_elsewhere() {
     assert!(mounted.success(), "a tmpfs has to be mounted; that needs root");
     let _disk = SmallDisk(world.state.clone());
     let run = world.failed(b"the end\n");
-    let _ = std::fs::write(world.state.join("ballast"), vec![1; 2 << 20]);
     let (mut peer, _serving) = world.talk().await;
+    // What it could hold is written; the rest does not fit.
+    let ballast = std::fs::write(world.state.join("ballast"), vec![1; 2 << 20]);
+    assert!(ballast.is_err());
     let (bundle, manifest) = diagnose(&mut peer, Some(run.run_id()), false).await;
     let why = bundle.elsewhere.clone().expect("it lies elsewhere");
     assert!(why.contains("No space left"), "{why}");

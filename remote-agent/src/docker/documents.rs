@@ -58,7 +58,8 @@ impl Engine {
         let filters = HashMap::from([("container", vec![container])]);
         let options = EventsOptionsBuilder::default()
             .since(&from.timestamp().to_string())
-            .until(&until.timestamp().to_string())
+            // To the nanosecond: what happened within this second is what matters most.
+            .until(&until.format("%s.%f").to_string())
             .filters(&filters)
             .build();
         let call = async {
