@@ -38,7 +38,8 @@ pub enum Wanted {
 
 /// Whether a host can have evidence of a run: it acknowledged its order, and was not given up since.
 pub fn is_due(run: &Run) -> bool {
-    run.status == RunStatus::Failed && run.launched_at.is_some() && run.reason != Some(Reason::HostLost)
+    let ended_badly = matches!(run.status, RunStatus::Failed | RunStatus::Cancelled);
+    ended_badly && run.launched_at.is_some() && run.reason != Some(Reason::HostLost)
 }
 
 /// Whether a host probably still has the evidence of a run that is not here, and nobody removed it here.
@@ -48,7 +49,7 @@ pub fn is_due(run: &Run) -> bool {
 pub async fn is_to_fetch(controller: &Controller, run: &Run) -> Result<bool, RunError> {
     let kept = TimeDelta::days(diagnostics::KEPT_DAYS);
     let lately = run.ended_at.is_some_and(|ended| Utc::now() - ended < kept);
-    if !lately || !is_due(run) || !is_missing_here(run) {
+    if !lately || run.status != RunStatus::Failed || !is_due(run) || !is_missing_here(run) {
         return Ok(false);
     }
     let events = controller.store.events(&run.id).await?;

@@ -35,7 +35,8 @@ pub struct Why {
 #[tracing::instrument(skip_all, fields(run = %run.id))]
 pub async fn of(controller: &Controller, run: Run, ask: bool) -> Result<Why, RunError> {
     let mut absent = None;
-    if run.status == RunStatus::Failed && diagnose::is_missing_here(&run) {
+    let ended_badly = matches!(run.status, RunStatus::Failed | RunStatus::Cancelled);
+    if ended_badly && diagnose::is_missing_here(&run) {
         absent = match fetch(controller, &run, ask).await {
             Ok(()) => None,
             Err(Absent::Said(why)) => Some(why),

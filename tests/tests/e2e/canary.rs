@@ -166,7 +166,7 @@ fn planted_secrets_are_only_where_the_job_put_them() {
             let evidence = path.components().any(|part| part.as_os_str() == "diagnostics");
             let values = given.iter().flat_map(|(_, value)| forms(value));
             // What looks like a secret was never given as one: only evidence is free of it.
-            let shapes = shaped.iter().cloned().filter(|_| evidence);
+            let shapes = shaped.iter().filter(|_| evidence).cloned();
             for text in values.chain(shapes) {
                 if holds(&bytes, &text) {
                     wrong.push(format!("`{text}` is in {}", path.display()));

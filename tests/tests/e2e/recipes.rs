@@ -233,7 +233,7 @@ fn a_large_output_gets_its_hash_when_it_becomes_an_input() {
     let lab = lab();
     lab.home.write(
         ".config/farrun/recipes/large.toml",
-        &RECIPE.replace("\"tiny\"", "\"large\"").replace(
+        RECIPE.replace("\"tiny\"", "\"large\"").replace(
             r#"["/bin/cp", "{inputs}/prompt.txt", "{outputs}/made.txt"]"#,
             r#"["/bin/sh", "-c", "seq 1 1500000 > {outputs}/made.txt"]"#,
         ),

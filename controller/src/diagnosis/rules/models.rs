@@ -11,7 +11,7 @@ pub(super) const RULES: &[Rule] = &[
         when: "the licence of a model is not accepted, or the token is missing",
         looks: &[
             log(r"GatedRepoError"),
-            log(r"Cannot access gated repo for url (?P<url>\S+)"),
+            log(r"Cannot access gated repo for url \S+"),
             log(r"Access to model (?P<model>\S+) is restricted"),
             log(r"You are trying to access a gated repo"),
         ],
