@@ -106,11 +106,20 @@ fn whoever_is_attached_is_told_the_cause_and_where_more_is() {
 #[test]
 fn memory_limit_of_a_container_is_told_from_a_full_gpu() {
     let lab = Lab::new();
-    let _ = lab
-        .shell(&["--memory", "24m"], "echo begins; tail /dev/zero; exit 3")
-        .expect_code(1);
-    let said = why(&lab, &["@last"]);
-    assert_eq!(said["diagnosis"]["cause"]["code"], "memory_limit", "{said}");
+    for (script, code, certainty) in [
+        ("echo begins; exec tail /dev/zero", "memory_limit", "certain"),
+        (
+            "echo begins; tail /dev/zero; exit 3",
+            "child_out_of_memory",
+            "likely",
+        ),
+    ] {
+        let _ = lab.shell(&["--memory", "24m"], script).expect_code(1);
+        let said = why(&lab, &["@last"]);
+        assert_eq!(said["run"]["reason"], "out_of_memory", "{said}");
+        assert_eq!(said["diagnosis"]["cause"]["code"], code, "{said}");
+        assert_eq!(said["diagnosis"]["cause"]["certainty"], certainty, "{said}");
+    }
 }
 
 #[test]
