@@ -146,12 +146,7 @@ fn child(case: &Case<'_>) -> Option<Found> {
     if case.was_killed() || !recorded(case) || worker(case).is_some() {
         return None;
     }
-    // A job that fails after it has probably failed for it; the host's verdict says so, too.
-    let certainty = match case.reason_is(Reason::OutOfMemory) {
-        Some(_) => Certainty::Likely,
-        None => Certainty::Seen,
-    };
-    Some(quoted(case, Found::with(certainty)))
+    Some(quoted(case, Found::with(Certainty::Seen)))
 }
 
 fn figures(case: &Case<'_>, found: &Found) -> Figures {
