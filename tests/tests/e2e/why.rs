@@ -106,11 +106,19 @@ fn whoever_is_attached_is_told_the_cause_and_where_more_is() {
 #[test]
 fn memory_limit_of_a_container_is_told_from_a_full_gpu() {
     let lab = Lab::new();
-    let _ = lab
-        .shell(&["--memory", "24m"], "echo begins; tail /dev/zero; exit 3")
-        .expect_code(1);
-    let said = why(&lab, &["@last"]);
+    let after = |script| {
+        let _ = lab.shell(&["--memory", "24m"], script).expect_code(1);
+        why(&lab, &["@last"])
+    };
+    let said = after("echo begins; exec tail /dev/zero");
     assert_eq!(said["diagnosis"]["cause"]["code"], "memory_limit", "{said}");
+    // That a child was ended is no cause by itself.
+    let said = after("echo begins; tail /dev/zero; exit 3");
+    assert!(said["diagnosis"]["cause"].is_null(), "{said}");
+    assert_eq!(
+        said["diagnosis"]["also"][0]["code"], "child_out_of_memory",
+        "{said}"
+    );
 }
 
 #[test]
