@@ -365,6 +365,10 @@ mod tests {
         let mut stream = connect(&proxy);
         for turn in 1..=3 {
             assert_eq!(answer(&mut stream, b"x"), b"x");
+            // Counted once it has passed, which is a moment after it can arrive.
+            crate::wait::wait_until("a turn is counted", Duration::from_secs(20), || {
+                proxy.turns() >= turn
+            });
             assert_eq!(proxy.turns(), turn);
         }
     }

@@ -56,10 +56,16 @@ fn download_says_that_the_disk_is_full_and_goes_on_later() {
     );
 }
 
+/// A disk that the agent nearly fills.
+fn agent_and_a_mebibyte() -> String {
+    let agent = std::fs::metadata(farrun_tests::static_agent()).unwrap().len();
+    format!("{}k", agent / 1024 + 1024)
+}
+
 #[test]
 fn full_host_does_not_stop_the_job() {
     let lab = Lab::apart(Engine::shared(), &SshdOptions::default());
-    let Some(_disk) = SmallDisk::mount(&lab.state(), "8m") else {
+    let Some(_disk) = SmallDisk::mount(&lab.state(), &agent_and_a_mebibyte()) else {
         return;
     };
     lab.add_host("lab", lab.sshd.port());
@@ -97,7 +103,7 @@ fn full_host_does_not_stop_the_job() {
 #[test]
 fn upload_to_a_full_host_is_kept_and_goes_on_later() {
     let lab = Lab::apart(Engine::shared(), &SshdOptions::default());
-    let Some(disk) = SmallDisk::mount(&lab.state(), "8m") else {
+    let Some(disk) = SmallDisk::mount(&lab.state(), &agent_and_a_mebibyte()) else {
         return;
     };
     lab.add_host("lab", lab.sshd.port());

@@ -15,13 +15,31 @@ fn shown(template: &str) -> String {
     out.replace('|', "\\|")
 }
 
+/// A command as people read it: figures that follow from the run are shown by an example that could be one.
+fn example(command: &str) -> String {
+    let parts = command.split(['{', '}']).enumerate();
+    parts
+        .map(|(at, part)| match (at % 2, part) {
+            (1, "min_free" | "larger") => "40g".to_owned(),
+            (1, "more_memory" | "host_share") => "24g".to_owned(),
+            (1, "more_shm") => "8g".to_owned(),
+            (1, "more_gpus") => "2".to_owned(),
+            (1, "more_time") => "4h".to_owned(),
+            (1, "smaller") => "batch_size=1".to_owned(),
+            (1, "fewer_workers") => "num_workers=2".to_owned(),
+            (1, name) => name.to_uppercase(),
+            (_, text) => text.replace(['[', ']'], "").replace('|', "\\|"),
+        })
+        .collect()
+}
+
 fn row(rule: &Rule) -> String {
     let advice: Vec<String> = rule
         .remedies
         .iter()
         .map(|advice| match advice.command {
             "" => shown(advice.text),
-            command => format!("{}: `{}`", shown(advice.text), shown(command)),
+            command => format!("{}: `{}`", shown(advice.text), example(command)),
         })
         .collect();
     format!(
