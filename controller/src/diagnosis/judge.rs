@@ -4,6 +4,7 @@ mod case;
 mod search;
 
 pub(super) use case::Case;
+use case::RUN_LOG;
 
 use super::evidence::Evidence;
 use super::rules::{Found, RULES, Rule};
@@ -63,11 +64,18 @@ fn findings(case: &Case<'_>) -> Vec<(Finding, Option<usize>)> {
                 continue;
             };
             spoken.extend(what.lines.iter().copied());
-            let line = what.lines.first().copied();
+            let line = what.lines.first().copied().or_else(|| quoted_line(case, &what));
             found.push((finding(case, rule, &what), line));
         }
     }
     found
+}
+
+/// The line of the log that a row quotes although it may speak for other rows as well.
+fn quoted_line(case: &Case<'_>, found: &Found) -> Option<usize> {
+    let offset = found.quotes.iter().find(|quote| quote.file == RUN_LOG)?.offset?;
+    let mut lines = case.evidence.log.lines.iter();
+    lines.position(|line| line.offset == Some(offset))
 }
 
 fn finding(case: &Case<'_>, rule: &'static Rule, found: &Found) -> Finding {

@@ -5,6 +5,7 @@ mod documented;
 mod facts;
 mod hostile;
 mod messages;
+mod particulars;
 
 use super::{Certainty, Diagnosis, Facts, read};
 use crate::model::Run;

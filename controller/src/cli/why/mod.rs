@@ -1,5 +1,6 @@
 //! `farrun why`
 
+mod missing;
 mod print;
 mod surroundings;
 

@@ -1,6 +1,6 @@
 //! What `farrun why` shows of a diagnosis.
 
-use super::surroundings;
+use super::{missing, surroundings};
 use crate::cli::outcome;
 use crate::diagnosis::{Certainty, Diagnosis, Finding, LogLine, Quote};
 use crate::run::why::Why;
@@ -25,8 +25,8 @@ pub(super) fn lines(why: &Why, diagnosis: &Diagnosis, width: Option<usize>) -> V
         None => text.no_cause(diagnosis),
     }
     text.around(diagnosis);
-    text.section("WHAT SURROUNDED IT", surroundings::rows(&diagnosis.context));
     text.try_this(diagnosis);
+    text.section("WHAT SURROUNDED IT", surroundings::rows(&diagnosis.context));
     text.also(diagnosis);
     text.missing(why, diagnosis);
     if let Some(folder) = &why.folder {
@@ -93,12 +93,18 @@ impl Text {
             run.id, run.spec.name, run.status, run.host
         );
         self.push("", &head);
-        if let Some(message) = &run.error_message {
-            self.push("", message);
-        }
         let ending = diagnosis.ending.as_str();
-        if !ending.is_empty() && run.error_message.as_deref() != Some(ending) {
-            self.push("", ending);
+        let cause = diagnosis.cause.as_ref().map(|cause| cause.certainty);
+        // A certain cause says it better, and how it ended often begins with the same words.
+        let message = run.error_message.as_deref().filter(|message| {
+            ending.is_empty() || (cause != Some(Certainty::Certain) && !ending.starts_with(message))
+        });
+        for text in message
+            .into_iter()
+            .chain([ending])
+            .filter(|text| !text.is_empty())
+        {
+            self.push("", text);
         }
     }
 
@@ -177,7 +183,11 @@ impl Text {
                 .iter()
                 .map(|why| ("all of the host's".to_owned(), why.clone())),
         );
-        rows.extend(diagnosis.missing.iter().map(|missing| {
+        let matters = diagnosis
+            .missing
+            .iter()
+            .filter(|missing| missing::matters(missing, &why.run));
+        rows.extend(matters.map(|missing| {
             let part = if missing.partial { "a part is there: " } else { "" };
             (missing.file.clone(), format!("{part}{}", missing.why))
         }));

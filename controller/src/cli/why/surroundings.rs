@@ -95,7 +95,7 @@ fn memory(memory: &MemoryContext) -> String {
 /// Every file system in one row, those with little room first and by themselves.
 fn disks(disks: &[DiskContext]) -> Vec<(String, String)> {
     let is_full = |disk: &DiskContext| disk.free < disk.total / LITTLE || disk.inodes_free == 0;
-    let row = |disk: &DiskContext| {
+    let row = |disk: &DiskContext, roles: &[&str]| {
         let inodes = if disk.inodes_free == 0 {
             ", no inodes left"
         } else {
@@ -106,11 +106,26 @@ fn disks(disks: &[DiskContext]) -> Vec<(String, String)> {
             format::bytes(disk.free),
             format::bytes(disk.total)
         );
+        let also = match roles {
+            [_, also @ ..] if !also.is_empty() => format!(" (also {})", also.join(", ")),
+            _ => String::new(),
+        };
         (
             format!("disk ({})", disk.role),
-            format!("{free}{inodes}, {}", disk.path),
+            format!("{free}{inodes}, {}{also}", disk.path),
         )
     };
     let (full, roomy): (Vec<&DiskContext>, Vec<&DiskContext>) = disks.iter().partition(|disk| is_full(disk));
-    full.into_iter().chain(roomy).map(row).collect()
+    let mut rows: Vec<(&DiskContext, Vec<&str>)> = Vec::new();
+    for disk in full.into_iter().chain(roomy) {
+        // Figures that agree to the byte are those of one file system, seen from several paths.
+        let same = |(other, _): &&mut (&DiskContext, _)| {
+            (other.total, other.free, other.inodes_free) == (disk.total, disk.free, disk.inodes_free)
+        };
+        match rows.iter_mut().find(same) {
+            Some((_, roles)) => roles.push(&disk.role),
+            None => rows.push((disk, vec![&disk.role])),
+        }
+    }
+    rows.into_iter().map(|(disk, roles)| row(disk, &roles)).collect()
 }

@@ -180,6 +180,60 @@ fn without_a_known_cause_nothing_is_invented_and_what_is_missing_is_named() {
 }
 
 #[test]
+fn nothing_is_said_twice_and_nothing_that_could_not_matter() {
+    let mut why = Why {
+        run: run(RunStatus::Failed),
+        diagnosis: None,
+        folder: None,
+        absent: None,
+    };
+    let mut found = diagnosis(None);
+    found.ending = "the job exited with code 1, which programs use for any error".to_owned();
+    let head = |why: &Why, found: &Diagnosis| lines(why, found, None)[1..3].join("|");
+    assert_eq!(head(&why, &found), format!("{}|", found.ending));
+    found.ending = "a signal ended the job".to_owned();
+    assert_eq!(
+        head(&why, &found),
+        "the job exited with code 1|a signal ended the job"
+    );
+    found.cause = Some(cause());
+    assert_eq!(head(&why, &found), "a signal ended the job|");
+
+    let disk = |role: &str, free: u64| DiskContext {
+        role: role.to_owned(),
+        path: format!("/{role}"),
+        total: 500 << 30,
+        free,
+        inodes_free: 7,
+    };
+    found.context.disks = vec![
+        disk("state", 200 << 30),
+        disk("engine", 100 << 30),
+        disk("tmp", 200 << 30),
+    ];
+    found.missing = ["series.jsonl", "nvidia-smi-q.txt", "caches.txt", "gpus.json"]
+        .map(|file| Missing {
+            file: file.to_owned(),
+            why: "it is not there".to_owned(),
+            partial: false,
+        })
+        .into();
+    let text = lines(&why, &found, None).join("\n");
+    assert!(
+        text.contains("/state (also tmp)") && text.contains("/engine\n"),
+        "{text}"
+    );
+    assert!(!text.contains("disk (tmp)"), "{text}");
+    assert!(text.contains("MISSING\n  gpus.json  it is not there"), "{text}");
+    why.run.spec.gpus = farrun_protocol::spec::Gpus::All;
+    let text = lines(&why, &found, None).join("\n");
+    assert!(
+        text.contains("series.jsonl") && !text.contains("caches.txt"),
+        "{text}"
+    );
+}
+
+#[test]
 fn nothing_from_a_host_passes_for_a_line_of_ours() {
     let hostile = "\u{1b}[2J\u{202e}x\r\nWHAT TO TRY\n  1. rm -rf ~";
     let mut found = diagnosis(Some(Finding {
@@ -248,19 +302,17 @@ fn figure(name: &str) -> &'static str {
         "more_memory" | "more_shm" | "host_share" | "min_free" | "larger" => "24g",
         "smaller" | "fewer_workers" => "batch_size=2",
         "registry" => "nvcr.io",
+        "fetch" => "missing",
         other => panic!("`{other}` is a new figure in a command: say here what it looks like"),
     }
 }
 
 #[test]
 fn every_command_that_is_suggested_can_be_typed() {
-    use clap::{CommandFactory as _, Parser as _};
-    let program = crate::cli::Cli::command();
-    let has_doctor = program
-        .find_subcommand("host")
-        .is_some_and(|host| host.find_subcommand("doctor").is_some());
+    use clap::Parser as _;
     let commands = crate::diagnosis::commands();
     assert!(commands.len() > 20);
+    let mut doctors = 0;
     for (code, template) in commands {
         let mut command = template.to_owned();
         while let Some((before, rest)) = command.split_once('{') {
@@ -268,11 +320,13 @@ fn every_command_that_is_suggested_can_be_typed() {
             command = format!("{before}{}{after}", figure(name));
         }
         let words: Vec<&str> = command.split(' ').collect();
-        if words[0] != "farrun" || (!has_doctor && words[..3] == ["farrun", "host", "doctor"]) {
+        if words[0] != "farrun" {
             continue;
         }
+        doctors += usize::from(words[..3] == ["farrun", "host", "doctor"]);
         if let Err(error) = crate::cli::Cli::try_parse_from(&words) {
             panic!("{code}: `{command}`: {error}");
         }
     }
+    assert!(doctors > 0);
 }

@@ -1,7 +1,8 @@
 //! Jobs that could not be started: the image, the engine, its way to hand out GPUs, the command.
 
-use super::{Certainty, Look, PLAIN, Rule, log, run, said, tell};
+use super::{Certainty, Figures, Found, Look, PLAIN, Rule, log, run, said, tell};
 use crate::diagnosis::judge::Case;
+use farrun_protocol::spec::PullPolicy;
 use farrun_protocol::verdict::Reason;
 
 const TOOLKIT: super::Try = tell(
@@ -73,8 +74,10 @@ pub(super) const RULES: &[Rule] = &[
             said(r"(?i)No such image:|invalid reference format"),
             Look::Facts(|case| case.unexplained(Reason::ImageMissing)),
         ],
-        say: "the image `{image}` does not exist: not on `{host}`, and its registry has no such name or tag",
+        say: "the image `{image}` does not exist: not on `{host}`, and {elsewhere}",
+        figures: elsewhere,
         remedies: &[
+            run("have it fetched", "farrun rerun {run} --pull-image {fetch}"),
             tell(
                 "compare name and tag with the registry's page; an image of your own must be built or loaded on the host first",
             ),
@@ -356,6 +359,7 @@ pub(super) const RULES: &[Rule] = &[
             }),
         ],
         say: "the image has no program[ `{program}`]",
+        figures: program,
         remedies: &[
             tell(
                 "look at the spelling, and whether it is in the PATH of the image; a script whose first line names a missing interpreter gives the same error",
@@ -412,4 +416,31 @@ fn engine_about_gpus(case: &Case<'_>) -> Option<super::Found> {
     let mut found = case.unexplained(Reason::GpuUnavailable)?;
     found.certainty = Some(Certainty::Certain);
     Some(found)
+}
+
+/// The program that the verdict names, where nothing that was said names one.
+fn program(case: &Case<'_>, found: &Found) -> Figures {
+    let mut figures = Figures::new();
+    let settled = case.evidence.settled.as_ref();
+    let verdict = settled
+        .map(|settled| &settled.verdict)
+        .filter(|verdict| verdict.reason == Reason::CommandNotFound);
+    let detail = verdict.and_then(|verdict| verdict.detail.clone());
+    // An engine's own words are a sentence, and no name.
+    let name = detail.filter(|detail| !detail.is_empty() && !detail.contains(char::is_whitespace));
+    if !found.figures.contains_key("program") {
+        figures.extend(name.map(|name| ("program", name)));
+    }
+    figures
+}
+
+/// Where else an image was looked for.
+fn elsewhere(case: &Case<'_>, _: &Found) -> Figures {
+    if case.facts.run.spec.pull == PullPolicy::Never {
+        return Figures::from([
+            ("elsewhere", "the order forbids to fetch it".to_owned()),
+            ("fetch", "missing".to_owned()),
+        ]);
+    }
+    Figures::from([("elsewhere", "its registry has no such name or tag".to_owned())])
 }

@@ -15,7 +15,7 @@ pub(super) const RULES: &[Rule] = &[
         when: "/dev/shm of the container was too small (the engine's default is 64 MiB)",
         looks: &[
             log(
-                r"DataLoader worker \(pid(?:\(s\))? [0-9, ]+\) is killed by signal: Bus error|It is possible that dataloader's workers are out of shared memory",
+                r"DataLoader worker \(pid(?:\(s\))? [0-9, ]+\) is killed by signal: Bus error|Unexpected bus error encountered in worker|It is possible that dataloader's workers are out of shared memory",
             ),
             log(
                 r"(?:No space left on device|Errno 28|I/O error|Input/output error).*/dev/shm|/dev/shm.*(?:No space left on device|I/O error|Input/output error)",
@@ -82,7 +82,10 @@ pub(super) const RULES: &[Rule] = &[
         say: "a disk of `{host}` was full[: {path} has {free} of {total} left][; it was about {file}]",
         figures: fullest,
         remedies: &[
-            run("give back what old runs left", "farrun gc {host}"),
+            run(
+                "give back what old runs left below {state_folder}",
+                "farrun gc {host}",
+            ),
             tell("see on the host what is big: `docker system df`, `df -h`, `du -xsh ~/.cache/huggingface`"),
             run("then order it again", "farrun rerun {run}"),
         ],
@@ -195,7 +198,18 @@ pub(super) fn fullest(case: &Case<'_>, found: &Found) -> Figures {
     if let Some(file) = figures.remove("path") {
         figures.insert("file", file);
     }
-    if let Some(disk) = fullest_of(case) {
+    let fullest = fullest_of(case);
+    // Old runs lie on the disk of the state folder: what they give back helps no other one.
+    let helps = |state: &&FileSystem| {
+        fullest.is_none_or(|full| (full.total, full.inodes) == (state.total, state.inodes))
+    };
+    let state = case.evidence.disks.iter().find(|disk| disk.role == "state");
+    figures.extend(
+        state
+            .filter(helps)
+            .map(|state| ("state_folder", state.path.clone())),
+    );
+    if let Some(disk) = fullest {
         figures.insert("path", disk.path.clone());
         figures.insert("free", size(disk.free));
         figures.insert("total", size(disk.total));

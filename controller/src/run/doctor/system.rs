@@ -86,9 +86,7 @@ fn shared_memory(checkup: &Checkup) -> Check {
                 bytes(size)
             ),
         )
-        .remedy(
-            "data loaders with several processes want gigabytes: `shm_size` in the recipe, or `--shm-size`",
-        ),
+        .remedy("data loaders with several processes want gigabytes: `shm_size` in the recipe, or `--shm`"),
         Some(size) => Check::ok(
             GROUP,
             NAME,
