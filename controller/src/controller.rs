@@ -143,6 +143,8 @@ pub enum Event<'a> {
     Running {
         /// The run.
         run: &'a str,
+        /// Where it runs and what it computes with, for people.
+        place: &'a str,
     },
     /// Run-log bytes.
     Log(&'a [u8]),

@@ -4,6 +4,8 @@ use super::launch_args::parse_seconds;
 use super::{Context, find, launching, secrets};
 use crate::error::{CommandError, Exit};
 use crate::mirror;
+use crate::model::RunStatus;
+use crate::run::device;
 use crate::run::follow::{Following, follow};
 
 /// Arguments of `farrun attach`.
@@ -43,6 +45,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         return Ok(launching::finish(context, &ended));
     }
     let id = run.id.clone();
+    match run.status {
+        RunStatus::Running => device::tell_running(&controller, &run),
+        // One in line is told as soon as it runs.
+        RunStatus::Queued => {}
+        _ => launching::head(context, &run),
+    }
     let from = args.tail.map_or(mirror::From::Start, mirror::From::Lines);
     let following = Following {
         from,

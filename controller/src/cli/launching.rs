@@ -9,7 +9,7 @@ use crate::model::{Run, RunStatus};
 use crate::run::collect::Collected;
 use crate::run::follow::{self, Ended, Following, follow};
 use crate::run::order::{Placed, place};
-use crate::run::{Order, RunError, launch, why};
+use crate::run::{Order, RunError, device, launch, why};
 use crate::ui::escape;
 use farrun_protocol::RunId;
 use farrun_protocol::message::Secret;
@@ -104,8 +104,11 @@ pub async fn start_and_follow(
         }
         return Ok(detached(context, run));
     }
-    if !run.status.is_settled() && run.status != RunStatus::Queued {
-        controller.tell(&crate::controller::Event::Running { run: id.as_str() });
+    match run.status {
+        // Told as soon as it runs.
+        RunStatus::Queued => {}
+        status if status.is_settled() => head(context, &run),
+        _ => device::tell_running(controller, &run),
     }
     // With --json stdout carries one document; the log is in its file.
     let following = Following {
@@ -117,6 +120,15 @@ pub async fn start_and_follow(
     let ended = follow(controller, run, link, following).await;
     context.ui.log_end();
     ended.map_err(|error| left(&id, error))
+}
+
+/// Says where a run was started and what it computes with, before its log.
+pub fn head(context: &Context, run: &Run) {
+    if context.ui.is_json() || run.started_at.is_none() {
+        return;
+    }
+    let place = escape::line(&device::place(run));
+    context.ui.note(format!("{} {place}", run.id));
 }
 
 /// How long a host may stay away while a run on it is followed: the `given` seconds; else as long as somebody sees the

@@ -59,6 +59,10 @@ async fn print(args: Args, context: &Context) -> Result<Exit, CommandError> {
             .as_deref()
             .is_some_and(|path| std::path::Path::new(path).exists());
     let (id, show) = (run.id.clone(), !context.ui.is_json());
+    // Before what the job wrote, and never where a program reads it.
+    if context.ui.stdout_is_tty() && context.ui.draws_bars() {
+        launching::head(context, &run);
+    }
     if whole || args.offline {
         if show {
             follow::tell_local(&controller, &run, from)?;

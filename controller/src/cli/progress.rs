@@ -95,9 +95,11 @@ impl Observer for TerminalObserver {
                     escape::line(place)
                 ));
             }
-            Event::Running { run } => {
+            Event::Running { .. } if self.ui.is_json() => self.done(),
+            Event::Running { run, place } => {
                 self.done();
-                self.ui.note(format!("{run} is running; Ctrl-C detaches"));
+                let place = escape::line(place);
+                self.ui.note(format!("{run} is running {place}; Ctrl-C detaches"));
             }
             Event::Log(bytes) => {
                 self.done();

@@ -7,7 +7,7 @@ use super::{Context, find};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::{OutputRecord, Run, RunEvent, RunStatus};
-use crate::run::{log_error, notified, reconcile, series, warnings};
+use crate::run::{device, log_error, notified, reconcile, series, warnings};
 use crate::ui::{Table, format};
 use farrun_protocol::Sha256;
 use farrun_protocol::lease::Lease;
@@ -106,6 +106,7 @@ fn fields(controller: &Controller, run: &Run) -> Vec<(&'static str, String)> {
     optional("took", elapsed(run));
     fields.push(("image", run.spec.image.clone()));
     fields.push(("command", format::words(&run.spec.command)));
+    fields.push(("device", device::of(&run.spec).to_owned()));
     fields.push(("gpus", run.lease.as_ref().map_or_else(|| run.gpus.clone(), given)));
     let mut optional = |name, value: Option<String>| fields.extend(value.map(|value| (name, value)));
     optional("did", run.gpu_summary.as_ref().map(summary));

@@ -1,7 +1,7 @@
 //! A run that waits for a GPU: tells where it stands until it is its turn.
 
 use super::reach::{Reach, may_pass};
-use super::{RunError, estimate, gpu_words, reconcile};
+use super::{RunError, device, estimate, gpu_words, reconcile};
 use crate::controller::Event;
 use crate::host::LinkError;
 use farrun_protocol::record::{Phase, RunFacts};
@@ -39,8 +39,9 @@ pub(super) async fn wait(reach: &mut Reach<'_>) -> Result<(), RunError> {
         reach.keep(link);
         reconcile::apply(controller, &host, &id, &facts).await?;
         let Some(mut place) = in_line(&facts) else {
-            if waited && facts.settled.is_none() {
-                controller.tell(&Event::Running { run: id.as_str() });
+            if facts.settled.is_none() && (waited || facts.phase == Phase::Running) {
+                let run = controller.store.run(&id).await?;
+                device::tell_running(controller, run.as_ref().unwrap_or(reach.run));
             }
             return Ok(());
         };

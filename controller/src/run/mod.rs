@@ -9,6 +9,7 @@ pub mod bundle;
 pub mod choose;
 pub mod collect;
 pub mod contact;
+pub mod device;
 pub mod diagnose;
 mod digest;
 pub mod doctor;

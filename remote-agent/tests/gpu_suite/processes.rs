@@ -107,6 +107,50 @@ async fn fifty_who_ask_at_once_start_one_child() {
     assert_eq!(fake.queries(), 1, "{:?}", fake.calls());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_clients_that_keep_asking_start_one_child_per_time_to_live() {
+    /// The usual age up to which figures will do.
+    const TIME_TO_LIVE: Duration = Duration::from_secs(2);
+    const CLIENTS: usize = 50;
+    let usual = Request::Gpus {
+        max_age: None,
+        detect: false,
+    };
+    let (state, fake) = (tempfile::tempdir().unwrap(), NvidiaSmi::with_gpus(8));
+    let mut talks = Vec::new();
+    for _ in 0..CLIENTS {
+        talks.push(talk(state.path(), &fake).await);
+    }
+    let begun = Instant::now();
+    let (mut answered, mut rounds) = (0, 0);
+    while begun.elapsed() < 3 * TIME_TO_LIVE + TIME_TO_LIVE / 2 {
+        let mut asked = Vec::new();
+        for talk in &mut talks {
+            asked.push(talk.peer.post(&usual).await);
+        }
+        for (talk, id) in talks.iter_mut().zip(asked) {
+            let frame = talk.peer.next().await.unwrap();
+            assert_eq!((frame.kind, frame.id), (Kind::Reply, id));
+            answered += 1;
+        }
+        rounds += 1;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(answered, rounds * CLIENTS);
+    for talk in &mut talks {
+        let report = talk.gpus(20_000).await;
+        assert_eq!(report.gpus.len(), 8, "{report:?}");
+    }
+    // Age counts from the end of a reading, so there is at most one beginning in each time to live.
+    let most = begun.elapsed().as_millis() / TIME_TO_LIVE.as_millis() + 1;
+    let queries = fake.queries();
+    assert!(
+        (2..=most).contains(&(queries as u128)),
+        "{queries} of at most {most} in {rounds} rounds: {:?}",
+        fake.calls()
+    );
+}
+
 #[tokio::test]
 async fn a_child_of_twenty_seconds_is_not_waited_for() {
     let (state, fake) = (tempfile::tempdir().unwrap(), NvidiaSmi::with_gpus(1));

@@ -1,7 +1,7 @@
 //! GPUs from the user's side: what the program shows of them, who gets which, and runs that wait for one.
 
 use crate::SOON;
-use farrun_tests::{Engine, EngineOptions, Lab, NvidiaSmi, SshdOptions, wait_for};
+use farrun_tests::{Engine, EngineOptions, Lab, NvidiaSmi, Pty, SshdOptions, wait_for};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -102,6 +102,44 @@ fn a_run_gets_a_free_gpu_and_a_second_one_is_told_who_has_it() {
         host.lab.shell(&["--gpus", "gpu0"], "echo given").ok().text(),
         "given\n"
     );
+}
+
+#[test]
+fn what_a_run_computes_with_stands_before_its_log_and_never_in_it() {
+    let host = host_with(1);
+    let home = &host.lab.home;
+    let place = "on `lab`, cuda: GPU 0 Test H9 80GB (GPU-00000000)";
+    let attached = host.lab.shell(&["--gpus", "1"], "echo $DEVICE").ok();
+    assert_eq!(attached.text(), "cuda\n");
+    assert!(attached.errors().contains(place), "{attached}");
+    let without = host.lab.shell(&[], "echo $DEVICE").ok();
+    assert!(without.errors().contains(" on `lab`, cpu"), "{without}");
+    for option in ["--json", "--quiet"] {
+        let silent = host.lab.shell(&["--gpus", "1", option], "echo $DEVICE").ok();
+        assert!(!silent.errors().contains(place), "{silent}");
+    }
+    let run = host
+        .lab
+        .detached(&["--gpus", "1"], "echo $DEVICE; exec sleep 600");
+    let mut follow = home.spawn(&["attach", &run]);
+    follow.wait_for("the log", SOON, |follow| follow.stdout() == b"cuda\n");
+    let running = format!("{run} is running {place}; Ctrl-C detaches\n");
+    assert!(follow.stderr().contains(&running), "{}", follow.stderr());
+    let _ = follow.kill();
+    let _ = home.farrun(&["stop", &run, "--kill"]).ok();
+    let shown = home.farrun(&["show", &run]).ok();
+    let device = |line: &&str| line.split_whitespace().eq(["device:", "cuda"]);
+    assert!(shown.text().lines().any(|line| device(&line)), "{shown}");
+    let piped = home.farrun(&["logs", &run]).ok();
+    assert_eq!((piped.text(), piped.errors().as_str()), ("cuda\n", ""), "{piped}");
+    let mut terminal = Pty::start(&home.command(&["logs", &run]), 24, 200);
+    assert_eq!(terminal.wait(SOON), Some(0), "{}", terminal.words(0));
+    terminal.wait_for(0, &format!("{run} {place} cuda"), SOON);
+    for option in ["--json", "--quiet"] {
+        let mut terminal = Pty::start(&home.command(&["logs", &run, option]), 24, 200);
+        assert_eq!(terminal.wait(SOON), Some(0), "{}", terminal.words(0));
+        assert!(!terminal.words(0).contains(place), "{}", terminal.words(0));
+    }
 }
 
 #[test]

@@ -160,7 +160,7 @@ fn print(context: &Context, known: &HostGpus<'_>) {
     fields.extend(lines(report, later(at, now)));
     ui.fields(&fields);
     if !report.gpus.is_empty() {
-        ui.table(&table::gpus(report));
+        ui.table(&table::gpus(report, later(at, now)));
     }
     for dash in table::dashes(report) {
         ui.line(format!("  - {dash}"));

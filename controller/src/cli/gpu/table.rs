@@ -15,22 +15,23 @@ const SLOW: u64 = 2000;
 /// From here on a temperature is worth a look, in degrees Celsius.
 const HOT: u64 = 85;
 
-/// One row per GPU, and one per instance of a divided one.
-pub(crate) fn gpus(report: &GpuReport) -> Table {
+/// One row per GPU, and one per instance of a divided one; `later` is the time since the answer, in milliseconds.
+pub(crate) fn gpus(report: &GpuReport, later: u64) -> Table {
     let mut table = Table::new(["GPU", "MODEL", "UTIL", "MEMORY", "TEMP", "POWER", "HELD BY"]);
     for gpu in &report.gpus {
-        table.row(row(report, gpu));
+        table.row(row(report, gpu, later));
         for (place, instance) in gpu.mig_devices.iter().enumerate() {
-            table.row(instance_row(report, &format!("{}:{place}", gpu.index), instance));
+            let place = format!("{}:{place}", gpu.index);
+            table.row(instance_row(report, &place, instance, later));
         }
     }
     table
 }
 
-fn row(report: &GpuReport, gpu: &Gpu) -> [Cell; 7] {
+fn row(report: &GpuReport, gpu: &Gpu, later: u64) -> [Cell; 7] {
     let hot = gpu.temperature.value().is_some_and(|degrees| degrees >= HOT);
     let shown = Shown::of(gpu);
-    let (held, tone) = holding(report, gpu);
+    let (held, tone) = holding(report, gpu, later);
     let heat = if hot { Tone::Warning } else { Tone::Plain };
     let utilization = match report.gpus.iter().all(|gpu| gpu.history.is_empty()) {
         true => shown.utilization,
@@ -68,29 +69,48 @@ impl Shown {
     }
 }
 
-/// Who holds a GPU, or why nobody can.
-pub(crate) fn holding(report: &GpuReport, gpu: &Gpu) -> (String, Tone) {
+/// Who holds a GPU, or why nobody can; `later` is the time since the answer, in milliseconds. Where the figures are
+/// stale it says so: what was free then may not be free now.
+pub(crate) fn holding(report: &GpuReport, gpu: &Gpu, later: u64) -> (String, Tone) {
+    let stale = stale(report, later);
     let mut held = holder::of_gpu(report, gpu);
     if gpu.health != Health::Healthy {
         held.insert(0, gpu_words::health(gpu.health).0.to_owned());
         return (held.join("; "), Tone::Bad);
     }
     if !held.is_empty() {
-        return (held.join(", "), Tone::Plain);
+        let held = held.join(", ");
+        return match stale {
+            Some(stale) => (format!("{held}; {stale}"), Tone::Warning),
+            None => (held, Tone::Plain),
+        };
     }
-    match (gpu.mig, report.state) {
-        (true, _) => ("divided".to_owned(), Tone::Plain),
-        (false, Freshness::Unavailable) => ("-".to_owned(), Tone::Plain),
-        (false, _) => ("free".to_owned(), Tone::Good),
+    match (gpu.mig, report.state, stale) {
+        (true, _, _) => ("divided".to_owned(), Tone::Plain),
+        (false, Freshness::Unavailable, _) => ("-".to_owned(), Tone::Plain),
+        (false, _, Some(stale)) => (was_free(&stale), Tone::Warning),
+        (false, _, None) => ("free".to_owned(), Tone::Good),
     }
 }
 
-fn instance_row(report: &GpuReport, place: &str, instance: &MigDevice) -> [Cell; 7] {
+/// `STALE 2 min` when the figures are too old to go by.
+fn stale(report: &GpuReport, later: u64) -> Option<String> {
+    let age = report.age_ms?.saturating_add(later);
+    let old = report.state == Freshness::Stale || age > STALE_AFTER;
+    (old && report.state != Freshness::Unavailable).then(|| format!("STALE {}", gpu_words::short(age)))
+}
+
+fn was_free(stale: &str) -> String {
+    format!("was free; {stale}")
+}
+
+fn instance_row(report: &GpuReport, place: &str, instance: &MigDevice, later: u64) -> [Cell; 7] {
     let held = holder::of_instance(report, &instance.uuid);
-    let text = if held.is_empty() {
-        "free".to_owned()
-    } else {
-        held.join(", ")
+    let text = match (held.is_empty(), stale(report, later)) {
+        (true, Some(stale)) => was_free(&stale),
+        (true, None) => "free".to_owned(),
+        (false, Some(stale)) => format!("{}; {stale}", held.join(", ")),
+        (false, None) => held.join(", "),
     };
     [
         Cell::new(place),
@@ -163,12 +183,12 @@ pub(crate) fn headline(report: &GpuReport, later: u64) -> String {
 
 /// `1 s old`, `STALE 2 min`, `no figures`.
 pub(crate) fn age(report: &GpuReport, later: u64) -> String {
-    let age = report.age_ms.map(|age| age.saturating_add(later));
-    match (report.state, age) {
+    if let Some(stale) = stale(report, later) {
+        return stale;
+    }
+    match (report.state, report.age_ms) {
         (Freshness::Unavailable, _) | (_, None) => "no figures".to_owned(),
-        (Freshness::Stale, Some(age)) => format!("STALE {}", gpu_words::short(age)),
-        (_, Some(age)) if age > STALE_AFTER => format!("STALE {}", gpu_words::short(age)),
-        (_, Some(age)) => format!("{} old", gpu_words::short(age)),
+        (_, Some(age)) => format!("{} old", gpu_words::short(age.saturating_add(later))),
     }
 }
 

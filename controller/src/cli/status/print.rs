@@ -56,8 +56,8 @@ pub(super) fn host(ui: &Ui, known: &Known) {
         fields.extend(gpu::lines(report, later(at, now)));
     }
     ui.fields(&fields);
-    if let Some((report, _)) = known.gpus().filter(|(report, _)| !report.gpus.is_empty()) {
-        ui.table(&table::gpus(report));
+    if let Some((report, at)) = known.gpus().filter(|(report, _)| !report.gpus.is_empty()) {
+        ui.table(&table::gpus(report, later(at, now)));
         for dash in table::dashes(report) {
             ui.line(format!("  - {dash}"));
         }

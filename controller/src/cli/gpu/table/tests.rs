@@ -67,7 +67,7 @@ fn drawn(table: &Table, width: usize) -> String {
 
 #[test]
 fn gpus_fit_eighty_columns() {
-    let table = drawn(&gpus(&report()), 80);
+    let table = drawn(&gpus(&report(), 0), 80);
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     insta::assert_snapshot!(table);
 }
@@ -77,7 +77,7 @@ fn gpus_and_processes_are_told_in_full_where_there_is_room() {
     let report = report();
     let told = format!(
         "{}\n{}",
-        drawn(&gpus(&report), 200),
+        drawn(&gpus(&report, 0), 200),
         drawn(&processes(&report), 200)
     );
     insta::assert_snapshot!(told);
@@ -105,6 +105,36 @@ fn a_report_says_how_old_it_is() {
     );
     report.state = Freshness::Unavailable;
     assert_eq!(age(&report, 0), "no figures");
+}
+
+#[test]
+fn a_row_of_stale_figures_says_so() {
+    let mut report = report();
+    report.gpus.retain(|gpu| gpu.index != 2);
+    let ends = |report: &GpuReport, later| -> Vec<String> {
+        let table = drawn(&gpus(report, later), 200);
+        let rows = table.lines().skip(1);
+        rows.map(|row| row.rsplit("  ").next().unwrap().to_owned())
+            .collect()
+    };
+    let fresh = ends(&report, 0);
+    assert!(!fresh.join(" ").contains("STALE"), "{fresh:?}");
+    assert_eq!(fresh[1], "free");
+    // Fresh when they came, and not looked at since; or stale from the host on.
+    let aged = ends(&report, 120_000);
+    assert_eq!(
+        (aged[1].as_str(), aged[3].as_str()),
+        ("was free; STALE 2 min", "was free; STALE 2 min")
+    );
+    assert!(
+        aged[0].starts_with("rs_aaaaaaaa") && aged[0].ends_with("; STALE 2 min"),
+        "{aged:?}"
+    );
+    assert!(aged[4].ends_with("; STALE 2 min"), "{aged:?}");
+    report.state = Freshness::Stale;
+    assert_eq!(ends(&report, 0)[1], "was free; STALE 1 s");
+    report.state = Freshness::Unavailable;
+    assert_eq!(ends(&report, 120_000)[1], "-");
 }
 
 #[test]
@@ -144,7 +174,7 @@ fn slow_reading_without_persistence_has_a_hint() {
 fn processes_of_a_run_that_holds_nothing_any_more_are_told_with_their_number() {
     let mut report = report();
     report.leases.clear();
-    let table = drawn(&gpus(&report), 200);
+    let table = drawn(&gpus(&report, 0), 200);
     let first = table.lines().nth(1).unwrap();
     assert!(
         first.contains("rs_aaaaaaaa without a lease (pid 4412)"),
@@ -157,7 +187,7 @@ fn memory_that_nobody_accounts_for_is_told() {
     let mut report = report();
     report.processes.clear();
     report.leases.clear();
-    let table = drawn(&gpus(&report), 200);
+    let table = drawn(&gpus(&report, 0), 200);
     let first = table.lines().nth(1).unwrap();
     assert!(first.contains("memory in use, no process seen"), "{first}");
     // 1024 MiB and less is what a desktop holds.

@@ -128,7 +128,12 @@ impl HostState {
         if let Some((report, at)) = &self.gpus {
             link.push_str(&format!(", GPUs: {}", table::headline(report, later(*at, now))));
             troubles.extend(table::troubles(report).into_iter().map(|(trouble, _)| trouble));
-            rows.extend(report.gpus.iter().map(|gpu| self.row(report, gpu)));
+            rows.extend(
+                report
+                    .gpus
+                    .iter()
+                    .map(|gpu| self.row(report, gpu, later(*at, now))),
+            );
         }
         HostPanel {
             name: self.host.name.clone(),
@@ -139,14 +144,14 @@ impl HostState {
         }
     }
 
-    fn row(&self, report: &GpuReport, gpu: &Gpu) -> GpuRow {
+    fn row(&self, report: &GpuReport, gpu: &Gpu, later: u64) -> GpuRow {
         let own = self.history.get(&gpu.uuid);
         let history = match gpu.history.is_empty() {
             false => gpu.history.clone(),
             true => own.map(|own| own.iter().copied().collect()).unwrap_or_default(),
         };
         let shown = table::Shown::of(gpu);
-        let (holder, tone) = table::holding(report, gpu);
+        let (holder, tone) = table::holding(report, gpu, later);
         GpuRow {
             index: gpu.index.to_string(),
             model: table::model(&gpu.name).to_owned(),
