@@ -15,7 +15,7 @@ use farrun_agent::gpu::Program;
 use farrun_agent::record::RunFolder;
 use farrun_agent::serve::{Context, conversation};
 use farrun_protocol::diagnostics::{
-    self, BUNDLE, Bundle, FileSystem, HOST_MANIFEST, LogExcerpts, Outcome, Trigger,
+    self, AgentEvent, BUNDLE, Bundle, FileSystem, HOST_MANIFEST, LogExcerpts, Outcome, Trigger,
 };
 use farrun_protocol::log::LogEnd;
 use farrun_protocol::manifest::Manifest;
@@ -286,6 +286,7 @@ async fn an_engine_and_a_driver_that_never_answer_cost_their_limits_only() {
         diagnostics::ENGINE,
         diagnostics::SMI_TEXT,
         diagnostics::SMI_TOPOLOGY,
+        diagnostics::SMI_XML,
     ] {
         assert!(
             matches!(outcome(&bundle, file), Outcome::Missing { .. }),
@@ -295,6 +296,35 @@ async fn an_engine_and_a_driver_that_never_answer_cost_their_limits_only() {
     }
     assert_eq!(read(&manifest, diagnostics::LOG_HEAD_FILE), "the end\n");
     assert!(read(&manifest, diagnostics::SUMMARY).contains("ended as exit_code"));
+}
+
+#[tokio::test]
+async fn what_agents_did_is_told_and_a_slow_answer_comes_last_and_costs_only_itself() {
+    let mut world = World::new();
+    let smi = world.folder.path().join("nvidia-smi");
+    let script = "#!/bin/sh\ncase \"$*\" in *-x*) exec sleep 600;; esac\necho \"asked for $*\"\n";
+    std::fs::write(&smi, script).unwrap();
+    std::fs::set_permissions(&smi, std::fs::Permissions::from_mode(0o755)).unwrap();
+    world.nvidia_smi = Program::At(smi);
+    let run = world.failed(b"the end\n");
+    let (mut peer, _serving) = world.talk().await;
+    let (bundle, manifest) = diagnose(&mut peer, Some(run.run_id()), false).await;
+    assert_eq!(read(&manifest, diagnostics::SMI_TEXT), "asked for -q\n");
+    assert_eq!(read(&manifest, diagnostics::SMI_TOPOLOGY), "asked for topo -m\n");
+    let last = bundle.items.last().unwrap();
+    assert_eq!(last.file, diagnostics::SMI_XML);
+    assert!(
+        matches!(&last.outcome, Outcome::Missing { why } if why.contains("too long")),
+        "{last:?}"
+    );
+    let steps: Vec<AgentEvent> = read(&manifest, diagnostics::AGENT)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let settled = steps.iter().find(|step| step.event == "settled").unwrap();
+    assert_eq!(settled.detail["reason"], "exit_code");
+    assert!(steps.iter().any(|step| step.event == "ordered" && step.by_file));
+    assert!(steps.is_sorted_by_key(|step| step.at), "{steps:?}");
 }
 
 #[tokio::test]

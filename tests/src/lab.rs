@@ -115,6 +115,11 @@ impl Lab {
         self.state().join("runs").join(run)
     }
 
+    /// Kills the host's observer, if one lives.
+    pub fn end_observer(&self) {
+        self.state.end_observer();
+    }
+
     /// Runs a shell script in a container on the host: `farrun run BUSYBOX … -- /bin/sh -c SCRIPT`.
     ///
     /// # Panics

@@ -33,7 +33,7 @@ pub struct Args {
 /// Has the evidence of a run or a host collected, and brings it here.
 ///
 /// # Errors
-/// There is no such run or host, the run has not ended, its host is out of reach, or the local disk refuses.
+/// There is no such run or host, the run was never launched, its host is out of reach, or the local disk refuses.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     if let Some(host) = controller.store.host(&args.what).await? {

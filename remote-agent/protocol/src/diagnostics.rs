@@ -20,7 +20,10 @@ pub const SUMMARY: &str = "summary.txt";
 
 /// The order, redacted: a [`crate::spec::RunSpec`].
 pub const SPEC: &str = "spec.json";
-/// How it ended: a [`crate::record::Settled`].
+/// What agents did about the run, oldest first: an [`AgentEvent`] a line.
+pub const AGENT: &str = "agent.jsonl";
+/// How it ended: a [`crate::record::Settled`]. What an engine said that refused the image or the container is its
+/// verdict's detail; messages of a pull that went well are not kept.
 pub const SETTLED: &str = "settled.json";
 /// Start of `run.log`, at most [`LOG_HEAD`] bytes as they are, redacted by shape.
 pub const LOG_HEAD_FILE: &str = "log.head";
@@ -58,6 +61,8 @@ pub const SERIES: &str = "series.jsonl";
 pub const CACHES: &str = "caches.txt";
 /// `nvidia-smi -q`.
 pub const SMI_TEXT: &str = "nvidia-smi-q.txt";
+/// `nvidia-smi -q -x`: the same for programs.
+pub const SMI_XML: &str = "nvidia-smi-q.xml";
 /// `nvidia-smi topo -m`.
 pub const SMI_TOPOLOGY: &str = "nvidia-smi-topo.txt";
 /// `nvidia-container-cli -k -d /dev/stderr info` or `nvidia-ctk cdi list`, under headings.
@@ -163,6 +168,34 @@ pub struct LogExcerpts {
     pub tail: u64,
     /// Bytes that neither `run.log` nor `run.tail` has.
     pub dropped: u64,
+}
+
+/// A step of an agent on the way of a run. Where the step left no time of its own, it is that of its file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentEvent {
+    /// When, by the host's clock.
+    pub at: DateTime<Utc>,
+    /// `ordered`, `prepared`, `image_there`, `gpus_given`, `start_ordered`, `claimed` (by PID 1), `job_started`,
+    /// `stop_requested`, `job_ended`, `settled`, `notified`, `outputs_listed`, `adopted`, `observer_started`.
+    pub event: String,
+    /// Whether the time is that of the last change of a file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_file: bool,
+    /// What else is known of it, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub detail: BTreeMap<String, String>,
+}
+
+impl AgentEvent {
+    /// An event of which nothing else is known.
+    pub fn new(at: DateTime<Utc>, event: &str) -> Self {
+        Self {
+            at,
+            event: event.to_owned(),
+            by_file: false,
+            detail: BTreeMap::new(),
+        }
+    }
 }
 
 /// A file system at one moment.

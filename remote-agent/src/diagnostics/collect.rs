@@ -4,7 +4,7 @@ use super::item::{File, Looked, USUAL};
 use super::items::command::{Command, find, nvidia_smi};
 use super::items::engine::Asked;
 use super::items::log::Written;
-use super::items::{caches, cgroup, disks, driver, kept, kernel, processes, system};
+use super::items::{agent, caches, cgroup, disks, driver, kept, kernel, processes, system};
 use super::parcel::Parcel;
 use super::place::{self, Place};
 use super::retention;
@@ -161,6 +161,9 @@ impl<T: Fn(&str)> Collecting<T> {
         let own = Arc::clone(&scene);
         self.look(File::new(names::SETTLED, 64), USUAL, move |_| kept::settled(&own))
             .await;
+        let own = run.clone();
+        self.look(File::new(names::AGENT, 64), USUAL, move |_| agent::events(&own))
+            .await;
         let excerpt = |of_tail: bool| {
             let (run, scene) = (run.clone(), Arc::clone(&scene));
             move |_: &super::thread::SoFar| {
@@ -248,13 +251,7 @@ impl<T: Fn(&str)> Collecting<T> {
         if text {
             self.look(topology, longest, smi(&["topo", "-m"])).await;
         } else {
-            // One that hangs or is not there is not asked again.
-            let began = self.begin(names::SMI_TOPOLOGY);
-            self.add(
-                topology,
-                Err(format!("{} could not be had", names::SMI_TEXT)),
-                began,
-            );
+            self.unasked(topology);
         }
         self.look(
             File::new(names::TOOLKIT, 64),
@@ -262,6 +259,19 @@ impl<T: Fn(&str)> Collecting<T> {
             move |_| toolkit(&command),
         )
         .await;
+        // Last: it says what the text says, and takes a slow driver as long again.
+        let document = File::new(names::SMI_XML, 1024);
+        if text {
+            self.look(document, longest, smi(&["-q", "-x"])).await;
+        } else {
+            self.unasked(document);
+        }
+    }
+
+    /// One that hangs or is not there is not asked again.
+    fn unasked(&mut self, file: File) {
+        let began = self.begin(file.name);
+        self.add(file, Err(format!("{} could not be had", names::SMI_TEXT)), began);
     }
 
     /// One item on a thread of its own; answers whether all of it was had.

@@ -1,11 +1,13 @@
 //! Fifty planted secrets, and every place that is looked at afterwards.
 //!
 //! Half of them are given as secrets: they may be nowhere but in what the job itself printed. The others look like secrets
-//! and are printed by the job: evidence is to be free of them, the run log is never altered.
+//! and are printed by the job: evidence and what is said of it are to be free of them, the run log is never altered. One
+//! more is in the address of a webhook, which only one file of the host may hold.
 
 use crate::pull::files;
 use farrun_protocol::Sha256;
-use farrun_tests::Lab;
+use farrun_tests::{Lab, wait_until};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where pieces of a log end that are worked on one after the other.
 const BORDER: usize = 65_536;
+/// In the address of the webhook that nobody answers.
+const HOOK: &str = "hook-5d0c1be97f42";
+/// Those printed last, which whoever asks for the cause is shown.
+const LAST: usize = 5;
 
 /// Values given as secrets: plain, with what shells and JSON escape, of several lines, not of ASCII.
 fn given() -> Vec<(String, String)> {
@@ -84,6 +90,65 @@ fn is_log(path: &Path) -> bool {
     ["run.log", "run.tail"].contains(&&*name) || (name.starts_with("run_rs_") && name.ends_with(".log"))
 }
 
+/// Everything that is said of why a run failed: on the terminal, as JSON, and as a page.
+fn said_of(lab: &Lab, run: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let page = lab.home.path().join("page.html");
+    let option = format!("--html={}", page.display());
+    let told = lab.home.farrun(&["why", run]).ok();
+    let json = lab.home.farrun(&["why", run, "--json", &option]).ok();
+    assert!(json.json()["absent"].is_null(), "{json}");
+    let shown = lab.home.farrun(&["show", run, "--json"]).ok();
+    let diagnosed = lab.home.farrun(&["diagnose", run, "--json"]).ok();
+    let page = std::fs::read(page).unwrap();
+    // They quote the log's last lines, or there would be nothing to find in them.
+    for (what, bytes) in [
+        ("why", &told.stdout),
+        ("why --json", &json.stdout),
+        ("page", &page),
+    ] {
+        assert!(holds(bytes, "[redacted:PLANTED_"), "{what} quotes nothing");
+    }
+    vec![
+        ("why", [told.stdout, told.stderr].concat()),
+        ("why --json", [json.stdout, json.stderr].concat()),
+        ("why --html", page),
+        ("show --json", [shown.stdout, shown.stderr].concat()),
+        ("diagnose --json", [diagnosed.stdout, diagnosed.stderr].concat()),
+    ]
+}
+
+/// The evidence in a folder: whole, about this run, and with every given secret counted among what was replaced.
+fn check_bundle(folder: &Path, run: &str) {
+    let bundle: Value = serde_json::from_slice(&std::fs::read(folder.join("bundle.json")).unwrap()).unwrap();
+    assert_eq!(
+        (&bundle["run_id"], &bundle["trigger"]),
+        (&run.into(), &"failure".into())
+    );
+    for (name, _) in given() {
+        assert!(
+            bundle["redactions"][&name].as_u64() >= Some(1),
+            "{name}: {bundle}"
+        );
+    }
+    for shape in [
+        "log.head",
+        "log.tail",
+        "settled.json",
+        "spec.json",
+        "container.json",
+    ] {
+        assert!(
+            folder.join(shape).exists(),
+            "{shape} is not in {}",
+            folder.display()
+        );
+    }
+    for (path, bytes) in files(folder) {
+        let of_hook = path.components().any(|part| part.as_os_str() == "notify");
+        assert!(!of_hook && !holds(&bytes, HOOK), "{}", path.display());
+    }
+}
+
 #[test]
 fn planted_secrets_are_only_where_the_job_put_them() {
     let mut lab = Lab::new();
@@ -105,14 +170,28 @@ fn planted_secrets_are_only_where_the_job_put_them() {
     let shapes = lab.home.write("planted/shapes", lines.join("\n") + "\n");
     options.extend(["--input".to_owned(), format!("shapes={}", shapes.display())]);
     sources.push(shapes);
+    let hook = lab
+        .home
+        .write("planted/hook", format!("http://127.0.0.1:9/{HOOK}\n"));
+    let _ = lab
+        .home
+        .farrun_with_input(
+            &std::fs::read(&hook).unwrap(),
+            &["host", "set", "lab", "--notify-url", "-"],
+        )
+        .ok();
+    sources.push(hook);
     // The first is cut by a border.
-    let prints: String = given
-        .iter()
-        .map(|(name, _)| format!("printf '%s\\n' \"${name}\"; "))
-        .collect();
+    let print = |given: &[(String, String)]| -> String {
+        let one = |(name, _): &(String, String)| format!("printf '%s\\n' \"${name}\"; ");
+        given.iter().map(one).collect()
+    };
+    let last = &given[given.len() - LAST..];
     let script = format!(
-        "head -c {} /dev/zero | tr '\\0' x; {prints} cat /farrun/inputs/shapes; exit 3",
-        BORDER - 7
+        "head -c {} /dev/zero | tr '\\0' x; {} cat /farrun/inputs/shapes; {} exit 3",
+        BORDER - 7,
+        print(&given),
+        print(last)
     );
 
     let stop = Arc::new(AtomicBool::new(false));
@@ -121,9 +200,22 @@ fn planted_secrets_are_only_where_the_job_put_them() {
         move || sample(&stop)
     });
     let texts: Vec<&str> = options.iter().map(String::as_str).collect();
-    let _ = lab.shell(&texts, &script).expect_code(1);
+    let attached = lab.shell(&texts, &script).expect_code(1);
     let run = crate::trouble::last_id(&lab);
-    let shown = lab.home.farrun(&["show", &run, "--json"]).ok();
+    // Whoever was attached has the evidence here before the command ends.
+    let shown = lab.show(&run);
+    let here = PathBuf::from(shown["run"]["diagnostics_path"].as_str().unwrap());
+    check_bundle(&here, &run);
+    check_bundle(&lab.run_folder(&run).join("diagnostics"), &run);
+    let mut said = said_of(&lab, &run);
+    // What the job printed is passed on as it is; what is said beside it is ours.
+    said.push(("the attached command's messages", attached.stderr));
+    wait_until("the values to be gone from the host", crate::SOON, || {
+        !lab.run_folder(&run).join("secrets.json").exists()
+    });
+    wait_until("the webhook to be tried", crate::SOON, || {
+        lab.run_folder(&run).join("notified").exists()
+    });
     let inspected = lab.engine.ask(&["inspect", &format!("farrun-{run}")]);
     stop.store(true, Ordering::Relaxed);
     let arguments = sampler.join().unwrap();
@@ -135,6 +227,10 @@ fn planted_secrets_are_only_where_the_job_put_them() {
         expected.push(b'\n');
     }
     expected.extend_from_slice((lines.join("\n") + "\n").as_bytes());
+    for (_, value) in last {
+        expected.extend_from_slice(value.as_bytes());
+        expected.push(b'\n');
+    }
     assert!(
         lab.mirror(&run) == expected,
         "the mirror is not what the job wrote"
@@ -152,10 +248,19 @@ fn planted_secrets_are_only_where_the_job_put_them() {
                 wrong.push(format!("{name} is in {place}"));
             }
         };
-        look("the answer of show".into(), shown.stdout.as_slice());
         look("the container's settings".into(), inspected.as_bytes());
         for line in &arguments {
             look(format!("arguments {:?}", String::from_utf8_lossy(line)), line);
+        }
+        for (what, bytes) in &said {
+            look((*what).to_owned(), bytes);
+        }
+    }
+    for text in shaped.iter().map(String::as_str).chain([HOOK]) {
+        let said = said.iter().map(|(what, bytes)| (*what, bytes));
+        let arguments = arguments.iter().map(|line| ("arguments", line));
+        for (what, _) in said.chain(arguments).filter(|(_, bytes)| holds(bytes, text)) {
+            wrong.push(format!("`{text}` is in {what}"));
         }
     }
     for folder in [lab.home.path().to_path_buf(), lab.state()] {
@@ -167,7 +272,9 @@ fn planted_secrets_are_only_where_the_job_put_them() {
             let values = given.iter().flat_map(|(_, value)| forms(value));
             // What looks like a secret was never given as one: only evidence is free of it.
             let shapes = shaped.iter().filter(|_| evidence).cloned();
-            for text in values.chain(shapes) {
+            let is_hook = path.starts_with(lab.state().join("notify"));
+            let hook = [HOOK.to_owned()].into_iter().filter(|_| !is_hook);
+            for text in values.chain(shapes).chain(hook) {
                 if holds(&bytes, &text) {
                     wrong.push(format!("`{text}` is in {}", path.display()));
                 }

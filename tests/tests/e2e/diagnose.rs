@@ -1,7 +1,8 @@
 //! Evidence of hosts and runs: brought whole or not at all, anew, and removed again.
 
-use crate::trouble::behind_a_proxy;
-use farrun_tests::{Direction, Lab};
+use crate::SOON;
+use crate::trouble::{Counter, behind_a_proxy};
+use farrun_tests::{Direction, Lab, wait_for, wait_until};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -126,4 +127,145 @@ fn evidence_that_is_here_goes_only_when_listed_and_agreed() {
     // The timer does not bring back what was removed, but for evidence that its host still has.
     let _ = lab.home.farrun(&["sync"]).ok();
     assert!(!log.exists());
+}
+
+/// The evidence that the host has of a run.
+fn kept(lab: &Lab, run: &str) -> Option<Value> {
+    let file = lab.run_folder(run).join("diagnostics/bundle.json");
+    serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+}
+
+/// A script that ends once the file `start` is there.
+const WAITS: &str = "echo waits; until [ -e /count/start ]; do sleep 0.1; done;";
+
+#[test]
+fn runs_that_fail_at_once_have_evidence_of_their_own_each() {
+    let lab = Lab::new();
+    let told = Counter::new();
+    let options = ["--mount", &told.mount()];
+    let runs: Vec<String> = (0..3)
+        .map(|number| {
+            lab.detached(
+                &options,
+                &format!("{WAITS} echo number {number}; exit {}", number + 3),
+            )
+        })
+        .collect();
+    std::fs::write(told.file("start"), "").unwrap();
+    for (number, run) in runs.iter().enumerate() {
+        let bundle = wait_for("the evidence on the host", SOON, || kept(&lab, run));
+        assert_eq!(
+            (&bundle["run_id"], &bundle["trigger"]),
+            (&run.as_str().into(), &"failure".into())
+        );
+        let folder = lab.run_folder(run).join("diagnostics");
+        let head = std::fs::read_to_string(folder.join("log.head")).unwrap();
+        assert_eq!(head, format!("waits\nnumber {number}\n"));
+        let container: Value =
+            serde_json::from_slice(&std::fs::read(folder.join("container.json")).unwrap()).unwrap();
+        assert_eq!(container["Name"], format!("/farrun-{run}"));
+        assert_eq!(container["State"]["ExitCode"], number + 3);
+        let said = lab.home.farrun(&["why", run, "--json"]).ok().json();
+        assert_eq!(said["run"]["exit_code"], number + 3, "{said}");
+        assert!(said["folder"].is_string() && said["absent"].is_null(), "{said}");
+    }
+}
+
+#[test]
+fn what_a_killed_observer_did_not_collect_is_collected_at_the_next_contact() {
+    let lab = Lab::new();
+    let told = Counter::new();
+    let run = lab.detached(&["--mount", &told.mount()], &format!("{WAITS} exit 3"));
+    // Killed before the end: nobody sees it.
+    lab.end_observer();
+    std::fs::write(told.file("start"), "").unwrap();
+    crate::wait_until_settled(&lab, &run);
+    wait_until("the container to end", SOON, || {
+        lab.containers(&run)
+            .iter()
+            .all(|container| container.ends_with("exited"))
+    });
+    assert!(kept(&lab, &run).is_none() && !lab.run_folder(&run).join("settled.json").exists());
+    let _ = lab.home.farrun(&["status"]).ok();
+    let bundle = wait_for("the evidence on the host", SOON, || kept(&lab, &run));
+    assert_eq!(bundle["trigger"], "failure", "{bundle}");
+
+    // Killed between the end, which is written down, and its evidence.
+    lab.end_observer();
+    let folder = lab.run_folder(&run);
+    std::fs::remove_dir_all(folder.join("diagnostics")).unwrap();
+    std::fs::create_dir(folder.join(".diagnostics.half")).unwrap();
+    let ended = std::fs::read(folder.join("settled.json")).unwrap();
+    let other = lab.shell(&[], "true").ok();
+    let again = wait_for("the evidence on the host", SOON, || kept(&lab, &run));
+    assert!(
+        again["began_at"].as_str() > bundle["ended_at"].as_str(),
+        "{other}"
+    );
+    assert_eq!(again["trigger"], "failure", "{again}");
+    assert_eq!(std::fs::read(folder.join("settled.json")).unwrap(), ended);
+    let said = lab.home.farrun(&["why", &run, "--json"]).ok().json();
+    assert!(said["folder"].is_string() && said["absent"].is_null(), "{said}");
+}
+
+#[test]
+fn a_run_that_is_active_has_evidence_that_its_end_replaces() {
+    let lab = Lab::new();
+    let told = Counter::new();
+    let secret = lab.home.write("token", "planted-while-it-runs");
+    let options = [
+        "--mount",
+        &told.mount(),
+        "--secret",
+        &format!("TOKEN=@{}", secret.display()),
+    ];
+    let run = lab.detached(&options, &format!("echo $TOKEN; {WAITS} echo over; exit 3"));
+    wait_until("its first lines", SOON, || {
+        std::fs::metadata(lab.run_folder(&run).join("record/run.log")).is_ok_and(|log| log.len() > 20)
+    });
+    let brought = lab.home.farrun(&["diagnose", &run, "--json"]).ok().json();
+    let folder = folder(&brought);
+    let of = |file: &str| {
+        let items = brought["bundle"]["items"].as_array().unwrap();
+        items.iter().find(|item| item["file"] == file).unwrap()["outcome"].clone()
+    };
+    assert_eq!(brought["bundle"]["trigger"], "request");
+    assert_eq!(of("settled.json")["why"], "it has not ended");
+    for file in [
+        "log.head",
+        "container.json",
+        "events.jsonl",
+        "agent.jsonl",
+        "spec.json",
+        "processes.json",
+    ] {
+        assert_eq!(of(file)["outcome"], "collected", "{file}: {brought}");
+    }
+    let container: Value =
+        serde_json::from_slice(&std::fs::read(folder.join("container.json")).unwrap()).unwrap();
+    assert_eq!(container["State"]["Running"], true);
+    let head = std::fs::read_to_string(folder.join("log.head")).unwrap();
+    assert_eq!(head, "[redacted:TOKEN]\nwaits\n");
+    let steps = std::fs::read_to_string(folder.join("agent.jsonl")).unwrap();
+    assert!(
+        steps.contains("start_ordered") && !steps.contains("settled"),
+        "{steps}"
+    );
+    // It runs on, and the values that its evidence needs at the end are still there.
+    assert_eq!(lab.status(&run), "running");
+    assert!(lab.run_folder(&run).join("secrets.json").exists());
+
+    std::fs::write(told.file("start"), "").unwrap();
+    let _ = lab.home.farrun(&["wait", &run]).expect_code(1);
+    let said = lab.home.farrun(&["why", &run, "--json"]).ok().json();
+    assert_eq!(said["folder"], brought["folder"], "{said}");
+    let head = std::fs::read_to_string(folder.join("log.head")).unwrap();
+    assert_eq!(head, "[redacted:TOKEN]\nwaits\nover\n");
+    let steps = std::fs::read_to_string(folder.join("agent.jsonl")).unwrap();
+    assert!(
+        steps.contains("job_ended") && steps.contains("settled"),
+        "{steps}"
+    );
+    let bundle: Value = serde_json::from_slice(&std::fs::read(folder.join("bundle.json")).unwrap()).unwrap();
+    assert_eq!(bundle["trigger"], "failure", "{bundle}");
 }

@@ -206,3 +206,64 @@ fn every_state_of_a_run_has_an_answer() {
     assert!(said["absent"].is_string() && said["folder"].is_null(), "{said}");
     let _ = lab.home.farrun(&["why", "rs_nosuchrun"]).expect_code(4);
 }
+
+#[test]
+fn every_end_without_success_has_evidence_or_says_why_there_is_none() {
+    let mut lab = Lab::new();
+    let stopped = lab.detached(&[], "exec sleep 600");
+    let _ = lab.home.farrun(&["stop", &stopped, "--kill"]).ok();
+    let last_of = |arguments: &[String]| {
+        let _ = lab.home.farrun(arguments).expect_code(1);
+        crate::trouble::last_id(&lab)
+    };
+    // The engine refuses the image, and PID 1 the program.
+    let refused = last_of(&lab.shell_arguments("farrun-nosuch:1", &[], "true"));
+    let missing = ["run", BUSYBOX, "--host", "lab", "--", "/no/such/program"].map(str::to_owned);
+    let missing = last_of(&missing);
+    for (run, result, reason) in [
+        (&stopped, "cancelled", "stopped"),
+        (&refused, "failed", "image_"),
+        (&missing, "failed", "command_not_found"),
+    ] {
+        wait_until_collected(&lab, run);
+        wait_until("the values to be gone", SOON, || {
+            !lab.run_folder(run).join("secrets.json").exists()
+        });
+        let said = why(&lab, &[run]);
+        assert_eq!(said["run"]["status"], result, "{said}");
+        let told = said["run"]["reason"].as_str().unwrap_or_default();
+        assert!(told.starts_with(reason), "{said}");
+        assert!(said["absent"].is_null(), "{said}");
+        let bundle = bundle(&folder(&said));
+        assert_eq!(bundle["run_id"], run.as_str());
+        for item in bundle["items"].as_array().unwrap() {
+            let outcome = &item["outcome"];
+            let is_told = outcome["why"].as_str().is_some_and(|why| !why.is_empty());
+            assert!(outcome["outcome"] == "collected" || is_told, "{item}");
+        }
+        let settled = std::fs::read_to_string(folder(&said).join("settled.json")).unwrap();
+        assert!(settled.contains(reason), "{settled}");
+    }
+    // What the engine said of the image is all there is of its pull.
+    let said = why(&lab, &[&refused]);
+    let settled = std::fs::read_to_string(folder(&said).join("settled.json")).unwrap();
+    assert!(settled.contains("farrun-nosuch"), "{settled}");
+
+    // Never on the host: nothing is there to collect.
+    lab.sshd.stop();
+    let _ = lab
+        .home
+        .farrun(&lab.shell_arguments(BUSYBOX, &["--detach"], "true"));
+    let away = crate::trouble::last_id(&lab);
+    let _ = lab.home.farrun(&["stop", &away]);
+    lab.sshd.start_again();
+    let _ = lab.home.farrun(&["stop", &away]);
+    let said = why(&lab, &[&away]);
+    assert_eq!(said["run"]["status"], "cancelled", "{said}");
+    assert!(
+        said["folder"].is_null() && !lab.run_folder(&away).exists(),
+        "{said}"
+    );
+    let absent = said["absent"].as_str().unwrap_or_default();
+    assert!(absent.contains("host has nothing of it"), "{said}");
+}

@@ -1,4 +1,7 @@
-//! The run log as far as it is here: its start and its end, from the mirror or from the excerpts of a bundle.
+//! The run log as far as it is here: its start and its end, from the excerpts of a bundle or from the mirror.
+//!
+//! Only the host knew the values of a run's secrets. A mirror has them as the job printed them, excerpts do not: what is
+//! quoted and kept comes from excerpts wherever they reach as far.
 
 use super::file::{self, Piece};
 use super::text;
@@ -79,9 +82,10 @@ impl Place {
 }
 
 impl Log {
-    /// Reads the mirror where it has what is wanted, and the excerpts of `folder` for the rest.
+    /// Reads the excerpts of `folder`, and the mirror where they are absent or of an earlier moment.
     pub(super) fn read(mirror: Option<&Path>, folder: Option<&Path>, places: Option<&LogExcerpts>) -> Self {
         let mut log = Self::default();
+        let mirror = mirror.filter(|mirror| !reach_as_far(folder, places, mirror));
         let here = mirror.and_then(|path| log.of_mirror(path));
         let excerpt =
             |name: &str, most: u64| folder.map(|folder| file::start(&folder.join(name), most * SLACK));
@@ -154,6 +158,16 @@ impl Log {
     }
 }
 
+/// Whether excerpts have all of the start and the end that a mirror has.
+fn reach_as_far(folder: Option<&Path>, places: Option<&LogExcerpts>, mirror: &Path) -> bool {
+    let (Some(folder), Some(places)) = (folder, places) else {
+        return false;
+    };
+    let reads = |name: &str| file::start(&folder.join(name), 1).is_ok();
+    let length = std::fs::metadata(mirror).map_or(0, |mirror| mirror.len());
+    places.length >= length && reads(LOG_HEAD_FILE) && reads(LOG_TAIL_FILE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,27 +215,41 @@ mod tests {
     }
 
     #[test]
-    fn the_mirror_is_better_and_the_tail_beyond_the_cap_is_added() {
+    fn a_value_that_only_the_host_knew_is_not_read_from_the_mirror() {
+        let folder = tempfile::tempdir().unwrap();
+        let mirror = folder.path().join("run.log");
+        std::fs::write(&mirror, "it is hunter2\n").unwrap();
+        std::fs::write(folder.path().join(LOG_HEAD_FILE), "it is [redacted:X]\n").unwrap();
+        std::fs::write(folder.path().join(LOG_TAIL_FILE), "").unwrap();
+        let log = Log::read(Some(&mirror), Some(folder.path()), Some(&places(14, 14, 14, 0)));
+        assert_eq!(told(&log), [(Some(0), "it is [redacted:X]")]);
+        // Without what the host left, the log is all there is.
+        std::fs::remove_file(folder.path().join(LOG_HEAD_FILE)).unwrap();
+        let log = Log::read(Some(&mirror), Some(folder.path()), Some(&places(14, 14, 14, 0)));
+        assert_eq!(told(&log), [(Some(0), "it is hunter2")]);
+    }
+
+    #[test]
+    fn a_mirror_that_goes_further_is_better_and_the_tail_beyond_the_cap_is_added() {
         let folder = tempfile::tempdir().unwrap();
         let mirror = folder.path().join("run.log");
         std::fs::write(&mirror, "mirror\n".repeat(20)).unwrap();
         std::fs::write(folder.path().join(LOG_HEAD_FILE), "never read\n").unwrap();
         std::fs::write(folder.path().join(LOG_TAIL_FILE), "beyond\n").unwrap();
-        let log = Log::read(Some(&mirror), Some(folder.path()), Some(&places(140, 11, 900, 7)));
+        let read = |places: LogExcerpts| Log::read(Some(&mirror), Some(folder.path()), Some(&places));
+        let log = read(places(133, 11, 900, 7));
         assert_eq!(log.lines.len(), 21);
         assert_eq!(
             (log.lines[19].offset, log.lines[20].offset),
             (Some(133), Some(900))
         );
-        let whole = Log::read(Some(&mirror), Some(folder.path()), Some(&places(140, 11, 133, 7)));
+        let whole = read(places(133, 11, 126, 7));
         assert_eq!(whole.lines.len(), 20);
-        // A mirror that stopped early is completed.
-        let longer = Log::read(
-            Some(&mirror),
-            Some(folder.path()),
-            Some(&places(147, 11, 133, 14)),
-        );
+        // Without its start an excerpt completes a mirror that stopped early.
+        std::fs::remove_file(folder.path().join(LOG_HEAD_FILE)).unwrap();
+        let longer = read(places(147, 11, 133, 14));
         assert_eq!(told(&longer).last(), Some(&(Some(133), "beyond")));
+        assert_eq!(longer.lines.len(), 20);
     }
 
     #[test]

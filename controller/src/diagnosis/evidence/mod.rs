@@ -29,10 +29,11 @@ const MOST: (usize, usize) = (20_000, 500);
 /// Most items of a list.
 const LIST: usize = 500;
 
-/// What is shown as it is, in this order.
-const DOCUMENTS: [&str; 12] = [
+/// What is shown as it is, in this order. What is there twice, for programs as well, is shown once.
+const DOCUMENTS: [&str; 13] = [
     names::CONTAINER,
     names::SPEC,
+    names::AGENT,
     names::KERNEL,
     names::EVENTS,
     names::SYSTEM,

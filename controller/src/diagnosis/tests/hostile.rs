@@ -7,9 +7,10 @@ use farrun_protocol::diagnostics as names;
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
 
-const FILES: [&str; 20] = [
+const FILES: [&str; 21] = [
     names::BUNDLE,
     names::SPEC,
+    names::AGENT,
     names::SETTLED,
     names::LOG_HEAD_FILE,
     names::LOG_TAIL_FILE,

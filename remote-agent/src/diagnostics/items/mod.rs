@@ -1,5 +1,6 @@
 //! One file per source of evidence.
 
+pub(super) mod agent;
 pub(super) mod caches;
 pub(super) mod cgroup;
 pub(super) mod command;
