@@ -27,6 +27,7 @@ fn example(command: &str) -> String {
             (1, "more_time") => "4h".to_owned(),
             (1, "smaller") => "batch_size=1".to_owned(),
             (1, "fewer_workers") => "num_workers=2".to_owned(),
+            (1, "fetch") => "missing".to_owned(),
             (1, name) => name.to_uppercase(),
             (_, text) => text.replace(['[', ']'], "").replace('|', "\\|"),
         })
