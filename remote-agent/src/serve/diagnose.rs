@@ -9,6 +9,7 @@ use crate::record::{Lock, RunFolder, file_sha256};
 use chrono::{DateTime, Utc};
 use farrun_protocol::diagnostics::{Bundle, HOST_MANIFEST, Trigger};
 use farrun_protocol::message::ManifestReply;
+use farrun_protocol::verdict::RunResult;
 use farrun_protocol::{ErrorCode, Failure, Progress, Reply, RunId, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +45,14 @@ pub(crate) async fn diagnose(
                 facts::facts(&peer, &session, &folder, None).await
             });
             let _ = tokio::time::timeout(LOOKS, look).await;
-            of_run(session, &peer, &folder, Trigger::Request, anew, tell).await
+            // The first evidence of a failure is that of the failure, whoever comes first to have it collected.
+            let trigger = match folder.settled() {
+                Ok(Some(settled)) if !anew && settled.verdict.result != RunResult::Succeeded => {
+                    Trigger::Failure
+                }
+                _ => Trigger::Request,
+            };
+            of_run(session, &peer, &folder, trigger, anew, tell).await
         }
     };
     answer(made).await

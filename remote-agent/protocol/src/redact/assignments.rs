@@ -158,6 +158,7 @@ fn value(text: &[u8], sign: usize, is_variable: bool, unclosed: &mut Unclosed) -
         start += 1;
     }
     if let Some(range) = quoted(text, start, unclosed) {
+        let range = placeholder(text, &range).unwrap_or(range);
         return Some(Value { range, quoted: true });
     }
     let mut end = start;
@@ -183,19 +184,21 @@ fn value(text: &[u8], sign: usize, is_variable: bool, unclosed: &mut Unclosed) -
         .rev()
         .take_while(|byte| b"),;}]>.".contains(*byte))
         .count();
-    // The bracket of a placeholder belongs to it.
-    let is_placeholder = raw.starts_with(b"[redacted:");
-    let end = if is_placeholder {
-        raw.iter()
-            .position(|byte| *byte == b']')
-            .map_or(end, |at| start + at + 1)
-    } else {
-        end - kept
-    };
+    let end = placeholder(text, &(start..end)).map_or(end - kept, |placeholder| placeholder.end);
     (start < end).then_some(Value {
         range: start..end,
         quoted: false,
     })
+}
+
+/// The placeholder at the beginning of a value. Its bracket belongs to it, and what follows was looked at when it was made:
+/// the quotation mark that ended the value may have gone with it.
+fn placeholder(text: &[u8], value: &Range<usize>) -> Option<Range<usize>> {
+    let bytes = text.get(value.clone())?;
+    let end = bytes.iter().position(|byte| *byte == b']')?;
+    bytes
+        .starts_with(b"[redacted:")
+        .then_some(value.start..value.start + end + 1)
 }
 
 /// What stands between the quotation mark at `at`, however often it is escaped, and its counterpart in the same line.
