@@ -177,7 +177,7 @@ async fn a_run_on_a_host_without_an_engine_is_explained_once() {
     let (bundle, manifest) = diagnose(&mut peer, Some(run.run_id()), false).await;
     assert_eq!(
         (bundle.run_id.as_ref(), bundle.trigger),
-        (Some(run.run_id()), Trigger::Request)
+        (Some(run.run_id()), Trigger::Failure)
     );
     assert_eq!(bundle.elsewhere, None);
     assert!(peer.progress.contains(&Progress::Collecting {

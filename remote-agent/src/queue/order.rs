@@ -94,7 +94,7 @@ pub fn line(state: &Path) -> Result<Vec<Order>, RecordError> {
 /// When a run that comes now begins to wait: behind all that wait already, wherever the clock was set meanwhile.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn behind_all(state: &Path, now: DateTime<Utc>) -> Result<DateTime<Utc>, RecordError> {
     let last = line(state)?.into_iter().map(|order| order.at).max();
     let behind = last.and_then(|last| last.checked_add_signed(TimeDelta::milliseconds(1)));
