@@ -218,9 +218,9 @@ pub struct DriverCheckup {
     /// Version of the module that is loaded.
     #[serde(default)]
     pub module: Option<String>,
-    /// Version of the library that programs load.
+    /// Version of the library that is installed, which programs load.
     #[serde(default)]
-    pub library: Option<String>,
+    pub installed: Option<String>,
     /// Device files.
     pub device_files: Vec<String>,
     /// Those without a link in `/dev/char`, which the engine needs with the cgroup driver `systemd`.

@@ -28,7 +28,7 @@ pub(crate) fn facts(root: &Path) -> Looked<DriverCheckup> {
     let facts = DriverCheckup {
         cards: cards(root),
         module: module(root),
-        library: library(root),
+        installed: library(root),
         unlinked: unlinked.map(|path| shown(root, path)).collect(),
         device_files: device_files.iter().map(|path| shown(root, path)).collect(),
         reboot_required: REBOOT.iter().any(|path| root.join(path).exists()),
@@ -202,7 +202,7 @@ mod tests {
             }]
         );
         assert_eq!(facts.module.as_deref(), Some("535.183.01"));
-        assert_eq!(facts.library.as_deref(), Some("550.90.07"));
+        assert_eq!(facts.installed.as_deref(), Some("550.90.07"));
         assert_eq!(facts.device_files, ["/dev/nvidia0", "/dev/nvidiactl"]);
         assert!(facts.reboot_required && facts.unlinked.is_empty());
     }

@@ -58,13 +58,13 @@ fn cards(driver: &DriverCheckup) -> Vec<Check> {
             .filter(|name| *name != "nvidia")
             .map(|name| (card, name))
     });
-    match (&driver.module, &driver.library) {
-        (Some(module), Some(library)) if module != library => checks.push(
+    match (&driver.module, &driver.installed) {
+        (Some(module), Some(installed)) if module != installed => checks.push(
             Check::broken(
                 GROUP,
                 NAME,
                 format!(
-                    "the driver was updated without a restart: {module} is loaded, {library} is installed"
+                    "the driver was updated without a restart: {module} is loaded, {installed} is installed"
                 ),
             )
             .remedy("on the host: `sudo reboot`"),
@@ -79,7 +79,7 @@ fn cards(driver: &DriverCheckup) -> Vec<Check> {
                 ),
                 None => Check::broken(GROUP, NAME, "NVIDIA's driver is not loaded"),
             };
-            checks.push(if driver.library.is_some() {
+            checks.push(if driver.installed.is_some() {
                 check.remedy("on the host: `sudo modprobe nvidia`, and see `sudo dmesg | grep -i nvrm` when that fails")
             } else {
                 check.remedy("on the host: install NVIDIA's driver (on Ubuntu `sudo ubuntu-drivers install`) and restart it")

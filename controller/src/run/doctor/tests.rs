@@ -116,7 +116,7 @@ fn with_gpu() -> Checkup {
                 lanes: Some((16, 16)),
             }],
             module: Some("550.90.07".into()),
-            library: Some("550.90.07".into()),
+            installed: Some("550.90.07".into()),
             device_files: vec!["/dev/nvidia0".into()],
             ..DriverCheckup::default()
         }),
@@ -401,7 +401,7 @@ fn every_fault_of_driver_and_toolkit_has_a_remedy() {
     };
     for (checkup, name, verdict, remedy) in [
         (
-            driver(|driver| driver.library = Some("560.1".into())),
+            driver(|driver| driver.installed = Some("560.1".into())),
             "driver",
             Broken,
             "reboot",
@@ -414,7 +414,7 @@ fn every_fault_of_driver_and_toolkit_has_a_remedy() {
         ),
         (
             driver(|driver| {
-                (driver.module, driver.library) = (None, None);
+                (driver.module, driver.installed) = (None, None);
                 driver.cards[0].driver = Some("nouveau".into());
             }),
             "driver",
