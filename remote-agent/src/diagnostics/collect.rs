@@ -1,19 +1,18 @@
 //! All items of a bundle, in their order and within the time of the whole.
 
-use super::item::{File, Looked, USUAL};
-use super::items::command::{Command, find, nvidia_smi};
+use super::item::{File, Found, Looked, USUAL};
+use super::items::command::{Command, nvidia_smi};
 use super::items::engine::Asked;
 use super::items::log::Written;
-use super::items::{agent, caches, cgroup, disks, driver, kept, kernel, processes, system};
+use super::items::{agent, caches, cgroup, disks, driver, kept, kernel, processes, system, toolkit};
 use super::parcel::Parcel;
-use super::place::{self, Place};
-use super::retention;
 use super::scene::Scene;
-use super::thread::on_thread;
+use super::thread::{SoFar, on_thread};
+use super::write_down::{Made, write_down};
 use crate::docker::Engine;
-use crate::record::{RunFolder, boot_id, host_id, make_private_folder};
+use crate::record::{RunFolder, boot_id, host_id};
 use crate::serve::{Session, gpu_report};
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use farrun_protocol::HostId;
 use farrun_protocol::diagnostics as names;
 use farrun_protocol::diagnostics::{Bundle, Outcome, Trigger};
@@ -24,6 +23,7 @@ use std::time::{Duration, Instant};
 
 /// For everything.
 const WHOLE: Duration = Duration::from_secs(60);
+
 /// For one call of `nvidia-smi`.
 const NVIDIA_SMI: Duration = Duration::from_secs(10);
 
@@ -34,14 +34,6 @@ const ENGINE_ANSWERS: File = File::new(names::ENGINE, 256);
 pub(crate) enum Subject {
     Run(RunFolder),
     Host,
-}
-
-/// A bundle that was made.
-#[derive(Debug, Clone)]
-pub(crate) struct Made {
-    pub(crate) bundle: Bundle,
-    /// None where nothing could be written.
-    pub(crate) place: Option<Place>,
 }
 
 /// Collects and writes down; `tell` hears of each file that is begun. Never fails: what is missing is in the bundle.
@@ -82,7 +74,7 @@ pub(crate) async fn collect(
         elsewhere: None,
     };
     let described = bundle.clone();
-    let stored = tokio::task::spawn_blocking(move || store(&state, &scene, parcel, bundle));
+    let stored = tokio::task::spawn_blocking(move || write_down(&state, &scene, parcel, bundle));
     stored.await.unwrap_or(Made {
         bundle: described,
         place: None,
@@ -110,11 +102,7 @@ impl<T: Fn(&str)> Collecting<T> {
             .await;
         let began = self.begin(names::GPUS);
         let report = gpu_report(&scene.session, &scene.engine).await;
-        self.add(
-            File::new(names::GPUS, 256),
-            super::item::Found::json(&report),
-            began,
-        );
+        self.add(File::new(names::GPUS, 256), Found::json(&report), began);
         let (pid, root) = self.of_engine().await;
         let own = Arc::clone(&scene);
         if scene.run.is_some() {
@@ -166,7 +154,7 @@ impl<T: Fn(&str)> Collecting<T> {
             .await;
         let excerpt = |of_tail: bool| {
             let (run, scene) = (run.clone(), Arc::clone(&scene));
-            move |_: &super::thread::SoFar| {
+            move |_: &SoFar| {
                 let written = Written::open(&run)?;
                 let places = written.places();
                 let part = match of_tail {
@@ -183,7 +171,7 @@ impl<T: Fn(&str)> Collecting<T> {
             .await;
         let own = run.clone();
         self.look(File::new(names::LOG_PLACES, 4), USUAL, move |_| {
-            super::item::Found::json(&Written::open(&own)?.places())
+            Found::json(&Written::open(&own)?.places())
         })
         .await;
         let own = run.clone();
@@ -241,7 +229,7 @@ impl<T: Fn(&str)> Collecting<T> {
         .await;
         let smi = |arguments: &'static [&'static str]| {
             let gpus = scene.session.gpus.clone();
-            move |_: &super::thread::SoFar| nvidia_smi(&gpus, arguments, NVIDIA_SMI)
+            move |_: &SoFar| nvidia_smi(&gpus, arguments, NVIDIA_SMI)
         };
         let longest = NVIDIA_SMI + Duration::from_secs(4);
         let text = self
@@ -256,7 +244,7 @@ impl<T: Fn(&str)> Collecting<T> {
         self.look(
             File::new(names::TOOLKIT, 64),
             USUAL + Duration::from_secs(1),
-            move |_| toolkit(&command),
+            move |_| toolkit::toolkit(&command),
         )
         .await;
         // Last: it says what the text says, and takes a slow driver as long again.
@@ -279,7 +267,7 @@ impl<T: Fn(&str)> Collecting<T> {
         &mut self,
         file: File,
         limit: Duration,
-        work: impl FnOnce(&super::thread::SoFar) -> Looked + Send + 'static,
+        work: impl FnOnce(&SoFar) -> Looked + Send + 'static,
     ) -> bool {
         let began = self.begin(file.name);
         let limit = self.limit(limit);
@@ -318,131 +306,7 @@ fn mounts(scene: &Scene) -> Vec<PathBuf> {
         .collect()
 }
 
-fn toolkit(command: &Command) -> Looked {
-    let limit = USUAL - Duration::from_secs(1);
-    if let Some(program) = find("nvidia-container-cli") {
-        let looked = command.output(&program, &["-k", "-d", "/dev/stderr", "info"], limit / 2);
-        return headed("nvidia-container-cli -k -d /dev/stderr info", looked);
-    }
-    match find("nvidia-ctk") {
-        Some(program) => headed(
-            "nvidia-ctk cdi list",
-            command.output(&program, &["cdi", "list"], limit / 2),
-        ),
-        None => Err("neither nvidia-container-cli nor nvidia-ctk is installed".to_owned()),
-    }
-}
-
-fn headed(heading: &str, looked: Looked) -> Looked {
-    use super::item::Found;
-    let heading = format!("== {heading} ==\n").into_bytes();
-    looked.map(|found| match found {
-        Found::Whole(text) | Found::Redacted(text) => Found::Whole([heading, text].concat()),
-        Found::Part(text, why) => Found::Part([heading, text].concat(), why),
-    })
-}
-
 fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().to_owned()
-}
-
-/// Writes the bundle where there is room for it, then tidies up.
-fn store(state: &Path, scene: &Scene, parcel: Parcel, mut bundle: Bundle) -> Made {
-    let own = match &scene.run {
-        Some(run) => Place::of_run(run),
-        None => Place::of_host(state, bundle.began_at),
-    };
-    let mut complaints = Vec::new();
-    let others: Vec<PathBuf> = std::iter::once(PathBuf::new())
-        .chain(place::elsewhere(true))
-        .collect();
-    for root in others {
-        let is_own = root.as_os_str().is_empty();
-        let place = if is_own {
-            own.clone()
-        } else {
-            place::outside(&root, state, &own)
-        };
-        if let Some(parent) = place.folder.parent().filter(|_| !is_own || scene.run.is_none()) {
-            // Where it cannot be made it cannot be written to either, and that is said.
-            let _ = make_private_folder(parent);
-        }
-        bundle.elsewhere = (!is_own).then(|| complaints.join("; "));
-        match parcel.store(&place.folder, &bundle, &summary(&bundle, scene)) {
-            Ok(()) => {
-                retention::prune(state);
-                return Made {
-                    bundle,
-                    place: Some(place),
-                };
-            }
-            Err(error) => complaints.push(error.to_string()),
-        }
-    }
-    let why = complaints.join("; ");
-    bundle.items = parcel.lost(&format!("it was collected and could be written nowhere: {why}"));
-    bundle.elsewhere = Some(why);
-    Made { bundle, place: None }
-}
-
-/// The bundle in words.
-fn summary(bundle: &Bundle, scene: &Scene) -> String {
-    let at = |time: DateTime<Utc>| time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-    let about = bundle
-        .run_id
-        .as_ref()
-        .map_or_else(|| "the host".to_owned(), ToString::to_string);
-    let mut lines = vec![
-        format!("Evidence of {about}"),
-        format!(
-            "host {} ({}), boot {}",
-            bundle.host_name, bundle.host_id, bundle.boot_id
-        ),
-        format!("agent {}", bundle.agent_version),
-        format!(
-            "collected from {} to {}",
-            at(bundle.began_at),
-            at(bundle.ended_at)
-        ),
-    ];
-    if let Some(settled) = &scene.settled {
-        let verdict = &settled.verdict;
-        let code = verdict
-            .exit_code
-            .map(|code| format!(", exit code {code}"))
-            .unwrap_or_default();
-        let detail = verdict
-            .detail
-            .as_deref()
-            .map(|detail| format!(": {}", scene.redactor.text(detail)));
-        lines.push(format!(
-            "ended as {}{code}{}",
-            verdict.reason.code(),
-            detail.unwrap_or_default()
-        ));
-    }
-    lines.push(String::new());
-    for item in &bundle.items {
-        let (word, why) = match &item.outcome {
-            Outcome::Collected => ("there", String::new()),
-            Outcome::Partial { why } => ("part", format!("  {why}")),
-            Outcome::Missing { why } => ("missing", format!("  {why}")),
-        };
-        lines.push(format!(
-            "{word:<8}{:<20}{:>9} B {:>6} ms{why}",
-            item.file, item.bytes, item.took_ms
-        ));
-    }
-    if !bundle.redactions.is_empty() {
-        lines.push(String::new());
-        lines.extend(
-            bundle
-                .redactions
-                .iter()
-                .map(|(name, count)| format!("redacted {count} times: {name}")),
-        );
-    }
-    lines.push(String::new());
-    lines.join("\n")
 }

@@ -9,7 +9,8 @@
 //!   scene         what is known about the run and the host before the first item
 //!   item, thread  one item: its limits, its outcome
 //!   items/…       one file per source
-//!   parcel        what was collected so far; redacted here, then written down
+//!   parcel        what was collected so far; redacted here
+//!   write_down    the bundle, with its summary, where there is room for it
 //! place           where bundles lie, and which are there
 //! retention       which of them go
 //! ```
@@ -22,8 +23,11 @@ mod parcel;
 mod place;
 mod retention;
 mod scene;
+mod summary;
 mod thread;
+mod write_down;
 
-pub(crate) use collect::{Made, Subject, collect};
+pub(crate) use collect::{Subject, collect};
 pub(crate) use place::{Place, explained_at, find, forget_secrets, is_explained, read};
 pub(crate) use retention::unexplained;
+pub(crate) use write_down::Made;

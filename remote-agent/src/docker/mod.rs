@@ -5,16 +5,19 @@ mod container;
 mod credentials;
 mod documents;
 mod error;
+mod found_container;
 mod image;
 mod known;
 mod listing;
+mod new_container;
 mod process;
 mod transport;
 
-pub use container::{BindMount, FoundContainer, GpuContainer, LogBudget, NewContainer};
 pub use error::EngineError;
+pub use found_container::{FoundContainer, GpuContainer};
 pub use image::{ImageFacts, PullProgress, with_tag};
 pub use listing::ListedContainer;
+pub use new_container::{BindMount, LogBudget, NewContainer};
 pub use transport::Address;
 
 use bollard::Docker;

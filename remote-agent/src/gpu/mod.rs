@@ -5,7 +5,9 @@
 //! Nobody waits for a driver that hangs: answers come within a second from what there is, with its age.
 //!
 //! ```text
-//! Gpus (gpus)          who may take a reading now, and the answer from what there is
+//! Gpus (gpus)          waiting for what was wished for
+//!   readings           who may take a reading now, and the newest there is
+//!   answer             what is said of it
 //!   refresh            one reading, written down
 //!     host_lock          its turn among all accounts of the host
 //!     child, limited   the process: its limits, its end, its record on disk (child_record)
@@ -15,6 +17,7 @@
 //!   ask                other questions, for the evidence of a run that failed
 //! ```
 
+mod answer;
 mod apps;
 mod ask;
 mod board;
@@ -33,8 +36,10 @@ mod mig;
 mod process;
 mod program;
 mod query;
+mod readings;
 mod refresh;
 mod rows;
+mod settings;
 mod store;
 mod text;
 
@@ -48,8 +53,9 @@ pub use child::ChildLimits;
 pub(crate) use child::{End, Finished, run as run_child};
 pub(crate) use clock::now as boot_clock;
 pub(crate) use device::{VARIABLE as DEVICE_VARIABLE, for_run as device_for_run, said as device_said};
-pub use gpus::{Gpus, Settings};
+pub use gpus::Gpus;
 pub use host_lock::Turns;
 pub use limited::{NOT_STARTED, ROLE as LIMITED_ROLE, become_program};
 pub(crate) use process::start as process_start;
 pub use program::Program;
+pub use settings::Settings;

@@ -2,8 +2,6 @@
 //! leaves either the old content or the new one.
 
 mod atomic;
-mod device;
-mod engine;
 mod host;
 mod lock;
 mod path;
@@ -13,7 +11,7 @@ pub use atomic::{remove_if_present, sync_folder, write_all_in_place, write_atomi
 pub use host::{boot_id, booted_at, host_id};
 pub use lock::Lock;
 pub use path::{copy_or_clone, file_sha256, hash_reader, make_private_folder, open_beneath};
-pub use run_folder::{Adopted, RunFolder};
+pub use run_folder::RunFolder;
 
 use farrun_protocol::{ErrorCode, Failure};
 use serde::Serialize;

@@ -12,6 +12,7 @@ pub(super) mod kernel;
 pub(super) mod log;
 pub(super) mod processes;
 pub(super) mod system;
+pub(super) mod toolkit;
 
 use std::io::Read as _;
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! What a run's `DEVICE` says.
 
-use super::{RecordError, RunFolder, read_bounded, write_in_place};
+use super::RunFolder;
+use crate::record::{RecordError, read_bounded, write_in_place};
 use farrun_protocol::gpu::Device;
 
 impl RunFolder {

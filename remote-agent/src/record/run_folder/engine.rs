@@ -1,7 +1,8 @@
 //! How a run's engine is reached, so that its end can be seen by one who does not talk to its controller.
 
-use super::{RecordError, RunFolder, read_bounded};
+use super::RunFolder;
 use crate::queue::DockerSettings;
+use crate::record::{RecordError, read_bounded};
 
 /// Longest file that is read.
 const LONGEST: u64 = 16 * 1024;
