@@ -1,23 +1,21 @@
 //! One authenticated connection to a host.
 
-use super::ask::{Ask, NobodyToAsk};
+use super::byte_stream::ByteStream;
 use super::channel::{self, Counted, Traffic};
 use super::endpoint::Endpoint;
 use super::error::SshError;
-use super::exec::{Ending, Exec, ExecStdin, ExecStdout, Output};
+use super::exec::{Ending, Exec, Output};
 use super::handler::{Agreed, Client, Notes};
 use super::hop;
+use super::options::Options;
 use bytes::Bytes;
 use russh::client::{Handle, Msg};
 use russh::{Channel, ChannelMsg, Disconnect};
 use std::fmt;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::AsyncReadExt as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Messages that may arrive before the host confirms that a program was started.
@@ -25,66 +23,8 @@ const MOST_EARLY_MESSAGES: usize = 64;
 
 /// A server that allows few sessions frees one's place a little after its channel was closed.
 const PLACE_IS_FREED: Duration = Duration::from_secs(2);
+
 const ASK_AGAIN: Duration = Duration::from_millis(50);
-
-/// What a connection is for. The two never share one: a transfer would hold up conversations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// Conversations with the agent and short commands.
-    Control,
-    /// File transfers.
-    Bulk,
-}
-
-/// How long to wait for what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// From the TCP connection to agreed keys.
-    pub handshake: Duration,
-    /// From there to being logged in.
-    pub login: Duration,
-    /// For a channel or a program to be started.
-    pub answer: Duration,
-}
-
-impl Default for Timeouts {
-    /// Each a little less than the 25 s within which a dead peer has to be noticed.
-    fn default() -> Self {
-        Self {
-            handshake: Duration::from_secs(20),
-            login: Duration::from_secs(22),
-            answer: Duration::from_secs(20),
-        }
-    }
-}
-
-/// How to make a connection.
-#[derive(Clone)]
-pub struct Options {
-    /// What it is for.
-    pub purpose: Purpose,
-    /// Who may be asked about an unknown key, a passphrase or a password.
-    pub ask: Arc<dyn Ask>,
-    /// How long to wait.
-    pub timeouts: Timeouts,
-}
-
-impl Options {
-    /// The defaults, with nobody to ask.
-    pub fn new(purpose: Purpose) -> Self {
-        Self {
-            purpose,
-            ask: Arc::new(NobodyToAsk),
-            timeouts: Timeouts::default(),
-        }
-    }
-
-    /// The same, with someone to ask.
-    #[must_use]
-    pub fn asking(self, ask: Arc<dyn Ask>) -> Self {
-        Self { ask, ..self }
-    }
-}
 
 /// What a finished hop hands over.
 pub(super) struct Link {
@@ -419,40 +359,5 @@ impl fmt::Debug for Session {
             .field("host", &self.link.host)
             .field("through", &self.outer)
             .finish_non_exhaustive()
-    }
-}
-
-/// Bytes to and from a program on the host. Dropping it closes its channel.
-#[derive(Debug)]
-pub struct ByteStream {
-    reader: ExecStdout,
-    writer: ExecStdin,
-}
-
-impl AsyncRead for ByteStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.reader).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for ByteStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.writer).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.writer).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.writer).poll_shutdown(context)
     }
 }

@@ -6,7 +6,9 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `terminal` | [`Ui`]: lines, messages, JSON, the run log |
+//! | `terminal` | [`Ui`]: lines, JSON, the run log |
+//! | `messages` | notes, warnings, hints and errors |
+//! | `facts` | what is known about the streams: width, colours, who reads |
 //! | `sink` | where bytes go, and what became of them |
 //! | `escape` | which characters never reach a terminal |
 //! | `table` | tables and aligned fields |
@@ -23,8 +25,10 @@
 pub mod ask;
 pub mod checklist;
 pub mod escape;
+mod facts;
 pub mod format;
 pub mod log_tail;
+mod messages;
 pub mod plot;
 pub mod progress;
 pub mod screen;
@@ -36,8 +40,9 @@ mod terminal;
 pub mod wrap;
 
 pub use checklist::Checklist;
+pub use facts::UiOptions;
 pub use progress::Progress;
 pub use sink::Captured;
 pub use sparkline::sparkline;
 pub use table::{Cell, Table, Tone};
-pub use terminal::{Ui, UiOptions};
+pub use terminal::Ui;

@@ -2,31 +2,17 @@
 
 use super::checklist::Checklist;
 use super::escape::{self, StreamEscaper};
+use super::facts::{DEFAULT_WIDTH, Facts, UiOptions};
 use super::progress::Bars;
 use super::sink::{Captured, Sink};
 use super::table::{self, Table};
 use serde::Serialize;
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Columns of a wrapped line that are left for words, however narrow the terminal.
 const LEAST_WRAPPED: usize = 20;
-/// Width where neither the terminal nor `COLUMNS` says one.
-const DEFAULT_WIDTH: usize = 80;
-
-/// What the user asked of the output.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct UiOptions {
-    /// Data is printed as JSON.
-    pub json: bool,
-    /// No notes, hints or progress; warnings and errors stay.
-    pub quiet: bool,
-    /// Colour always or never; none lets `NO_COLOR`, `TERM` and the terminal decide.
-    pub color: Option<bool>,
-    /// Width in columns; none lets the terminal, then `COLUMNS` decide.
-    pub width: Option<usize>,
-}
 
 /// The terminal. Clones write to the same streams.
 #[derive(Clone)]
@@ -42,76 +28,6 @@ pub(super) struct Inner {
     pub(super) bars: Bars,
     /// The program waits for what a person or a pipe has to say, and notices nothing else.
     asking: AtomicBool,
-}
-
-/// What is known about the streams.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Facts {
-    json: bool,
-    pub(super) quiet: bool,
-    color_stdout: bool,
-    color_stderr: bool,
-    width: usize,
-    stdin_tty: bool,
-    stdout_tty: bool,
-    pub(super) stderr_tty: bool,
-}
-
-impl Facts {
-    fn detect(options: UiOptions) -> Self {
-        let (stdout_tty, stderr_tty) = (io::stdout().is_terminal(), io::stderr().is_terminal());
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Self {
-            json: options.json,
-            quiet: options.quiet,
-            color_stdout: options.color.unwrap_or(stdout_tty && !refused),
-            color_stderr: options.color.unwrap_or(stderr_tty && !refused),
-            width: options
-                .width
-                .or_else(terminal_width)
-                .or_else(columns)
-                .unwrap_or(DEFAULT_WIDTH),
-            stdin_tty: io::stdin().is_terminal(),
-            stdout_tty,
-            stderr_tty,
-        }
-    }
-
-    fn captured(options: UiOptions) -> Self {
-        Self {
-            json: options.json,
-            quiet: options.quiet,
-            color_stdout: options.color.unwrap_or(false),
-            color_stderr: options.color.unwrap_or(false),
-            width: options.width.unwrap_or(DEFAULT_WIDTH),
-            stdin_tty: false,
-            stdout_tty: false,
-            stderr_tty: false,
-        }
-    }
-
-    /// Whether bars may be drawn.
-    pub(super) fn draws_bars(self) -> bool {
-        self.stderr_tty && !self.json && !self.quiet
-    }
-}
-
-fn terminal_width() -> Option<usize> {
-    let of = |size: rustix::termios::Winsize| usize::from(size.ws_col);
-    rustix::termios::tcgetwinsize(io::stdout())
-        .or_else(|_| rustix::termios::tcgetwinsize(io::stderr()))
-        .ok()
-        .map(of)
-        .filter(|width| *width > 0)
-}
-
-fn columns() -> Option<usize> {
-    std::env::var("COLUMNS")
-        .ok()?
-        .parse()
-        .ok()
-        .filter(|width| *width > 0)
 }
 
 impl Ui {
@@ -313,46 +229,6 @@ impl Ui {
         self.write_stdout(text.as_bytes());
     }
 
-    /// A status line on stderr.
-    pub fn note(&self, text: impl AsRef<str>) {
-        if !self.0.facts.quiet {
-            self.message(&(indented(text.as_ref()) + "\n"));
-        }
-    }
-
-    /// Something the user should look at.
-    pub fn warning(&self, text: impl AsRef<str>) {
-        self.message(&self.labelled("warning", YELLOW, text.as_ref()));
-    }
-
-    /// What the user can do.
-    pub fn hint(&self, text: impl AsRef<str>) {
-        if !self.0.facts.quiet {
-            self.message(&self.labelled("hint", CYAN, text.as_ref()));
-        }
-    }
-
-    /// What went wrong, why, and what the user can do.
-    pub fn error(&self, message: impl AsRef<str>, causes: &[String], hints: &[String]) {
-        let mut text = self.labelled("error", RED, message.as_ref());
-        for cause in causes {
-            text.push_str(&format!("  caused by: {}\n", indented(cause)));
-        }
-        for hint in hints {
-            text.push_str(&self.labelled("hint", CYAN, hint));
-        }
-        self.message(&text);
-    }
-
-    fn labelled(&self, label: &str, color: &str, text: &str) -> String {
-        let text = indented(text);
-        if self.0.facts.color_stderr {
-            format!("\x1b[1;{color}m{label}\x1b[0m: {text}\n")
-        } else {
-            format!("{label}: {text}\n")
-        }
-    }
-
     fn data(&self, text: &str) {
         self.write_stdout(text.as_bytes());
     }
@@ -381,24 +257,10 @@ impl Ui {
         });
     }
 
-    /// Writes a question, without ending its line.
-    pub(super) fn question(&self, text: &str) {
-        self.message(&escape::line(text));
-    }
-
     #[cfg(test)]
     pub(super) fn break_stdout(&self) {
         lock(&self.0.stdout).break_pipe();
     }
-}
-
-const RED: &str = "31";
-const YELLOW: &str = "33";
-const CYAN: &str = "36";
-
-/// Escaped text whose further lines cannot pass for lines of ours.
-fn indented(text: &str) -> String {
-    escape::block(text.trim_end()).replace('\n', "\n    ")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

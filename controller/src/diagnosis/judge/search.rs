@@ -115,7 +115,7 @@ mod tests {
     fn every_named_group_becomes_a_figure() {
         let all = PATTERNS.log.iter().chain(&PATTERNS.said);
         for name in all.flat_map(|pattern| pattern.regex.capture_names()).flatten() {
-            assert!(super::super::case::NAMES.contains(&name), "{name}");
+            assert!(super::super::case::words::NAMES.contains(&name), "{name}");
         }
     }
 }

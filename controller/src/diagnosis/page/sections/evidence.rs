@@ -1,0 +1,83 @@
+//! What happened when, the evidence itself, and what of it is missing.
+
+use super::{details, moment, rows, section};
+use crate::diagnosis::Diagnosis;
+use crate::diagnosis::page::html::{block, line};
+use crate::diagnosis::words::size;
+use crate::model::Run;
+
+/// What happened when.
+pub(in crate::diagnosis::page) fn story(diagnosis: &Diagnosis, run: &Run) -> String {
+    let items: String = diagnosis
+        .moments
+        .iter()
+        .map(|told| {
+            let end = if Some(told.at) == run.ended_at {
+                " class=\"end\""
+            } else {
+                ""
+            };
+            format!(
+                "<li{end}><time>{}</time>{}</li>\n",
+                moment(told.at),
+                line(&told.what)
+            )
+        })
+        .collect();
+    match items.as_str() {
+        "" => String::new(),
+        items => section(
+            "What happened when",
+            &format!("<ol class=\"story\">\n{items}</ol>\n"),
+        ),
+    }
+}
+
+/// What could not be had.
+pub(in crate::diagnosis::page) fn missing(diagnosis: &Diagnosis) -> String {
+    let items: Vec<(&str, Option<String>)> = diagnosis
+        .missing
+        .iter()
+        .map(|missing| {
+            let part = if missing.partial { "only a part: " } else { "" };
+            (missing.file.as_str(), Some(format!("{part}{}", missing.why)))
+        })
+        .collect();
+    match items.len() {
+        0 => String::new(),
+        count => details(
+            "",
+            "What is missing, and why",
+            &count.to_string(),
+            &format!("<div class=\"inside\">{}</div>", rows(&items)),
+        ),
+    }
+}
+
+/// The evidence itself.
+pub(in crate::diagnosis::page) fn documents(diagnosis: &Diagnosis) -> String {
+    let all: String = diagnosis
+        .documents
+        .iter()
+        .map(|document| {
+            let size = size(document.text.len() as u64);
+            let text = format!("<pre>{}</pre>", block(&document.text));
+            details("document", &document.file, &size, &text)
+        })
+        .collect();
+    section("The evidence itself", &all)
+}
+
+/// Where this comes from.
+pub(in crate::diagnosis::page) fn foot(diagnosis: &Diagnosis) -> String {
+    let collected = diagnosis
+        .context
+        .collected_at
+        .map(|at| format!(" The host collected the evidence at {}.", moment(at)))
+        .unwrap_or_default();
+    format!(
+        "<footer><p>Made by farrun {} from what the host recorded.{collected} What looks like a secret was replaced; read the \
+         page before you send it on.</p></footer>\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
