@@ -51,7 +51,7 @@ pub(super) const MEMORY: &[Rule] = &[Rule {
         ),
         run(
             "use more GPUs, when the program can share its work among them",
-            "farrun rerun {run} --gpus {more_gpus}",
+            "farrun rerun {run} --gpus {twice_gpus}",
         ),
         run("see how its memory grew", "farrun gpu --run {run}"),
     ],
