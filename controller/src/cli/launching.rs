@@ -169,8 +169,9 @@ async fn not_launched(
         let mut command = CommandError::from(error);
         if let Some(failed) = run.take().filter(|_| status == RunStatus::Failed) {
             why::conclude_in_passing(controller, &failed).await;
-            let found = controller.store.run(id).await?.and_then(|run| run.finding_text);
-            command.causes.extend(found);
+            let found = controller.store.run(id).await?;
+            let cause = found.as_ref().and_then(outcome::cause);
+            command.causes.extend(cause.map(str::to_owned));
             command = command.hint(format!("`farrun why {id}` tells more"));
         }
         let kept = format!(

@@ -83,8 +83,18 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         context.ui.note("no runs");
     } else {
         context.ui.table(&table(&runs));
+        if let Some(run) = runs.iter().find(|run| is_unexplained(run)) {
+            context
+                .ui
+                .hint(format!("`farrun why {}` tells why it failed", run.id));
+        }
     }
     Ok(Exit::Completed)
+}
+
+/// Whether it failed and nobody has read its evidence yet.
+fn is_unexplained(run: &RunSummary) -> bool {
+    run.status == RunStatus::Failed && run.finding.is_none()
 }
 
 /// What its evidence shows, else how it ended.

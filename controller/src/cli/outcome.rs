@@ -7,6 +7,18 @@ use crate::model::{Run, RunStatus};
 use crate::store::RunSummary;
 use crate::ui::{escape, format};
 use chrono::{DateTime, TimeDelta, Utc};
+use farrun_protocol::verdict::Reason;
+
+/// What the evidence of a run shows beyond the line that says how it ended.
+pub fn cause(run: &Run) -> Option<&str> {
+    let (code, reason) = (run.finding.as_deref()?, run.reason);
+    let says_the_same = match reason {
+        Some(Reason::OutOfMemory) => ["memory_limit", "host_out_of_memory"].contains(&code),
+        Some(reason) => code == reason.code(),
+        None => false,
+    };
+    run.finding_text.as_deref().filter(|_| !says_the_same)
+}
 
 /// The exit code that tells a run's outcome.
 pub fn exit_of(run: &Run) -> Exit {
@@ -98,7 +110,7 @@ pub fn print_with(context: &Context, run: &Run, brought: Option<&str>, log_error
                     Some(_) => format!("see `farrun why {id}` and `farrun logs {id} --tail 50`"),
                     None => format!("see `farrun why {id}`"),
                 };
-                let cause: Vec<String> = run.finding_text.iter().map(|text| escape::line(text)).collect();
+                let cause: Vec<String> = cause(run).map(escape::line).into_iter().collect();
                 ui.error(format!("{id} failed: {why}"), &cause, &[see]);
             } else {
                 ui.note(format!("{id} was cancelled: {why}"));

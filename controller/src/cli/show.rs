@@ -76,6 +76,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     }
     print_outputs(context, &outputs);
     print_events(context, &events);
+    if run.status == RunStatus::Failed {
+        context
+            .ui
+            .hint(format!("`farrun why {}` tells why it failed", run.id));
+    }
     Ok(Exit::Completed)
 }
 

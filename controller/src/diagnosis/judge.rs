@@ -8,7 +8,9 @@ use case::RUN_LOG;
 
 use super::evidence::Evidence;
 use super::rules::{Found, RULES, Rule};
-use super::{Certainty, Diagnosis, Facts, Finding, LAST_LINES, LogLine, ending, remedy, surroundings, words};
+use super::{
+    Certainty, Diagnosis, Facts, Finding, LAST_LINES, LogLine, Missing, ending, remedy, surroundings, words,
+};
 use std::collections::BTreeSet;
 
 /// Lines before and behind the one that the cause was read from.
@@ -21,6 +23,7 @@ const LINE: usize = 1000;
 /// Everything that is found, and what surrounds it.
 pub(super) fn judge(evidence: &Evidence, facts: &Facts<'_>) -> Diagnosis {
     let case = Case::new(evidence, facts);
+    let withheld = is_withheld(&case);
     let mut found = findings(&case);
     let best = [Certainty::Certain, Certainty::Likely]
         .into_iter()
@@ -30,12 +33,19 @@ pub(super) fn judge(evidence: &Evidence, facts: &Facts<'_>) -> Diagnosis {
     Diagnosis {
         run_id: facts.run.id.clone(),
         ending: ending::words(facts.run, evidence.settled.as_ref()),
-        last_lines: last_lines(evidence),
-        around: line.map(|line| around(evidence, line)).unwrap_or_default(),
+        last_lines: if withheld {
+            Vec::new()
+        } else {
+            last_lines(evidence)
+        },
+        around: line
+            .filter(|_| !withheld)
+            .map(|line| around(evidence, line))
+            .unwrap_or_default(),
         cause: cause.map(|(finding, _)| finding),
         also: found.into_iter().map(|(finding, _)| finding).collect(),
         moments: surroundings::moments(&case),
-        missing: evidence.missing.clone(),
+        missing: missing(&case),
         documents: evidence.documents.clone(),
         samples: evidence.samples.clone(),
         context: case.context,
@@ -71,6 +81,28 @@ fn findings(case: &Case<'_>) -> Vec<(Finding, Option<usize>)> {
     found
 }
 
+/// Whether the log is read and judged and no word of it is told: it is here as the job printed it, and which of its
+/// words are the run's secrets only the host can tell.
+fn is_withheld(case: &Case<'_>) -> bool {
+    case.evidence.log.as_printed && !case.facts.run.spec.secret_names.is_empty()
+}
+
+fn missing(case: &Case<'_>) -> Vec<Missing> {
+    let mut missing = case.evidence.missing.clone();
+    if is_withheld(case) {
+        missing.push(Missing {
+            file: RUN_LOG.to_owned(),
+            why: format!(
+                "it is not quoted, because the job may have printed a secret and only `{}` can tell where; \
+                 `farrun logs {} --tail 50` shows it as it is",
+                case.facts.run.host, case.facts.run.id
+            ),
+            partial: true,
+        });
+    }
+    missing
+}
+
 /// The line of the log that a row quotes although it may speak for other rows as well.
 fn quoted_line(case: &Case<'_>, found: &Found) -> Option<usize> {
     let offset = found.quotes.iter().find(|quote| quote.file == RUN_LOG)?.offset?;
@@ -80,9 +112,17 @@ fn quoted_line(case: &Case<'_>, found: &Found) -> Option<usize> {
 
 fn finding(case: &Case<'_>, rule: &'static Rule, found: &Found) -> Finding {
     let mut figures = remedy::common(case);
-    figures.extend(found.figures.iter().map(|(name, value)| (*name, value.clone())));
-    // What a row computes is better than what it read.
-    figures.extend((rule.figures)(case, found));
+    let mut quotes = found.quotes.clone();
+    let is_of_log = |quote: &super::Quote| quote.file == RUN_LOG;
+    if is_withheld(case) && quotes.iter().any(is_of_log) {
+        // Where it stands may be told; the words and what was read from them may not.
+        let of_log = quotes.iter_mut().filter(|quote| is_of_log(quote));
+        of_log.for_each(|quote| quote.text.clear());
+    } else {
+        figures.extend(found.figures.iter().map(|(name, value)| (*name, value.clone())));
+        // What a row computes is better than what it read.
+        figures.extend((rule.figures)(case, found));
+    }
     for value in figures.values_mut() {
         *value = words::shown(value, 400);
     }
@@ -91,8 +131,7 @@ fn finding(case: &Case<'_>, rule: &'static Rule, found: &Found) -> Finding {
         code: rule.code,
         certainty: found.certainty.unwrap_or(Certainty::Seen),
         sentence: words::shown(&sentence, SENTENCE),
-        evidence: found
-            .quotes
+        evidence: quotes
             .iter()
             .map(|quote| super::Quote {
                 text: words::shown(&quote.text, LINE),

@@ -97,6 +97,9 @@ pub(super) fn common(case: &Case<'_>) -> Figures {
     );
     add("more_memory", more_memory(case));
     add("more_gpus", more_gpus(&spec.gpus));
+    // A job that was given none and filled one all the same has it from elsewhere.
+    let given = spec.gpus != Gpus::None;
+    add("twice_gpus", more_gpus(&spec.gpus).filter(|_| given));
     add("gpus_given", Some(gpus_given(case)));
     add("smaller", smaller(spec));
     add("fewer_workers", fewer_workers(spec));

@@ -6,6 +6,7 @@ mod facts;
 mod hostile;
 mod messages;
 mod particulars;
+mod withheld;
 
 use super::{Certainty, Diagnosis, Facts, read};
 use crate::model::Run;

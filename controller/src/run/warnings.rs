@@ -9,6 +9,8 @@ use farrun_protocol::verdict::RunResult;
 
 /// Kind of the event.
 const KIND: &str = "warning";
+/// Longest quotation of a host, in characters.
+const MOST: usize = 500;
 
 /// Writes a warning down, unless it is there.
 ///
@@ -30,10 +32,24 @@ pub fn of(events: &[RunEvent]) -> Vec<&str> {
 
 /// Writes down what a host's facts warn of.
 pub(super) async fn note(controller: &Controller, id: &RunId, facts: &RunFacts) -> Result<(), RunError> {
-    match facts.settled.as_deref().and_then(memory) {
-        Some(warning) => add(controller, id, &warning).await,
-        None => Ok(()),
+    let Some(settled) = facts.settled.as_deref() else {
+        return Ok(());
+    };
+    for warning in [memory(settled), engine(settled)].into_iter().flatten() {
+        add(controller, id, &warning).await?;
     }
+    Ok(())
+}
+
+/// An end that was told without the engine lacks what only the engine knows.
+fn engine(settled: &farrun_protocol::record::Settled) -> Option<String> {
+    let error = settled.engine_error.as_deref()?;
+    let line: Vec<&str> = error.split_whitespace().collect();
+    let line: String = line.join(" ").chars().take(MOST).collect();
+    Some(format!(
+        "the container engine did not answer when the end was recorded, so what only it knows of the container is \
+         missing ({line})"
+    ))
 }
 
 /// A job that succeeded although processes of it died for want of memory may have less to show for it than it should.

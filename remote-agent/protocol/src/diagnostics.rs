@@ -22,8 +22,13 @@ pub const SUMMARY: &str = "summary.txt";
 pub const SPEC: &str = "spec.json";
 /// What agents did about the run, oldest first: an [`AgentEvent`] a line.
 pub const AGENT: &str = "agent.jsonl";
+/// What agents of this account were asked to do lately, for this and other runs: `{"at", "pid", "request", "run_id"}` a
+/// line. Looking and following are left out.
+pub const REQUESTS: &str = "requests.jsonl";
+/// What the engine said while it fetched the run's image, each line with its time; only where it was fetched.
+pub const PULL: &str = "pull.log";
 /// How it ended: a [`crate::record::Settled`]. What an engine said that refused the image or the container is its
-/// verdict's detail; messages of a pull that went well are not kept.
+/// verdict's detail.
 pub const SETTLED: &str = "settled.json";
 /// Start of `run.log`, at most [`LOG_HEAD`] bytes as they are, redacted by shape.
 pub const LOG_HEAD_FILE: &str = "log.head";

@@ -51,7 +51,8 @@ fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
         Reason::Signal => format!("the job was ended by {}", signal_name(verdict.signal)),
         Reason::OutOfMemory => match spec.memory_limit {
             Some(limit) => {
-                format!("the kernel ended the job: it needed more memory than its limit of {limit} bytes")
+                let limit = size(limit);
+                format!("the kernel ended the job: it needed more memory than its limit of {limit}")
             }
             None => "the kernel ended the job: the host ran out of memory".to_owned(),
         },
@@ -100,6 +101,19 @@ fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
         Reason::Interrupted => "interrupted before the host had acknowledged the order".to_owned(),
         Reason::HostLost => format!("the host was given up{said}"),
         Reason::OutputsLost => "the job succeeded and its outputs were lost with the host".to_owned(),
+    }
+}
+
+/// `32 MiB`, `1.5 GiB`: a size as people order it.
+fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let Some((shift, unit)) = UNITS.into_iter().find(|(shift, _)| bytes >> shift > 0) else {
+        return format!("{bytes} bytes");
+    };
+    let (whole, rest) = (bytes >> shift, bytes & ((1 << shift) - 1));
+    match rest.saturating_mul(10) >> shift {
+        0 => format!("{whole} {unit}"),
+        tenth => format!("{whole}.{tenth} {unit}"),
     }
 }
 
@@ -170,6 +184,19 @@ mod tests {
         lines.sort();
         lines.dedup();
         assert_eq!(lines.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn sizes_are_those_that_people_order() {
+        for (bytes, said) in [
+            (33_554_432, "32 MiB"),
+            (1_610_612_736, "1.5 GiB"),
+            (1024, "1 KiB"),
+            (1023, "1023 bytes"),
+            (u64::MAX, "17179869183.9 GiB"),
+        ] {
+            assert_eq!(size(bytes), said);
+        }
     }
 
     #[test]

@@ -220,6 +220,9 @@ pub struct Settled {
     /// Why outputs could not be opened to the account, when that failed.
     #[serde(default)]
     pub outputs_error: Option<String>,
+    /// What kept the engine from saying anything, when the end was told without its word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_error: Option<String>,
 }
 
 /// What a host knows about one of its runs, gathered on request.

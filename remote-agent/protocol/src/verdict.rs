@@ -142,6 +142,9 @@ pub struct Evidence {
     /// Whether containers live on without their engine.
     #[serde(default)]
     pub live_restore: bool,
+    /// Whether nobody answers where the engine should: what it would say is missing.
+    #[serde(default)]
+    pub engine_down: bool,
 }
 
 /// Longest time for which an engine or a host is away and still is what took a job with it. A job that ended earlier
@@ -173,8 +176,12 @@ impl Evidence {
         rebooted && !self.ended_at().zip(self.booted_at).is_some_and(long_before)
     }
 
-    /// Whether the engine that runs now was started shortly after the end of a job that another one had started.
+    /// Whether the engine that runs now was started shortly after the end of a job that another one had started, or
+    /// there is none: since when is not known, so it is what took the job until somebody knows better.
     fn went_with_engine(&self) -> bool {
+        if self.engine_down {
+            return !self.live_restore;
+        }
         let times = || {
             let container = self.container.as_ref()?;
             let (started, ended) = (container.started_at?, container.finished_at?);
@@ -301,6 +308,8 @@ fn judge_engine(evidence: &Evidence) -> Verdict {
                 ..failed(Reason::Stopped)
             },
             () if evidence.went_with_host() => failed(Reason::HostReboot),
+            () if evidence.went_with_engine() => failed(Reason::EngineRestart),
+            () if evidence.engine_down => failed(Reason::KilledByOther),
             () => failed(Reason::ContainerRemoved),
         };
     };

@@ -3,9 +3,10 @@
 use super::item::{File, Found, Looked, USUAL};
 use super::items::command::{Command, nvidia_smi};
 use super::items::engine::Asked;
-use super::items::log::Written;
+use super::items::log::{Written, of_before};
 use super::items::{agent, caches, cgroup, disks, driver, kept, kernel, processes, system, toolkit};
 use super::parcel::Parcel;
+use super::place;
 use super::scene::Scene;
 use super::thread::{SoFar, on_thread};
 use super::write_down::{Made, write_down};
@@ -98,6 +99,11 @@ impl<T: Fn(&str)> Collecting<T> {
         self.look(File::new(names::SYSTEM, 64), USUAL, system::system)
             .await;
         let own = state.clone();
+        self.look(File::newest(names::REQUESTS, 64), USUAL, move |_| {
+            kept::requests(&own)
+        })
+        .await;
+        let own = state.clone();
         self.look(File::new(names::LEASES, 256), USUAL, move |_| kept::leases(&own))
             .await;
         let began = self.begin(names::GPUS);
@@ -152,9 +158,23 @@ impl<T: Fn(&str)> Collecting<T> {
         let own = run.clone();
         self.look(File::new(names::AGENT, 64), USUAL, move |_| agent::events(&own))
             .await;
+        if run.pull_log().exists() {
+            let own = run.clone();
+            self.look(File::newest(names::PULL, 256), USUAL, move |_| kept::pull(&own))
+                .await;
+        }
+        let before = place::find(&scene.session.context.state, run).map(|place| place.folder);
         let excerpt = |of_tail: bool| {
-            let (run, scene) = (run.clone(), Arc::clone(&scene));
+            let (run, scene, before) = (run.clone(), Arc::clone(&scene), before.clone());
             move |_: &SoFar| {
+                if scene.secrets_are_gone {
+                    let name = if of_tail {
+                        names::LOG_TAIL_FILE
+                    } else {
+                        names::LOG_HEAD_FILE
+                    };
+                    return of_before(before.as_deref(), name);
+                }
                 let written = Written::open(&run)?;
                 let places = written.places();
                 let part = match of_tail {
@@ -169,8 +189,11 @@ impl<T: Fn(&str)> Collecting<T> {
             .await;
         self.look(File::newest(names::LOG_TAIL_FILE, 2048), USUAL, excerpt(true))
             .await;
-        let own = run.clone();
+        let (own, gone) = (run.clone(), scene.secrets_are_gone);
         self.look(File::new(names::LOG_PLACES, 4), USUAL, move |_| {
+            if gone {
+                return of_before(before.as_deref(), names::LOG_PLACES);
+            }
             Found::json(&Written::open(&own)?.places())
         })
         .await;

@@ -24,6 +24,8 @@ pub(super) struct Scene {
     pub(super) spec: Option<RunSpec>,
     pub(super) settled: Option<Settled>,
     pub(super) redactor: Arc<Redactor>,
+    /// Whether values that the job may have printed are not known any more, so that nothing can be freed of them.
+    pub(super) secrets_are_gone: bool,
     /// What the engine is asked about.
     pub(super) container: Option<String>,
     pub(super) image: Option<String>,
@@ -53,8 +55,11 @@ impl Scene {
             .as_ref()
             .and_then(|settled| settled.ended_at)
             .unwrap_or(now);
+        let secrets = secrets(run.as_ref(), spec.as_ref());
+        let mut names = spec.iter().flat_map(|spec| &spec.secret_names);
         Self {
-            redactor: Arc::new(Redactor::with_values(secrets(run.as_ref(), spec.as_ref()))),
+            secrets_are_gone: names.any(|name| !secrets.contains_key(name)),
+            redactor: Arc::new(Redactor::with_values(secrets)),
             image: image.or_else(|| Some(spec.as_ref()?.image.clone())),
             session,
             engine,

@@ -71,6 +71,12 @@ impl EngineError {
         }
     }
 
+    /// A call that was not waited for any longer.
+    pub(crate) fn slow(call: &'static str, waited: std::time::Duration) -> Self {
+        let seconds = waited.as_secs();
+        Self::Timeout { call, seconds }
+    }
+
     /// Whether the engine gave a definite answer, so that the call had no effect.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused { .. })

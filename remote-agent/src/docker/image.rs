@@ -85,7 +85,7 @@ impl Engine {
         }))
     }
 
-    /// Fetches an image with the account's credentials; `report` hears of every change.
+    /// Fetches an image with the account's credentials; `report` hears of every change, `say` the engine's words.
     ///
     /// # Errors
     /// The engine's or the registry's refusal, or silence.
@@ -93,6 +93,7 @@ impl Engine {
         &self,
         reference: &str,
         mut report: impl FnMut(PullProgress),
+        mut say: impl FnMut(&str),
     ) -> Result<(), EngineError> {
         self.agree().await?;
         let credentials = credentials::for_image(&self.home, reference).await;
@@ -107,6 +108,9 @@ impl Engine {
                 Ok(None) => return Ok(()),
                 Ok(Some(Ok(event))) => {
                     layers.note(&event);
+                    if let Some(words) = words(&event) {
+                        say(&words);
+                    }
                     report(layers.progress());
                 }
                 Ok(Some(Err(error))) => return Err(EngineError::from_client(&self.address, "pull", error)),
@@ -119,6 +123,18 @@ impl Engine {
             }
         }
     }
+}
+
+/// What is worth keeping of a message: not how far a layer is.
+fn words(event: &CreateImageInfo) -> Option<String> {
+    let status = event.status.as_deref()?;
+    if matches!(status, "Waiting" | "Downloading" | "Extracting") {
+        return None;
+    }
+    Some(match &event.id {
+        Some(id) => format!("{id}: {status}"),
+        None => status.to_owned(),
+    })
 }
 
 #[derive(Debug, Default)]
@@ -220,6 +236,20 @@ mod tests {
             let progress = layers.progress();
             assert_eq!((progress.bytes_done, progress.bytes), (done, 10));
         }
+    }
+
+    #[test]
+    fn steps_are_worth_keeping_and_progress_is_not() {
+        let said = |event: &str| words(&serde_json::from_str(event).unwrap());
+        assert_eq!(
+            said(r#"{"status":"Pull complete","id":"aa"}"#).unwrap(),
+            "aa: Pull complete"
+        );
+        assert_eq!(
+            said(r#"{"status":"Status: Downloaded"}"#).unwrap(),
+            "Status: Downloaded"
+        );
+        assert_eq!(said(r#"{"status":"Downloading","id":"aa"}"#), None);
     }
 
     #[test]

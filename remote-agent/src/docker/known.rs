@@ -52,6 +52,13 @@ pub(super) fn recall(
     (young && same).then_some(known.settings)
 }
 
+/// What the engine at `address` said last, whichever process it was.
+pub(super) fn last(file: &Path, address: &str) -> Option<Settings> {
+    let bytes = read_bounded(file, LONGEST).ok()??;
+    let known: Known = serde_json::from_slice(&bytes).ok()?;
+    (known.format == FORMAT && known.address == address).then_some(known.settings)
+}
+
 /// Keeps what an engine said. Best effort, and not synced: without it the engine is asked again.
 pub(super) fn keep(file: &Path, address: &str, process: EngineProcess, settings: &Settings) {
     let known = Known {

@@ -191,6 +191,11 @@ impl Engine {
         Ok(info.live_restore_enabled.unwrap_or_default())
     }
 
+    /// As [`Self::live_restore`], of an engine that does not answer: what it said last. `file` is that of [`Self::facts`].
+    pub fn last_known_live_restore(&self, file: &Path) -> bool {
+        known::last(file, &self.address.to_string()).is_some_and(|settings| settings.live_restore)
+    }
+
     /// When the engine's process was started, as far as that can be told from outside.
     pub fn started_at(&self) -> Option<chrono::DateTime<chrono::Utc>> {
         process::engine_started_at(&self.address)

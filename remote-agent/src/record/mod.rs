@@ -2,6 +2,7 @@
 //! leaves either the old content or the new one.
 
 mod atomic;
+mod claim;
 mod host;
 mod lock;
 mod path;

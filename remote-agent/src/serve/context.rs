@@ -30,6 +30,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// Where it is kept what the engine said about its settings.
+    pub fn engine_facts(&self) -> PathBuf {
+        self.state.join("engine.json")
+    }
+
     /// Reads it from the process: the state folder lies three levels above the program, unless `FARRUN_STATE`
     /// names another.
     ///

@@ -4,8 +4,8 @@ use super::advance::advance_beside;
 use super::call::{Answer, Call};
 use super::session::Session;
 use super::{
-    Context, adopt, arriving, collect, diagnose, digests, doctor, fetch_log, gpus, hash_log, hello, host,
-    inputs, launch, notify, outputs, runs, series, set_residence, stop_run, watching,
+    Context, adopt, arriving, asked, collect, diagnose, digests, doctor, fetch_log, gpus, hash_log, hello,
+    host, inputs, launch, notify, outputs, runs, series, set_residence, stop_run, watching,
 };
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, write_frame};
 use farrun_protocol::{ErrorCode, Failure, Request};
@@ -154,6 +154,7 @@ async fn guarded(session: Arc<Session>, request: Request, call: Arc<Call>) -> Re
 }
 
 async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> Result<Answer, Failure> {
+    asked::note(&session.context.state, &request);
     let reply = match request {
         Request::Hello(hello) => {
             let reply = hello::hello(session, hello).await;

@@ -6,13 +6,17 @@ use crate::diagnostics;
 use crate::docker::{Engine, EngineError, FoundContainer};
 use crate::notify;
 use crate::queue;
-use crate::record::{Lock, RecordError, RunFolder};
+use crate::record::{Lock, RecordError, RunFolder, boot_id};
 use crate::series;
 use chrono::{DateTime, Utc};
 use farrun_protocol::record::{Phase, RunFacts, StartIntent};
 use farrun_protocol::spec::Capture;
 use farrun_protocol::{Failure, layout};
 use std::path::Path;
+use std::time::Duration;
+
+/// How long an engine is waited for about a run whose end is recorded. Less than what a listing takes at most.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// A run's container and what follows from it.
 #[derive(Debug, Clone)]
@@ -20,6 +24,8 @@ pub(crate) struct Look {
     pub(crate) container: Option<FoundContainer>,
     pub(crate) intent: Option<StartIntent>,
     pub(crate) stage: Stage,
+    /// What the engine answered with, where the run's own files had to do instead.
+    pub(crate) silent: Option<EngineError>,
 }
 
 /// Where a run stands before `settled.json` exists.
@@ -38,16 +44,72 @@ pub(crate) enum Stage {
 /// Looks at a run's container: the one whose start was ordered, else the one with the run's name and label.
 pub(crate) async fn look(engine: &Engine, folder: &RunFolder) -> Result<Look, Failure> {
     let intent = folder.start_intent()?;
-    let container = match &intent {
-        Some(intent) => engine.container(&intent.container_id).await?,
-        None => named(engine, folder).await?,
-    };
+    let container = container(engine, folder, intent.as_ref()).await?;
     let stage = stage(container.as_ref(), intent.is_some(), folder.stop_requested());
     Ok(Look {
         container,
         intent,
         stage,
+        silent: None,
     })
+}
+
+async fn container(
+    engine: &Engine,
+    folder: &RunFolder,
+    intent: Option<&StartIntent>,
+) -> Result<Option<FoundContainer>, EngineError> {
+    match intent {
+        Some(intent) => engine.container(&intent.container_id).await,
+        None => named(engine, folder).await,
+    }
+}
+
+/// As [`look`]; of an engine that does not answer nothing is needed where the run's own files prove that it has ended.
+pub(crate) async fn look_without_engine(engine: &Engine, folder: &RunFolder) -> Result<Look, Failure> {
+    let intent = folder.start_intent()?;
+    let asked = container(engine, folder, intent.as_ref());
+    let found = match folder.exit()? {
+        // This record says all about the end, so the engine is not waited for as long as it may take.
+        Some(exit) if exit.forwarded.is_empty() => tokio::time::timeout(PATIENCE, asked)
+            .await
+            .unwrap_or_else(|_| Err(EngineError::slow("inspect", PATIENCE))),
+        _ => asked.await,
+    };
+    let (container, silent) = match found {
+        Ok(container) => (container, None),
+        Err(error) if has_ended(folder, intent.as_ref(), &error)? => (None, Some(error)),
+        Err(error) => return Err(error.into()),
+    };
+    let stage = match &silent {
+        Some(_) => Stage::Ended,
+        None => stage(container.as_ref(), intent.is_some(), folder.stop_requested()),
+    };
+    Ok(Look {
+        container,
+        intent,
+        stage,
+        silent,
+    })
+}
+
+/// Whether a run whose engine answers with `error` has ended for sure: PID 1 has recorded its end, the host was booted
+/// since, or nobody answers where the engine should and PID 1 lives no more. Where the engine captures, the output and
+/// the end are its own.
+fn has_ended(
+    folder: &RunFolder,
+    intent: Option<&StartIntent>,
+    error: &EngineError,
+) -> Result<bool, RecordError> {
+    let Some(intent) = intent else {
+        return Ok(false);
+    };
+    if folder.spec()?.is_none_or(|spec| spec.capture == Capture::Docker) {
+        return Ok(false);
+    }
+    let rebooted = intent.boot_id.as_ref().is_some_and(|then| *then != boot_id());
+    let down = matches!(error, EngineError::Unreachable { .. });
+    Ok(rebooted || folder.exit()?.is_some() || (down && folder.claim_was_let_go()))
 }
 
 /// The container with the run's name, if it also carries the run's label; a stranger's is left alone.
@@ -101,7 +163,7 @@ pub(crate) async fn facts(
     }
     let locks = session.locks().ok();
     facts.queue = queue::place(&session.context.state, locks.as_ref(), folder)?.map(Box::new);
-    let Ok(look) = look(&peer.engine, folder).await else {
+    let Ok(look) = look_without_engine(&peer.engine, folder).await else {
         return Ok(Some(facts));
     };
     if look.stage != Stage::Prepared {
@@ -211,7 +273,7 @@ pub(crate) async fn settle_if_ended_at(
     if folder.settled()?.is_some() {
         return Ok(());
     }
-    let look = look(&peer.engine, folder).await?;
+    let look = look_without_engine(&peer.engine, folder).await?;
     match look.stage {
         Stage::Ended => {
             settle::settle(peer, session, folder, &lock).await?;

@@ -13,7 +13,7 @@ const BUDGET: Duration = Duration::from_secs(2);
 pub(crate) async fn host(session: &Session) -> Result<Reply, Failure> {
     let peer = session.peer()?;
     let slow = || Failure::new(ErrorCode::DockerTimeout, format!("{} s", BUDGET.as_secs()));
-    let kept = session.context.state.join("engine.json");
+    let kept = session.context.engine_facts();
     let engine = async {
         match tokio::time::timeout(BUDGET, peer.engine.facts(&kept)).await {
             Ok(facts) => facts.map_err(Failure::from),

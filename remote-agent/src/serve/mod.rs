@@ -7,6 +7,7 @@
 mod adopt;
 mod advance;
 mod arriving;
+mod asked;
 mod call;
 mod collect;
 mod context;
@@ -38,6 +39,7 @@ pub use context::{Context, own_sha256};
 pub use conversation::conversation;
 
 pub(crate) use advance::advance;
+pub(crate) use asked::noted;
 pub(crate) use diagnose::of_run as diagnose_run;
 pub(crate) use facts::{settle_if_ended_at as settle_if_ended, stored as stored_facts};
 pub(crate) use gpus::whole_report as gpu_report;

@@ -3,12 +3,29 @@
 use super::call::{Call, blocking};
 use super::runs;
 use super::session::Session;
+use super::settle;
 use crate::outputs::build;
-use crate::record::file_sha256;
+use crate::record::{RunFolder, file_sha256};
 use farrun_protocol::message::ManifestReply;
-use farrun_protocol::record::Phase;
+use farrun_protocol::record::{Phase, RunFacts};
 use farrun_protocol::{ErrorCode, Failure, Progress, Reply, RunId};
 use std::sync::Arc;
+
+/// Opens what could not be opened when the run was settled: an engine that was down then may be there again.
+async fn open(session: &Session, folder: &RunFolder, facts: &RunFacts) -> Result<(), Failure> {
+    let settled = facts.settled.as_ref();
+    if settled.is_none_or(|settled| settled.engine_error.is_none()) {
+        return Ok(());
+    }
+    let Some(spec) = folder.spec()? else {
+        return Ok(());
+    };
+    let engine = &session.peer()?.engine;
+    match settle::open_to_account(engine, &session.context, folder, &spec.image).await {
+        Some(problem) => Err(Failure::new(ErrorCode::Io, problem)),
+        None => Ok(()),
+    }
+}
 
 pub(crate) async fn outputs(session: &Session, run_id: RunId, call: &Arc<Call>) -> Result<Reply, Failure> {
     session.peer()?;
@@ -17,6 +34,7 @@ pub(crate) async fn outputs(session: &Session, run_id: RunId, call: &Arc<Call>) 
     if facts.phase != Phase::Settled {
         return Err(Failure::new(ErrorCode::RunActive, run_id));
     }
+    open(session, &folder, &facts).await?;
     let call = Arc::clone(call);
     blocking(move || {
         let path = folder.manifest();

@@ -187,9 +187,12 @@ impl Rounds {
             let Some(peer) = self.peer(&docker, controller_id) else {
                 continue;
             };
-            // An engine that does not answer ends no run.
+            // An engine that does not answer ends no run; what a run left behind may prove that it has ended.
             let Some(running) = running(&peer).await else {
                 self.unanswered = true;
+                for run in runs.iter().filter(|run| has_left_an_end(&run.folder)) {
+                    self.settle(run, &peer);
+                }
                 let before = runs.iter().filter(|run| self.live.contains(run.folder.run_id()));
                 live.extend(before.map(|run| (*run).clone()));
                 continue;
@@ -238,6 +241,9 @@ impl Rounds {
             return Some(peer.clone());
         }
         let peer = Peer::new(&self.session.context, controller_id, docker.clone()).ok()?;
+        let (engine, kept) = (peer.engine.clone(), self.session.context.engine_facts());
+        // What it says about itself is wanted when it is gone.
+        tokio::spawn(async move { engine.facts(&kept).await.ok() });
         self.peers.push(peer.clone());
         Some(peer)
     }
@@ -252,6 +258,11 @@ fn settings(runs: &[OpenRun]) -> Vec<DockerSettings> {
         }
     }
     settings
+}
+
+/// Whether it is worth a look without the engine: there is a record of the end, or PID 1 lives no more.
+fn has_left_an_end(folder: &RunFolder) -> bool {
+    matches!(folder.exit(), Ok(Some(_))) || folder.claim_was_let_go()
 }
 
 /// The runs whose containers live; `None` when the engine does not say.

@@ -20,10 +20,10 @@ const ENDS_WITH_3: &str = "echo up; until [ -e /farrun/outputs/go ]; do sleep 0.
 const KILLED: &str = "somebody else killed or stopped the container with SIGKILL";
 const REMOVED: &str = "somebody removed the container before the job's end was recorded";
 const LIMIT: &str = "the job was ended by its time limit of 1 s";
-const MEMORY: &str = "the kernel ended the job: it needed more memory than its limit of 25165824 bytes";
+pub(crate) const MEMORY: &str = "the kernel ended the job: it needed more memory than its limit of 24 MiB";
 const REFUSED: &str = "the container engine refused to start the job: …";
 
-fn little_memory(spec: &mut RunSpec) {
+pub(crate) fn little_memory(spec: &mut RunSpec) {
     spec.memory_limit = Some(24 << 20);
 }
 

@@ -2,6 +2,7 @@
 
 use crate::cell::Step::{self, *};
 use crate::cell::{Cell, fails, succeeds};
+use crate::cells::{MEMORY, little_memory};
 use crate::world::World;
 use crate::{begin, conclude};
 use farrun_protocol::spec::{Capture, Mount, RunSpec};
@@ -25,6 +26,7 @@ const FAILS_AFTER: &str = "echo up; until [ -e /mounted/back ]; do sleep 0.05; d
 const ENDS_WITH_0: &str = "echo up; until [ -e /farrun/outputs/go ]; do sleep 0.05; done; exit 0";
 const ENDS_WITH_3: &str = "echo up; until [ -e /farrun/outputs/go ]; do sleep 0.05; done; exit 3";
 const CRASHES: &str = "echo up; until [ -e /farrun/outputs/go ]; do sleep 0.05; done; kill -SEGV $$";
+const STARVES: &str = "echo up; until [ -e /farrun/outputs/go ]; do sleep 0.05; done; exec tail /dev/zero";
 
 const UNDER: &[Step] = &[Up, EngineGoesDown];
 const UNSEEN: &[Step] = &[Up, Go, Ended, EngineGoesDown];
@@ -140,6 +142,50 @@ pub(crate) fn killed() -> Vec<Cell> {
     cells
 }
 
+/// An engine that took its containers along and is still away when somebody looks for the first time.
+pub(crate) fn gone() -> Vec<Cell> {
+    let mut cells = vec![
+        down("engine stopped and still down, the job has no handler", WAITS),
+        down("engine stopped and still down, the job exits with 0", OBEYS),
+        down("engine stopped and still down, the job exits with 5", OBEYS_WITH_5),
+        down("engine stopped and still down, the job ignores SIGTERM", IGNORES),
+        fails(
+            "engine stopped and still down after out of memory",
+            STARVES,
+            UNSEEN,
+            Reason::OutOfMemory,
+            MEMORY,
+        )
+        .with(little_memory),
+    ];
+    cells.extend(unseen(
+        "engine stopped and still down after exit code 0",
+        "engine stopped and still down after exit code 3",
+        "engine stopped and still down after SIGSEGV",
+    ));
+    cells
+}
+
+/// As [`gone`], with live-restore: the jobs end while nobody is there.
+pub(crate) fn gone_with_live_restore() -> Vec<Cell> {
+    vec![
+        succeeds(
+            "live-restore, engine stopped and still down, exit code 0 meanwhile",
+            ENDS_MEANWHILE,
+            UNDER,
+        )
+        .with(watching),
+        fails(
+            "live-restore, engine stopped and still down, exit code 3 meanwhile",
+            FAILS_MEANWHILE,
+            UNDER,
+            Reason::ExitCode,
+            "the job exited with code 3",
+        )
+        .with(watching),
+    ]
+}
+
 /// An engine with live-restore, restarted or killed: the jobs go on.
 pub(crate) fn lived_on(names: [&'static str; 8]) -> Vec<Cell> {
     let [
@@ -236,7 +282,25 @@ fn lives(process: &Path) -> bool {
     std::fs::read_to_string(process.join("stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-async fn on(live_restore: bool, restarted: Vec<Cell>, killed: Vec<Cell>) {
+/// Lets the engine go away, and looks while nobody answers in its place.
+async fn without(world: &Arc<World>, cells: Vec<Cell>) {
+    take_back("down");
+    let begun = begin(world, cells).await;
+    tokio::task::block_in_place(|| world.engine.stop());
+    give("down");
+    for (cell, spec) in &begun {
+        let exit = world.run_folder(&spec.run_id).join("record/exit.json");
+        let recorded = || std::fs::read(&exit).is_ok_and(|exit| exit.starts_with(b"FARRUN-EXIT"));
+        // The engine has waited for those that it took along.
+        if cell.script.contains("/mounted/down") {
+            tokio::task::block_in_place(|| farrun_tests::wait_until("the record", crate::world::SOON, recorded));
+        }
+    }
+    conclude(world, begun).await;
+    tokio::task::block_in_place(|| world.engine.start_again());
+}
+
+async fn on(live_restore: bool, restarted: Vec<Cell>, killed: Vec<Cell>, gone: Vec<Cell>) {
     let options = EngineOptions {
         live_restore,
         ..EngineOptions::default()
@@ -244,14 +308,16 @@ async fn on(live_restore: bool, restarted: Vec<Cell>, killed: Vec<Cell>) {
     let world = Arc::new(World::new(Engine::own(options)));
     under(&world, restarted, false).await;
     under(&world, killed, true).await;
+    without(&world, gone).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn ends_under_an_engine_that_goes_down() {
-    on(false, restarted(), killed()).await;
+    on(false, restarted(), killed(), gone()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn ends_under_an_engine_with_live_restore_that_goes_down() {
-    on(true, restarted_with_live_restore(), killed_with_live_restore()).await;
+    let (restarted, killed) = (restarted_with_live_restore(), killed_with_live_restore());
+    on(true, restarted, killed, gone_with_live_restore()).await;
 }

@@ -120,6 +120,11 @@ container wrote, then the engine, then the name of the host's boot. Without that
 recipe says `capture = \"docker\"`: then the engine's word is all there is. What was asked for after the end, and an engine or a
 host that was restarted more than 15 minutes after it, has not caused it.
 
+The first contact after the end settles it, also when no engine answers: by that record, by the lock that PID 1 held on the
+run for as long as it lived, or by the name of the boot. Then an engine that is down is what took a job that was asked to end
+or left no record, unless it last said `live-restore`; what only it would know is named as missing. With `capture = \"docker\"`
+the run waits for its engine.
+
 `reason` is a stable code ([json.md](json.md#reason)); the line is what `farrun show`, `farrun list` and `--json` give as
 `error_message`, at most 1000 characters. `…` stands for words of the kernel or the engine. Every row below is a job in a real
 container; this page is written from the suite in `tests/tests/outcomes` and checked by it.
@@ -135,7 +140,7 @@ fn written() -> String {
     section(
         &mut page,
         "Under an engine that takes its containers along",
-        &[engines::restarted(), engines::killed()]
+        &[engines::restarted(), engines::killed(), engines::gone()]
             .into_iter()
             .flatten()
             .collect::<Vec<_>>(),
@@ -146,6 +151,7 @@ fn written() -> String {
         &[
             engines::restarted_with_live_restore(),
             engines::killed_with_live_restore(),
+            engines::gone_with_live_restore(),
         ]
         .into_iter()
         .flatten()
@@ -198,8 +204,10 @@ fn every_reason_is_tested_somewhere_and_every_cell_once() {
         cells::all(),
         engines::restarted(),
         engines::killed(),
+        engines::gone(),
         engines::restarted_with_live_restore(),
         engines::killed_with_live_restore(),
+        engines::gone_with_live_restore(),
     ]
     .into_iter()
     .flatten()

@@ -14,6 +14,7 @@ use crate::run::order::LocalPaths;
 use crate::run::why::{self, Why};
 use crate::run::{RunError, reconcile};
 use crate::store::RunFilter;
+use chrono::Utc;
 use serde::Serialize;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -172,6 +173,13 @@ fn standing(run: &Run) -> (String, String) {
         RunStatus::Downloading => (
             format!("{id} ended well; its outputs are still on `{host}`"),
             format!("bring them here with `farrun pull {id}`"),
+        ),
+        RunStatus::Running if !outcome::is_confirmed(run.status, run.confirmed_at, Utc::now()) => (
+            format!(
+                "{id} is {} on `{host}`; nothing is known of an end, and of its life neither",
+                outcome::state(run)
+            ),
+            format!("`farrun host doctor {host}` tells whether its container engine answers"),
         ),
         RunStatus::Running => (
             format!("{id} is {} on `{host}`; it has not failed", outcome::state(run)),

@@ -1,7 +1,7 @@
 //! The run log as far as it is here: its start and its end, from the excerpts of a bundle or from the mirror.
 //!
 //! Only the host knew the values of a run's secrets. A mirror has them as the job printed them, excerpts do not: what is
-//! quoted and kept comes from excerpts wherever they reach as far.
+//! quoted and kept comes from excerpts wherever they reach as far, and of a run with secrets from nothing else.
 
 use super::file::{self, Piece};
 use super::text;
@@ -33,6 +33,8 @@ pub(in crate::diagnosis) struct Log {
     pub(in crate::diagnosis) lines: Vec<Line>,
     /// What could not be had of it.
     pub(in crate::diagnosis) missing: Vec<(String, String)>,
+    /// Whether lines are as the job printed them, given secrets included.
+    pub(in crate::diagnosis) as_printed: bool,
 }
 
 /// Where the bytes of a piece lie in the run log.
@@ -125,6 +127,7 @@ impl Log {
         let start = file::start(path, LOG_HEAD)
             .ok()
             .filter(|piece| piece.length > 0)?;
+        self.as_printed = true;
         self.add(&start.bytes, Some(&Place::whole(&start)), LINES.0);
         if let Ok(end) = file::end(path, LOG_TAIL, start.bytes.len() as u64) {
             self.add(&end.bytes, Some(&Place::whole(&end)), LINES.1);
@@ -223,10 +226,12 @@ mod tests {
         std::fs::write(folder.path().join(LOG_TAIL_FILE), "").unwrap();
         let log = Log::read(Some(&mirror), Some(folder.path()), Some(&places(14, 14, 14, 0)));
         assert_eq!(told(&log), [(Some(0), "it is [redacted:X]")]);
+        assert!(!log.as_printed);
         // Without what the host left, the log is all there is.
         std::fs::remove_file(folder.path().join(LOG_HEAD_FILE)).unwrap();
         let log = Log::read(Some(&mirror), Some(folder.path()), Some(&places(14, 14, 14, 0)));
         assert_eq!(told(&log), [(Some(0), "it is hunter2")]);
+        assert!(log.as_printed);
     }
 
     #[test]

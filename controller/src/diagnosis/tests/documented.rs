@@ -8,6 +8,7 @@ fn shown(template: &str) -> String {
     let mut out = String::new();
     for (at, part) in template.split(['{', '}']).enumerate() {
         match (at % 2, part) {
+            (1, "state_folder") => out.push_str("the host's `~/.local/share/farrun`"),
             (1, name) => out.push_str(&name.to_uppercase()),
             (_, text) => out.push_str(&text.replace(['[', ']'], "")),
         }
@@ -23,7 +24,7 @@ fn example(command: &str) -> String {
             (1, "min_free" | "larger") => "40g".to_owned(),
             (1, "more_memory" | "host_share") => "24g".to_owned(),
             (1, "more_shm") => "8g".to_owned(),
-            (1, "more_gpus") => "2".to_owned(),
+            (1, "more_gpus" | "twice_gpus") => "2".to_owned(),
             (1, "more_time") => "4h".to_owned(),
             (1, "smaller") => "batch_size=1".to_owned(),
             (1, "fewer_workers") => "num_workers=2".to_owned(),

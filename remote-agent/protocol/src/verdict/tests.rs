@@ -235,6 +235,49 @@ fn an_engine_takes_down_only_what_it_found_running() {
 }
 
 #[test]
+fn without_an_engine_the_other_facts_do() {
+    let down = |evidence| Evidence {
+        engine_down: true,
+        container: None,
+        ..evidence
+    };
+    let outlives = |evidence| Evidence {
+        live_restore: true,
+        ..down(evidence)
+    };
+    let asked = recorded(exit(Some(0), None, &[15]));
+    let mut starved = exit(None, Some(9), &[]);
+    starved.oom_kills = 1;
+    for (evidence, expected) in [
+        (down(recorded(exit(Some(0), None, &[]))), OK),
+        (
+            down(recorded(exit(Some(3), None, &[]))),
+            failed_by(Reason::ExitCode),
+        ),
+        (down(recorded(starved)), failed_by(Reason::OutOfMemory)),
+        // Whatever asked it to end: the engine went.
+        (down(asked.clone()), failed_by(Reason::EngineRestart)),
+        (outlives(asked.clone()), failed_by(Reason::KilledByOther)),
+        (
+            rebooted(down(asked.clone()), "12:05:00"),
+            failed_by(Reason::HostReboot),
+        ),
+        // Nothing was recorded, and PID 1 lives no more.
+        (down(Evidence::default()), failed_by(Reason::EngineRestart)),
+        (outlives(Evidence::default()), failed_by(Reason::KilledByOther)),
+        (
+            down(Evidence {
+                stop_requested_at: Some(at("11:59:00")),
+                ..Evidence::default()
+            }),
+            (RunResult::Cancelled, Reason::Stopped),
+        ),
+    ] {
+        assert_eq!(told(&evidence), expected, "{evidence:?}");
+    }
+}
+
+#[test]
 fn a_restart_of_the_host_takes_what_lived_then() {
     let captured = |code| {
         let mut evidence = unrecorded(code);

@@ -4,7 +4,7 @@ use crate::diagnostics::environment;
 use crate::diagnostics::item::{Found, Looked};
 use crate::diagnostics::scene::Scene;
 use crate::record::RunFolder;
-use crate::serve::stored_facts;
+use crate::serve::{noted, stored_facts};
 use farrun_protocol::RunId;
 use serde_json::Value;
 use std::path::Path;
@@ -27,6 +27,20 @@ pub(in crate::diagnostics) fn spec(scene: &Scene) -> Looked {
     }
     scene.redactor.json(&mut document);
     Found::json(&document)
+}
+
+/// What agents were asked to do lately.
+pub(in crate::diagnostics) fn requests(state: &Path) -> Looked {
+    let noted = noted(state).ok_or("nothing was noted")?;
+    Ok(Found::Whole(noted))
+}
+
+/// What the engine said while it fetched the image.
+pub(in crate::diagnostics) fn pull(run: &RunFolder) -> Looked {
+    let path = run.pull_log();
+    std::fs::read(path)
+        .map(Found::Whole)
+        .map_err(|error| error.to_string())
 }
 
 /// How it ended.

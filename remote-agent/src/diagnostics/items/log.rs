@@ -1,19 +1,29 @@
 //! Beginning and end of the run log.
 //!
-//! A secret may lie across the border of an excerpt. So what lies around it is redacted as well, and only then cut.
+//! A secret may lie across the border of an excerpt. So what lies around it is redacted as well, and only then cut. Once
+//! the values of a run's secrets are gone, what was excerpted while they were there is all that is handed out.
 
 use crate::diagnostics::item::{Found, Looked};
-use crate::record::{RecordError, RunFolder};
+use crate::record::{RecordError, RunFolder, read_bounded};
 use farrun_protocol::diagnostics::{LOG_HEAD, LOG_TAIL, LogExcerpts};
 use farrun_protocol::redact::{Piece, Redactor};
 use rustix::io::{pread, retry_on_intr};
 use std::fs::File;
 use std::ops::Range;
+use std::path::Path;
 
 /// Bytes around an excerpt that are read to understand it.
 const AROUND: u64 = 64 * 1024;
 /// Bytes read at once.
 const READ: usize = 64 * 1024;
+
+/// The file of this name of a bundle that was made before.
+pub(in crate::diagnostics) fn of_before(folder: Option<&Path>, name: &str) -> Looked {
+    const GONE: &str =
+        "the values of the run's secrets are gone from its host, so the log cannot be freed of them";
+    let before = folder.and_then(|folder| read_bounded(&folder.join(name), 2 * LOG_TAIL).ok()?);
+    before.map(Found::Redacted).ok_or_else(|| GONE.to_owned())
+}
 
 /// What the job wrote, as far as it is kept: the log up to its cap, then a gap, then the newest of what came later.
 pub(in crate::diagnostics) struct Written {

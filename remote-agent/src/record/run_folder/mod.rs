@@ -75,6 +75,11 @@ impl RunFolder {
         self.path.join("outputs.pack")
     }
 
+    /// What the engine said while it fetched the image.
+    pub fn pull_log(&self) -> PathBuf {
+        self.path.join("pull.log")
+    }
+
     /// Secrets on their way to the job.
     pub fn secrets(&self) -> PathBuf {
         self.path.join("secrets.json")

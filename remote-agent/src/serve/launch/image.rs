@@ -4,10 +4,17 @@ use super::Stop;
 use crate::docker::{Engine, EngineError, ImageFacts, PullProgress};
 use crate::record::RunFolder;
 use crate::serve::call::{Call, cancelled};
+use chrono::{SecondsFormat, Utc};
 use farrun_protocol::Progress;
 use farrun_protocol::spec::{PullPolicy, RunSpec};
 use farrun_protocol::verdict::Reason;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
+
+/// Bytes of what is said that are kept, and characters of a line.
+const MOST_SAID: usize = 256 * 1024;
+const LONGEST: usize = 1000;
 
 /// How often a fetch looks whether a stop was asked for meanwhile.
 const LOOK_APART: Duration = Duration::from_millis(200);
@@ -49,10 +56,54 @@ async fn pull(engine: &Engine, spec: &RunSpec, folder: &RunFolder, call: &Call) 
             bytes: progress.bytes,
         });
     };
+    let mut log = PullLog::new(folder);
+    let pulling = async {
+        let pulled = engine.pull(&spec.image, report, |words| log.add(words)).await;
+        if let Err(error) = &pulled {
+            log.add(&error.to_string());
+        }
+        pulled
+    };
     tokio::select! {
-        pulled = engine.pull(&spec.image, report) => pulled.map_err(refusal),
+        pulled = pulling => pulled.map_err(refusal),
         () = call.cancel.cancelled() => Err(Stop::Failed(cancelled())),
         () = stopped => Err(Stop::EndWanted),
+    }
+}
+
+/// What the engine says while it fetches, kept with the run for its evidence. Best effort: no run fails for it.
+struct PullLog {
+    file: Option<std::fs::File>,
+    left: usize,
+}
+
+impl PullLog {
+    fn new(folder: &RunFolder) -> Self {
+        let mut options = std::fs::File::options();
+        let options = options.append(true).create(true).mode(0o600);
+        let file = options.open(folder.pull_log()).ok();
+        let written = file.as_ref().and_then(|file| file.metadata().ok());
+        let written = written.map_or(0, |found| usize::try_from(found.len()).unwrap_or(usize::MAX));
+        Self {
+            file,
+            left: MOST_SAID.saturating_sub(written),
+        }
+    }
+
+    fn add(&mut self, words: &str) {
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let at = Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
+        let line: String = format!("{at} {}", words.join(" "))
+            .chars()
+            .take(LONGEST)
+            .collect();
+        let Some(left) = self.left.checked_sub(line.len() + 1) else {
+            return;
+        };
+        self.left = left;
+        if let Some(file) = &mut self.file {
+            let _ = file.write_all((line + "\n").as_bytes());
+        }
     }
 }
 

@@ -3,14 +3,14 @@
 mod open_outputs;
 mod output;
 
-pub(crate) use open_outputs::{make_removable, open_to_account};
+pub(crate) use open_outputs::{make_removable, needs_opening, open_to_account};
 pub(crate) use output::{OpenOutput, fetch_output, follow_output};
 
 use super::call::blocking;
 use super::facts::{self, Look, Stage};
 use super::session::{Peer, Session};
 use super::watching;
-use crate::docker::Engine;
+use crate::docker::{Engine, EngineError};
 use crate::notify;
 use crate::record::{Lock, RecordError, RunFolder, boot_id, booted_at, file_sha256};
 use chrono::{DateTime, Utc};
@@ -19,6 +19,7 @@ use farrun_protocol::record::{ContainerFacts, ExitRecord, FORMAT, Settled};
 use farrun_protocol::spec::{Capture, RunSpec};
 use farrun_protocol::verdict::{Evidence, Reason, RunResult, Verdict, judge};
 use farrun_protocol::{Failure, Generation, Sha256};
+use std::path::Path;
 
 /// Longest quote of an engine or kernel in a verdict, in characters.
 const DETAIL: usize = 2000;
@@ -37,7 +38,7 @@ pub(crate) async fn settle(
         return Ok(None);
     };
     // Looked at again under the lock: whoever held it before may have started the container.
-    let look = facts::look(&peer.engine, folder).await?;
+    let look = facts::look_without_engine(&peer.engine, folder).await?;
     if look.stage != Stage::Ended {
         return Ok(None);
     }
@@ -48,21 +49,24 @@ pub(crate) async fn settle(
         fetch_output(&peer.engine, folder, &container.id).await?;
     }
     let exit = folder.exit()?;
-    let evidence = evidence(&peer.engine, folder, &look, exit.clone()).await?;
+    let evidence = evidence(session, &peer.engine, folder, &look, exit.clone()).await?;
     let mut verdict = judge(&evidence);
     let image = container
         .as_ref()
         .and_then(|container| container.image_id.clone());
-    let outputs_error = open_to_account(
-        &peer.engine,
-        &session.context,
-        folder,
-        image.as_deref().unwrap_or(&spec.image),
-    )
-    .await;
+    let engine_error = look.silent.as_ref().map(|error| detail(&error.to_string()));
+    let outputs_error = match &engine_error {
+        // Whoever asks for the outputs opens them then.
+        Some(error) => needs_opening(folder).await.then(|| error.clone()),
+        None => {
+            let image = image.as_deref().unwrap_or(&spec.image);
+            open_to_account(&peer.engine, &session.context, folder, image).await
+        }
+    };
     demand_outputs(&mut verdict, folder, &spec);
     let settled = Settled {
         outputs_error,
+        engine_error,
         ..record(folder, verdict, exit, container).await?
     };
     notify::mark(folder);
@@ -85,7 +89,7 @@ pub(crate) async fn settle_refused(
         reason,
         exit_code: None,
         signal: None,
-        detail: Some(detail.chars().take(DETAIL).collect()),
+        detail: Some(self::detail(detail)),
     };
     let settled = record(folder, verdict, None, container).await?;
     notify::mark(folder);
@@ -94,7 +98,13 @@ pub(crate) async fn settle_refused(
     Ok(())
 }
 
+/// As much of a quote as a record holds.
+fn detail(quote: &str) -> String {
+    quote.chars().take(DETAIL).collect()
+}
+
 async fn evidence(
+    session: &Session,
     engine: &Engine,
     folder: &RunFolder,
     look: &Look,
@@ -106,6 +116,11 @@ async fn evidence(
     let outlived = engine_started_at
         .zip(started_at)
         .is_some_and(|(engine, started)| started < engine);
+    // Asked only where it matters. An engine that does not say takes its containers along, as they do by default.
+    let live_restore = match &look.silent {
+        Some(_) => engine.last_known_live_restore(&session.context.engine_facts()),
+        None => outlived && engine.live_restore().await.unwrap_or_default(),
+    };
     Ok(Evidence {
         exit,
         claimed: folder.claimed(),
@@ -115,8 +130,8 @@ async fn evidence(
         boot_id_now: Some(boot_id()),
         booted_at: booted_at(),
         engine_started_at,
-        // Asked only where it matters. An engine that does not say takes its containers along, as they do by default.
-        live_restore: outlived && engine.live_restore().await.unwrap_or_default(),
+        live_restore,
+        engine_down: matches!(look.silent, Some(EngineError::Unreachable { .. })),
     })
 }
 
@@ -125,9 +140,13 @@ fn demand_outputs(verdict: &mut Verdict, folder: &RunFolder, spec: &RunSpec) {
     if verdict.result != RunResult::Succeeded {
         return;
     }
+    // What the account cannot see because the engine was down and could not open it may well be there.
+    let is_there = |path: &Path| match std::fs::symlink_metadata(path) {
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+    };
     let exists = |path: &&String| {
-        farrun_protocol::manifest::is_safe_path(path)
-            && std::fs::symlink_metadata(folder.outputs().join(path)).is_ok()
+        farrun_protocol::manifest::is_safe_path(path) && is_there(&folder.outputs().join(path))
     };
     let missing: Vec<&str> = spec
         .required_outputs
@@ -168,6 +187,7 @@ async fn record(
         exit,
         container,
         outputs_error: None,
+        engine_error: None,
     })
 }
 

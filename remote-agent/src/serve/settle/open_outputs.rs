@@ -36,6 +36,11 @@ pub(crate) async fn open_to_account(
     }
 }
 
+/// Whether there are outputs that the account cannot read.
+pub(crate) async fn needs_opening(folder: &RunFolder) -> bool {
+    !is_readable(folder).await.unwrap_or(false)
+}
+
 /// Gives the account the right to remove everything in the outputs folder.
 pub(crate) async fn make_removable(
     engine: &Engine,

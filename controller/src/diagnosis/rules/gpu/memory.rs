@@ -46,7 +46,7 @@ pub(in crate::diagnosis::rules) const RULES: &[Rule] = &[Rule {
         ),
         run(
             "use more GPUs, when the program can share its work among them",
-            "farrun rerun {run} --gpus {more_gpus}",
+            "farrun rerun {run} --gpus {twice_gpus}",
         ),
         run("see how its memory grew", "farrun gpu --run {run}"),
     ],
