@@ -125,6 +125,40 @@ async fn whoever_waited_first_is_served_first_whichever_account_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_back_changes_no_order_between_accounts() {
+    let world = World::with_gpus(1);
+    let (ada, bob) = (
+        Account::new(&world, "ada", "on"),
+        Account::new(&world, "bob", "on"),
+    );
+    let (mut of_ada, mut of_bob) = (ada.talk().await, bob.talk().await);
+    let (busy, early, late) = (wants(Gpus::All), waits(Gpus::All), waits(Gpus::All));
+    of_ada.peer.launch(&busy).await.unwrap();
+    of_bob.peer.launch(&early).await.unwrap();
+    // As if it had come while the clock was years ahead.
+    let file = bob.state.join(format!("queue/{}.json", early.run_id));
+    let mut order: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    order["at"] = "2099-01-01T00:00:00Z".into();
+    let new = file.with_extension("new");
+    std::fs::write(&new, order.to_string()).unwrap();
+    std::fs::rename(&new, &file).unwrap();
+    let ticket = world
+        .folder
+        .path()
+        .join(format!("locks/ticket-{}.json", early.run_id));
+    come("its ticket", || {
+        std::fs::read_to_string(&ticket).is_ok_and(|text| text.contains("2099"))
+    })
+    .await;
+    of_ada.peer.launch(&late).await.unwrap();
+    let place = of_ada.peer.facts(&late.run_id).await.queue.unwrap();
+    assert_eq!((place.position, place.others_ahead), (2, 1));
+    end(&world, &busy);
+    until(&mut of_bob.peer, &early.run_id, Phase::Running).await;
+    assert!(!ada.intended(&late.run_id), "it waits for its turn");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_waiting_account_that_has_nobody_left_holds_up_nobody() {
     let world = World::with_gpus(1);
     let (ada, bob) = (

@@ -239,12 +239,13 @@ fn new_order(run: &Run<'_>) -> Result<Order, Failure> {
         .and_then(|wait| now.checked_add_signed(wait));
     let deadline = wait.map(|seconds| Moment {
         ms: moment.ms.saturating_add(seconds.saturating_mul(1000)),
-        ..moment
+        ..moment.clone()
     });
     Ok(Order {
         format: FORMAT,
         run_id: run.spec.run_id.clone(),
         at: behind_all(&run.session.context.state, now)?,
+        arrived: Some(moment),
         priority: run.spec.placement.priority,
         until,
         deadline,
