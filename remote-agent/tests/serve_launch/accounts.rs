@@ -8,6 +8,7 @@ use crate::support::{CONTROLLER, PATIENCE, Peer};
 use farrun_protocol::lease::Obstacle;
 use farrun_protocol::record::Phase;
 use farrun_protocol::spec::{Capture, Gpus};
+use farrun_protocol::verdict::Reason;
 use farrun_protocol::{ErrorCode, RunId, layout, preamble};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
@@ -268,4 +269,40 @@ async fn a_container_of_ours_that_nobody_knows_holds_its_gpu_until_it_ends() {
     );
     state().containers.get_mut(&name).unwrap().status = "exited";
     assert_eq!(uuids(&peer.launch(&wanted).await.unwrap()), ["GPU-0"]);
+}
+
+#[tokio::test]
+async fn a_pid_1_of_the_image_that_does_not_see_its_gpu_is_ended() {
+    for (executed, seen) in [
+        (Some(r#"{"said":"GPU-0","devices":false}"#), true),
+        (Some(r#"{"said":null,"devices":true}"#), true),
+        (Some(r#"{"said":"all","devices":false}"#), false),
+        (Some(r#"{"said":null,"devices":false}"#), false),
+        // What proves nothing ends nothing.
+        (Some("OCI runtime exec failed"), true),
+        (None, true),
+    ] {
+        let world = World::with_gpus(1);
+        world.engine.state.lock().unwrap().executed = executed.map(str::to_owned);
+        let (mut peer, _serving) = world.talk().await;
+        let mut spec = wants(Gpus::Count(1));
+        spec.capture = Capture::Docker;
+        let facts = peer.launch(&spec).await.unwrap();
+        let status = world.engine.state.lock().unwrap().containers[&format!("farrun-{}", spec.run_id)].status;
+        if seen {
+            assert_eq!((facts.phase, status), (Phase::Running, "running"), "{executed:?}");
+            continue;
+        }
+        let verdict = facts.settled.unwrap().verdict;
+        assert_eq!(
+            (verdict.reason, status),
+            (Reason::GpuUnavailable, "exited"),
+            "{executed:?}"
+        );
+        let detail = verdict.detail.unwrap();
+        assert!(detail.contains("cannot see its GPU: GPU-0 was given"), "{detail}");
+        // Its GPU is free again.
+        let next = peer.launch(&wants(Gpus::Count(1))).await.unwrap();
+        assert_eq!(uuids(&next), ["GPU-0"]);
+    }
 }
