@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             let _ = std::io::stderr().write_all(reason.as_bytes());
             gpu::NOT_STARTED
         }
+        Some(gpu::SIGHT_ROLE) => say(Ok(gpu::look_for_gpus())),
         Some(doctor::INSIDE_ROLE) => say(Ok(doctor::look_inside())),
         Some("open-outputs") => open_outputs(&rest),
         _ => USAGE,

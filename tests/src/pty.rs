@@ -1,5 +1,6 @@
 //! A terminal of its own for a program: what it shows, which keys are pressed, its size, and how it is left.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
@@ -7,16 +8,21 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// A program in a session of its own, whose terminal this is. It is killed when this goes.
 #[derive(Debug)]
 pub struct Pty {
-    keys: File,
+    /// None once the terminal was closed.
+    keys: Option<File>,
     /// The program's end, to look at its modes.
     line: File,
     shown: Arc<Mutex<Vec<u8>>>,
+    over: Arc<AtomicBool>,
+    reading: Option<JoinHandle<()>>,
     child: Child,
 }
 
@@ -66,22 +72,30 @@ impl Pty {
             .expect("setsid of util-linux");
         let keys = File::from(master);
         let shown = Arc::new(Mutex::new(Vec::new()));
-        let (mut reader, kept) = (keys.try_clone().expect("the terminal"), Arc::clone(&shown));
-        // Ends when nobody has the program's end open any more.
-        std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(length @ 1..) = reader.read(&mut bytes) {
-                kept.lock()
-                    .expect("what is shown")
-                    .extend_from_slice(&bytes[..length]);
-            }
-        });
+        let over = Arc::new(AtomicBool::new(false));
+        let reader = keys.try_clone().expect("the terminal");
+        let (kept, ended) = (Arc::clone(&shown), Arc::clone(&over));
+        let reading = std::thread::spawn(move || read(reader, &kept, &ended));
         Self {
-            keys,
+            keys: Some(keys),
             line,
             shown,
+            over,
+            reading: Some(reading),
             child,
         }
+    }
+
+    /// Closes the terminal, as its window does.
+    ///
+    /// # Panics
+    /// When its reader did.
+    pub fn close(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(reading) = self.reading.take() {
+            reading.join().expect("the reader");
+        }
+        self.keys = None;
     }
 
     /// Presses keys.
@@ -89,7 +103,8 @@ impl Pty {
     /// # Panics
     /// When the terminal is gone.
     pub fn press(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).expect("keys");
+        let open = self.keys.as_mut().expect("an open terminal");
+        open.write_all(keys.as_bytes()).expect("keys");
     }
 
     /// Changes its size; the program is told.
@@ -177,6 +192,27 @@ impl Drop for Pty {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Keeps what is written, until nobody has the program's end open any more or it is over here.
+fn read(mut reader: File, kept: &Mutex<Vec<u8>>, over: &AtomicBool) {
+    let look_apart = Timespec {
+        tv_sec: 0,
+        tv_nsec: 20_000_000,
+    };
+    let mut bytes = [0; 4096];
+    while !over.load(Ordering::Relaxed) {
+        let ready = poll(&mut [PollFd::new(&reader, PollFlags::IN)], Some(&look_apart));
+        if ready == Ok(0) {
+            continue;
+        }
+        let Ok(length @ 1..) = reader.read(&mut bytes) else {
+            return;
+        };
+        kept.lock()
+            .expect("what is shown")
+            .extend_from_slice(&bytes[..length]);
     }
 }
 

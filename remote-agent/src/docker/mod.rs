@@ -5,6 +5,7 @@ mod container;
 mod credentials;
 mod documents;
 mod error;
+mod execute;
 mod found_container;
 mod image;
 mod known;

@@ -15,6 +15,7 @@
 //!       fields rows apps mig exit cell text      bytes to values, nothing else
 //!     holder, board, device                      what the kernel adds
 //!   ask                other questions, for the evidence of a run that failed
+//! sight                what a container shows of its GPUs
 //! ```
 
 mod answer;
@@ -40,6 +41,7 @@ mod readings;
 mod refresh;
 mod rows;
 mod settings;
+mod sight;
 mod store;
 mod text;
 
@@ -59,3 +61,5 @@ pub use limited::{NOT_STARTED, ROLE as LIMITED_ROLE, become_program};
 pub(crate) use process::start as process_start;
 pub use program::Program;
 pub use settings::Settings;
+pub use sight::{ROLE as SIGHT_ROLE, look as look_for_gpus};
+pub(crate) use sight::{Sight, VISIBLE, is_as_wanted};

@@ -39,7 +39,14 @@ pub(super) fn take(
     cards: &[String],
 ) -> Result<Taken, GpuTrouble> {
     let answer = gpus(ask, facts, previous, cards)?;
-    let (rows, mut trouble, lost) = (answer.rows, answer.trouble, answer.lost);
+    let (mut rows, mut trouble, mut lost) = (answer.rows, answer.trouble, answer.lost);
+    recall(&mut rows, previous, &mut lost, &mut trouble);
+    if rows.gpus.is_empty()
+        && previous.is_empty()
+        && let Some(trouble) = trouble
+    {
+        return Err(trouble);
+    }
     let mut taken = Taken {
         gpus: rows.gpus,
         apps: Vec::new(),
@@ -132,6 +139,8 @@ fn gpus(
                 }
                 answer.rows.driver = answer.rows.driver.take().or(rows.driver);
                 answer.rows.gpus.extend(rows.gpus);
+                answer.rows.unnumbered.extend(rows.unnumbered);
+                answer.rows.nameless.extend(rows.nameless);
             }
             Err(error) if hangs(&error) => {
                 answer.trouble = Some(error);
@@ -149,7 +158,7 @@ fn gpus(
 
 /// An answer without an error and without a GPU is not to be believed.
 fn nothing_in(finished: &Finished, rows: &Rows) -> Option<GpuTrouble> {
-    rows.gpus.is_empty().then(|| GpuTrouble {
+    (rows.gpus.is_empty() && rows.nameless.is_empty()).then(|| GpuTrouble {
         kind: TroubleKind::Garbled,
         detail: super::text::detail(&finished.stdout),
         pid: None,
@@ -232,6 +241,43 @@ fn divide(ask: &mut impl Ask, gpus: &mut [Gpu]) {
     }
     for gpu in gpus.iter_mut().filter(|gpu| gpu.mig) {
         gpu.mig_devices = instances.remove(&gpu.uuid).unwrap_or_default();
+    }
+}
+
+/// Completes rows in which a GPU does not tell its index or its UUID by the last good reading. One that was never seen
+/// cannot be shown, for nothing lasting names it; that there is such a GPU is told all the same.
+fn recall(rows: &mut Rows, previous: &[Gpu], lost: &mut Vec<String>, trouble: &mut Option<GpuTrouble>) {
+    for gpu in &mut rows.gpus {
+        let known = previous.iter().find(|known| known.uuid == gpu.uuid);
+        if let Some(known) = known.filter(|_| rows.unnumbered.contains(&gpu.uuid)) {
+            gpu.index = known.index;
+        }
+    }
+    rows.gpus.sort_by_key(|gpu| gpu.index);
+    for nameless in &rows.nameless {
+        let known = previous
+            .iter()
+            .find(|known| match (&nameless.bus_id, &known.bus_id) {
+                (Some(told), Some(bus_id)) => same_address(told, bus_id),
+                _ => nameless.index == Some(known.index),
+            });
+        match (known, nameless.health) {
+            (Some(known), Health::Lost) => lost.push(known.uuid.clone()),
+            (Some(_), _) => {}
+            (None, health) => {
+                let index = nameless.index.map(|index| format!("GPU {index}"));
+                let name = nameless.bus_id.clone().or(index).unwrap_or_default();
+                trouble.get_or_insert(GpuTrouble {
+                    kind: match health {
+                        Health::ResetRequired => TroubleKind::ResetRequired,
+                        _ => TroubleKind::GpuLost,
+                    },
+                    detail: Some(format!("{name} does not tell its UUID")),
+                    pid: None,
+                    for_ms: None,
+                });
+            }
+        }
     }
 }
 

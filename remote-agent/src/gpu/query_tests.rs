@@ -227,6 +227,75 @@ fn one_lost_cell_makes_one_gpu_unhealthy_and_leaves_the_others() {
 }
 
 #[test]
+fn a_lost_gpu_that_does_not_tell_its_index_is_shown_as_lost() {
+    let mut all = two().take(&[]).unwrap().gpus;
+    let mut script = two();
+    script.gpus[1].1 = vec![("index", "[GPU is lost]"), ("memory.used", "[GPU is lost]")];
+    let first = script.take(&[]).unwrap();
+    let seen = |gpus: &[Gpu]| -> Vec<(String, u32, Health)> {
+        gpus.iter()
+            .map(|gpu| (gpu.uuid.clone(), gpu.index, gpu.health))
+            .collect()
+    };
+    // Rows come in the order of the indices.
+    let expected = [
+        ("GPU-a1".to_owned(), 0, Health::Healthy),
+        ("GPU-a2".to_owned(), 1, Health::Lost),
+    ];
+    assert_eq!(seen(&first.gpus), expected);
+    // What was read before says it better.
+    all[1].index = 7;
+    assert_eq!(seen(&script.take(&all).unwrap().gpus)[1].1, 7);
+    // A cell that is no reason is no row of a GPU.
+    script.gpus[1].1 = vec![("index", "one")];
+    assert_eq!(seen(&script.take(&[]).unwrap().gpus), expected[..1]);
+}
+
+#[test]
+fn a_lost_gpu_that_does_not_tell_its_uuid_is_known_by_its_address() {
+    let all = two().take(&[]).unwrap().gpus;
+    for (special, health) in [
+        (vec![("uuid", "[GPU is lost]")], Health::Lost),
+        (
+            vec![("uuid", "[GPU is lost]"), ("index", "[GPU is lost]")],
+            Health::Lost,
+        ),
+        (
+            vec![("uuid", "[GPU is lost]"), ("pci.bus_id", "[GPU is lost]")],
+            Health::Lost,
+        ),
+        (vec![("uuid", "[Unknown Error]")], Health::Unreadable),
+    ] {
+        let mut script = two();
+        script.gpus[0].1 = special.clone();
+        let taken = script.take(&all).unwrap();
+        assert_eq!(
+            (
+                taken.gpus[0].uuid.as_str(),
+                taken.gpus[0].index,
+                taken.gpus[0].health
+            ),
+            ("GPU-a1", 0, health),
+            "{special:?}"
+        );
+        assert_eq!((taken.gpus.len(), taken.gpus[1].health), (2, Health::Healthy));
+        assert_eq!(taken.trouble, None, "{special:?}");
+        // Never seen before, it is told as a trouble of the host and hides nobody.
+        let taken = script.take(&[]).unwrap();
+        assert_eq!((taken.gpus.len(), taken.gpus[0].uuid.as_str()), (1, "GPU-a2"));
+        let trouble = taken.trouble.unwrap();
+        assert_eq!(trouble.kind, TroubleKind::GpuLost);
+        assert!(trouble.detail.unwrap().contains('0'), "{special:?}");
+    }
+    // Nothing is left that says which GPU it is.
+    let mut script = two();
+    script.gpus[0].1 = ["uuid", "index", "pci.bus_id"]
+        .map(|name| (name, "[GPU is lost]"))
+        .into();
+    assert_eq!(script.take(&[]).unwrap().gpus.len(), 1);
+}
+
+#[test]
 fn a_gpu_that_is_not_listed_any_more_is_shown_as_unreadable() {
     let all = two().take(&[]).unwrap().gpus;
     let mut script = two();

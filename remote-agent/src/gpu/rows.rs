@@ -1,7 +1,7 @@
 //! The answer to `--query-gpu`: one row per GPU.
 //!
 //! Lines are split by line and then by `, ` into a fixed number of columns; a line of another shape (a warning, the
-//! kernel's words, half a row) is left out alone.
+//! kernel's words, half a row) is left out alone. A row in which a lost GPU does not even tell its UUID is kept apart.
 
 use super::cell;
 use super::fields::{Column, Fields};
@@ -15,20 +15,42 @@ pub(super) struct Rows {
     pub(super) gpus: Vec<Gpu>,
     /// Version of the driver.
     pub(super) driver: Option<String>,
+    /// UUIDs of GPUs whose index is their place in the answer, because their row does not tell it.
+    pub(super) unnumbered: Vec<String>,
+    /// GPUs that do not tell who they are.
+    pub(super) nameless: Vec<Nameless>,
+}
+
+/// What is left of the row of a GPU whose UUID cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Nameless {
+    pub(super) index: Option<u32>,
+    pub(super) bus_id: Option<String>,
+    pub(super) health: Health,
 }
 
 /// Reads an answer whose columns are `fields`.
 pub(super) fn parse(output: &[u8], fields: &Fields) -> Rows {
     let mut rows = Rows::default();
+    let mut place = 0;
     for line in lines(output) {
         let cells: Vec<&str> = line.split(", ").map(str::trim).collect();
         if cells.len() != fields.columns().len() {
             continue;
         }
         let row = Row { fields, cells };
-        let Some(gpu) = row.gpu() else { continue };
+        if let Some(nameless) = row.nameless() {
+            rows.nameless.push(nameless);
+            place += 1;
+            continue;
+        }
+        let Some(gpu) = row.gpu(place) else { continue };
         if rows.gpus.iter().any(|known: &Gpu| known.uuid == gpu.uuid) {
             continue;
+        }
+        place += 1;
+        if row.index().is_none() {
+            rows.unnumbered.push(gpu.uuid.clone());
         }
         if rows.driver.is_none() {
             rows.driver = row.text(Column::Driver);
@@ -82,17 +104,43 @@ impl Row<'_> {
         self.cell(column).and_then(cell::switch)
     }
 
-    fn gpu(&self) -> Option<Gpu> {
+    fn index(&self) -> Option<u32> {
+        self.number(Column::Index, 10_000).value()?.try_into().ok()
+    }
+
+    /// Whether a cell gives a reason instead of its value.
+    fn is_absent(&self, column: Column) -> bool {
+        self.cell(column).and_then(cell::absence).is_some()
+    }
+
+    /// The GPU of this row, unless it tells its UUID. A row that tells neither its index nor its address is nobody's.
+    fn nameless(&self) -> Option<Nameless> {
+        if !self.is_absent(Column::Uuid) {
+            return None;
+        }
+        let found = Nameless {
+            index: self.index(),
+            bus_id: self.text(Column::BusId),
+            health: self.illness()?,
+        };
+        (found.index.is_some() || found.bus_id.is_some()).then_some(found)
+    }
+
+    /// The GPU of this row; `place` is the row's, which is the index where a lost GPU does not tell it.
+    fn gpu(&self, place: u32) -> Option<Gpu> {
         /// A pebibyte, in MiB.
         const MEMORY: u64 = 1 << 30;
         let uuid = self.cell(Column::Uuid)?;
         if !is_uuid(uuid) {
             return None;
         }
-        let index = self.number(Column::Index, 10_000).value()?;
+        let index = match self.index() {
+            None if self.is_absent(Column::Index) => place,
+            told => told?,
+        };
         let mut gpu = Gpu {
             uuid: uuid.to_owned(),
-            index: index.try_into().ok()?,
+            index,
             name: self.text(Column::Name).unwrap_or_else(|| "unknown".to_owned()),
             bus_id: self.text(Column::BusId),
             memory_total: self.number(Column::MemoryTotal, MEMORY),
@@ -122,18 +170,28 @@ impl Row<'_> {
         Some(gpu)
     }
 
-    /// One cell that names a lost GPU is enough, although the program ends with 0 and other cells look well.
-    fn health(&self, gpu: &Gpu) -> Health {
+    /// What cells say of the GPU as a whole. One that names a lost GPU is enough, although the program ends with 0 and
+    /// other cells look well.
+    fn illness(&self) -> Option<Health> {
         let says = |reason: Absence| self.cells.iter().any(|text| cell::absence(text) == Some(reason));
-        let failed = Reading::absent(Absence::UnknownError);
         if says(Absence::GpuLost) {
-            Health::Lost
+            Some(Health::Lost)
         } else if says(Absence::ResetRequired) || self.cell(Column::Recovery).is_some_and(needs_reset) {
-            Health::ResetRequired
-        } else if gpu.memory_total == failed && gpu.memory_used == failed {
-            Health::Unreadable
+            Some(Health::ResetRequired)
+        } else if says(Absence::UnknownError) {
+            Some(Health::Unreadable)
         } else {
-            Health::Healthy
+            None
+        }
+    }
+
+    fn health(&self, gpu: &Gpu) -> Health {
+        let failed = Reading::absent(Absence::UnknownError);
+        let silent = gpu.memory_total == failed && gpu.memory_used == failed;
+        match self.illness() {
+            // Fields may fail for themselves.
+            Some(Health::Unreadable) if !silent => Health::Healthy,
+            found => found.unwrap_or(Health::Healthy),
         }
     }
 }

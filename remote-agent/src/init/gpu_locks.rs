@@ -2,17 +2,15 @@
 //! what makes them the truth about who has a GPU.
 
 use super::args::GpuLock;
+use crate::gpu::{VISIBLE, is_as_wanted};
 use farrun_protocol::record::ExecError;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::time::{Duration, Instant};
 
 /// Whoever looks at a lock holds it for a moment, so a lock that is held is asked for again within this time.
 const A_LOOK: Duration = Duration::from_secs(2);
-/// How an engine tells a container its GPUs.
-const VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
 const APART: Duration = Duration::from_millis(5);
 
 /// Takes every lock, or none.
@@ -43,13 +41,6 @@ pub(super) fn require_visible(gpus: &[String]) -> Result<(), ExecError> {
     })
 }
 
-fn is_as_wanted(said: Option<&str>, gpus: &[String]) -> bool {
-    // Where devices are described by files (CDI), the variable says `void` and they are there all the same.
-    let Some(said) = said else { return false };
-    let said: BTreeSet<&str> = said.split(',').collect();
-    said == BTreeSet::from(["void"]) || said == gpus.iter().map(String::as_str).collect()
-}
-
 fn take_one(lock: &GpuLock) -> Result<File, ExecError> {
     let failed = |error: String| ExecError::GpuLock {
         lock: super::bounded(lock.path.display()),
@@ -75,26 +66,6 @@ fn take_one(lock: &GpuLock) -> Result<File, ExecError> {
             Err(Errno::WOULDBLOCK) => return Err(failed("another run holds it".to_owned())),
             Err(Errno::INTR) => {}
             Err(error) => return Err(failed(error.to_string())),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn other_gpus_than_those_of_the_run_are_noticed() {
-        let gpus = ["GPU-b".to_owned(), "GPU-a".to_owned()];
-        for (said, fine) in [
-            (Some("GPU-a,GPU-b"), true),
-            (Some("void"), true),
-            (Some("GPU-a"), false),
-            (Some("all"), false),
-            (Some("0,1"), false),
-            (None, false),
-        ] {
-            assert_eq!(is_as_wanted(said, &gpus), fine, "{said:?}");
         }
     }
 }

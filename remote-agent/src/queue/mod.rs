@@ -1,8 +1,9 @@
 //! Runs that wait for a GPU: one file each, in an order that does not change while they wait.
 //!
-//! Greater priority first, then the older one. Whoever stands before others keeps every GPU that it could use, so a
-//! large order is not starved by small ones: a later run passes only with GPUs that no earlier one can use. Anybody
-//! who comes by starts what can be started (`serve::advance`); a run needs no process of its own to wait.
+//! Greater priority first, then whoever came first by the clock of the boot, which nobody can set. Whoever stands before
+//! others keeps every GPU that it could use, so a large order is not starved by small ones: a later run passes only with
+//! GPUs that no earlier one can use. Anybody who comes by starts what can be started (`serve::advance`); a run needs no
+//! process of its own to wait.
 //!
 //! Runs of other accounts are known by their tickets in the folder of the locks. A ticket counts while its account
 //! holds a lock on it, so the waiting of an account that has nobody left to start its runs holds up nobody.
@@ -14,7 +15,7 @@ pub use order::{DockerSettings, Order, WaitsFor, behind_all, line, order_of, wri
 pub use tickets::{Ticket, Tickets, living};
 
 use crate::leases::{LockFolder, Reserved, Wish, usable};
-use crate::record::{RecordError, RunFolder};
+use crate::record::{RecordError, RunFolder, boot_id};
 use farrun_protocol::RunId;
 use farrun_protocol::gpu::GpuReport;
 use farrun_protocol::lease::QueuePlace;
@@ -37,16 +38,18 @@ impl Ahead {
     pub fn of(state: &Path, locks: Option<&LockFolder>, order: Option<&Order>) -> Result<Self, RecordError> {
         let line = line(state)?;
         let tickets = locks.map(living).unwrap_or_default();
-        let before = |key: &order::Key| order.is_none_or(|own| *key < own.key());
+        let boot_id = boot_id();
+        let own_key = order.map(|own| own.key(&boot_id));
+        let before = |key: &order::Key| own_key.as_ref().is_none_or(|own| key < own);
         let others = tickets
             .iter()
-            .filter(|ticket| before(&ticket.key()))
+            .filter(|ticket| before(&ticket.key(&boot_id)))
             // Our own are read from our own files.
             .filter(|ticket| !RunFolder::new(state, &ticket.run_id).path().is_dir())
             .map(|ticket| ticket.wish());
         let own = line
             .iter()
-            .filter(|other| before(&other.key()))
+            .filter(|other| before(&other.key(&boot_id)))
             .filter_map(|other| {
                 let spec = RunFolder::new(state, &other.run_id).spec().ok().flatten()?;
                 Some((other.run_id.clone(), Wish::of(&spec)))

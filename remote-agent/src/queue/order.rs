@@ -1,6 +1,6 @@
 //! The file of a run that waits: all that is needed to start it when its controller is gone.
 
-use crate::record::{RecordError, RunFolder, read_json, write_json};
+use crate::record::{RecordError, RunFolder, boot_id, read_json, write_json};
 use crate::series::Moment;
 use chrono::{DateTime, TimeDelta, Utc};
 use farrun_protocol::lease::{FORMAT, GpuRefusal};
@@ -18,6 +18,9 @@ pub struct Order {
     pub run_id: RunId,
     /// Since when it waits.
     pub at: DateTime<Utc>,
+    /// The same by the clock that nobody can set; it orders runs of several accounts within its boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrived: Option<Moment>,
     /// Greater goes first.
     #[serde(default)]
     pub priority: i32,
@@ -46,11 +49,32 @@ pub struct DockerSettings {
 }
 
 /// A place in line; the smaller one goes first.
-pub(super) type Key = (Reverse<i32>, DateTime<Utc>, RunId);
+pub(super) type Key = (Reverse<i32>, u64, DateTime<Utc>, RunId);
+
+/// The place of a run that waits in this boot. Accounts have no clock in common but that of the boot, for the other one
+/// may be set between two arrivals. What waited before the boot came before all that arrived in it.
+pub(super) fn key(
+    priority: i32,
+    arrived: Option<&Moment>,
+    at: DateTime<Utc>,
+    run_id: &RunId,
+    boot_id: &str,
+) -> Key {
+    let since_boot = arrived
+        .filter(|arrived| arrived.boot_id == boot_id)
+        .map_or(0, |arrived| arrived.ms);
+    (Reverse(priority), since_boot, at, run_id.clone())
+}
 
 impl Order {
-    pub(super) fn key(&self) -> Key {
-        (Reverse(self.priority), self.at, self.run_id.clone())
+    pub(super) fn key(&self, boot_id: &str) -> Key {
+        key(
+            self.priority,
+            self.arrived.as_ref(),
+            self.at,
+            &self.run_id,
+            boot_id,
+        )
     }
 
     /// Whether it has waited for as long as it was to, when it is `now` by the one clock and `moment` by the other.
@@ -87,7 +111,8 @@ pub fn line(state: &Path) -> Result<Vec<Order>, RecordError> {
         .filter_map(|entry| run_id(entry.ok()?.file_name().to_str()?))
         .filter_map(|run_id| order_of(&RunFolder::new(state, &run_id)).ok().flatten())
         .collect();
-    orders.sort_by_key(Order::key);
+    let boot_id = boot_id();
+    orders.sort_by_cached_key(|order| order.key(&boot_id));
     Ok(orders)
 }
 
@@ -137,6 +162,7 @@ mod tests {
                 format: FORMAT,
                 run_id: run.parse().unwrap(),
                 at: at.parse().unwrap(),
+                arrived: None,
                 priority,
                 until: None,
                 deadline: None,
@@ -167,6 +193,32 @@ mod tests {
     }
 
     #[test]
+    fn the_clock_of_the_boot_says_who_came_first() {
+        let run_id = |name: &str| name.parse::<RunId>().unwrap();
+        let place = |name: &str, at: &str, arrived: Option<(&str, u64)>| {
+            let arrived = arrived.map(|(boot_id, ms)| Moment {
+                boot_id: boot_id.to_owned(),
+                ms,
+            });
+            key(
+                0,
+                arrived.as_ref(),
+                at.parse().unwrap(),
+                &run_id(name),
+                "this boot",
+            )
+        };
+        let first = place("rs_cccccccc", "2026-01-01T00:00:09Z", Some(("this boot", 5)));
+        // The clock was set back by a year before this one came.
+        let second = place("rs_bbbbbbbb", "2025-01-01T00:00:00Z", Some(("this boot", 6)));
+        let before_the_boot = place("rs_aaaaaaaa", "2026-01-01T00:00:01Z", Some(("another", 99)));
+        let of_an_older_agent = place("rs_dddddddd", "2026-01-01T00:00:02Z", None);
+        let mut line = [&second, &first, &of_an_older_agent, &before_the_boot];
+        line.sort();
+        assert_eq!(line, [&before_the_boot, &of_an_older_agent, &first, &second]);
+    }
+
+    #[test]
     fn the_stored_form_is_frozen() {
         let text = concat!(
             r#"{"format":1,"run_id":"rs_aaaaaaaa","at":"2026-01-01T00:00:00Z","priority":2,"until":"2026-01-01T01:00:00Z","#,
@@ -190,6 +242,15 @@ mod tests {
         assert!(
             exact.has_expired(until, &moment("other", 1))
                 && !exact.has_expired(order.at, &moment("other", 9))
+        );
+        let arrived = Order {
+            arrived: Some(moment("one", 3)),
+            ..order
+        };
+        let text = serde_json::to_string(&arrived).unwrap();
+        assert!(
+            text.contains(r#""at":"2026-01-01T00:00:00Z","arrived":{"boot_id":"one","ms":3},"priority":2"#),
+            "{text}"
         );
         let text = serde_json::to_string(&exact).unwrap();
         assert!(text.ends_with(r#","deadline":{"boot_id":"one","ms":9},"controller_id":"co_mine0000","docker":{"sudo":true,"host":null}}"#), "{text}");

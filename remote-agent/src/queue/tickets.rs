@@ -1,7 +1,8 @@
 //! Tickets: how the waiting runs of one account are known to the others. Only the account's observer writes them.
 
-use super::order::{Key, Order};
+use super::order::{Key, Order, key};
 use crate::leases::{LockFolder, LocksUnusable, Wish};
+use crate::series::Moment;
 use chrono::{DateTime, Utc};
 use farrun_protocol::RunId;
 use farrun_protocol::lease::{FORMAT, Placement};
@@ -9,7 +10,6 @@ use farrun_protocol::spec::{Gpus, RunSpec};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use std::cmp::Reverse;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -29,6 +29,9 @@ pub struct Ticket {
     pub run_id: RunId,
     /// Since when it waits.
     pub at: DateTime<Utc>,
+    /// The same by the clock that nobody can set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrived: Option<Moment>,
     /// Greater goes first.
     #[serde(default)]
     pub priority: i32,
@@ -46,14 +49,21 @@ impl Ticket {
             format: FORMAT,
             run_id: order.run_id.clone(),
             at: order.at,
+            arrived: order.arrived.clone(),
             priority: order.priority,
             gpus: spec.gpus.clone(),
             placement: spec.placement.clone(),
         }
     }
 
-    pub(super) fn key(&self) -> Key {
-        (Reverse(self.priority), self.at, self.run_id.clone())
+    pub(super) fn key(&self, boot_id: &str) -> Key {
+        key(
+            self.priority,
+            self.arrived.as_ref(),
+            self.at,
+            &self.run_id,
+            boot_id,
+        )
     }
 
     pub(super) fn wish(&self) -> Wish {
@@ -174,6 +184,7 @@ mod tests {
             format: FORMAT,
             run_id: run.parse().unwrap(),
             at: "2026-01-01T00:00:00Z".parse().unwrap(),
+            arrived: None,
             priority: 0,
             gpus: Gpus::Count(1),
             placement: Placement::default(),

@@ -18,12 +18,16 @@ struct Talk {
 }
 
 async fn talk(state: &Path, fake: &NvidiaSmi) -> Talk {
+    talk_as(CONTROLLER, state, &state.join("locks"), fake).await
+}
+
+/// A conversation of this controller; other tests take turns of their own.
+async fn talk_as(controller: &str, state: &Path, locks: &Path, fake: &NvidiaSmi) -> Talk {
     let nonce = "ab".repeat(32);
     let mut process = Command::new(AGENT)
         .args(["serve", &nonce])
         .env("FARRUN_STATE", state)
-        // Other tests take turns of their own.
-        .env("FARRUN_LOCKS", state.join("locks"))
+        .env("FARRUN_LOCKS", locks)
         .envs([fake.variable()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -34,7 +38,7 @@ async fn talk(state: &Path, fake: &NvidiaSmi) -> Talk {
     let mut seen = vec![0; preamble::line(&nonce).len()];
     stdout.read_exact(&mut seen).await.unwrap();
     let mut peer = Peer::new(stdout, process.stdin.take().unwrap(), &[]);
-    peer.hello_as(CONTROLLER, "unix:///nonexistent/engine").await;
+    peer.hello_as(controller, "unix:///nonexistent/engine").await;
     Talk { peer, process }
 }
 
@@ -107,36 +111,44 @@ async fn fifty_who_ask_at_once_start_one_child() {
     assert_eq!(fake.queries(), 1, "{:?}", fake.calls());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fifty_clients_that_keep_asking_start_one_child_per_time_to_live() {
-    /// The usual age up to which figures will do.
-    const TIME_TO_LIVE: Duration = Duration::from_secs(2);
-    const CLIENTS: usize = 50;
+/// The usual age up to which figures will do.
+const TIME_TO_LIVE: Duration = Duration::from_secs(2);
+
+/// Has all of them ask again and again for some times to live; answers how often in turn.
+async fn keep_asking(talks: &mut [Talk], until: Duration) -> usize {
     let usual = Request::Gpus {
         max_age: None,
         detect: false,
     };
-    let (state, fake) = (tempfile::tempdir().unwrap(), NvidiaSmi::with_gpus(8));
-    let mut talks = Vec::new();
-    for _ in 0..CLIENTS {
-        talks.push(talk(state.path(), &fake).await);
-    }
     let begun = Instant::now();
-    let (mut answered, mut rounds) = (0, 0);
-    while begun.elapsed() < 3 * TIME_TO_LIVE + TIME_TO_LIVE / 2 {
+    let mut rounds = 0;
+    while begun.elapsed() < until {
         let mut asked = Vec::new();
-        for talk in &mut talks {
+        for talk in talks.iter_mut() {
             asked.push(talk.peer.post(&usual).await);
         }
         for (talk, id) in talks.iter_mut().zip(asked) {
             let frame = talk.peer.next().await.unwrap();
             assert_eq!((frame.kind, frame.id), (Kind::Reply, id));
-            answered += 1;
         }
         rounds += 1;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(answered, rounds * CLIENTS);
+    rounds
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_controllers_that_keep_asking_start_one_child_per_time_to_live() {
+    const CLIENTS: usize = 50;
+    let (state, fake) = (tempfile::tempdir().unwrap(), NvidiaSmi::with_gpus(8));
+    let locks = state.path().join("locks");
+    let mut talks = Vec::new();
+    for number in 0..CLIENTS {
+        let controller = format!("co_number{number:04}");
+        talks.push(talk_as(&controller, state.path(), &locks, &fake).await);
+    }
+    let begun = Instant::now();
+    let rounds = keep_asking(&mut talks, 3 * TIME_TO_LIVE + TIME_TO_LIVE / 2).await;
     for talk in &mut talks {
         let report = talk.gpus(20_000).await;
         assert_eq!(report.gpus.len(), 8, "{report:?}");
@@ -146,6 +158,31 @@ async fn fifty_clients_that_keep_asking_start_one_child_per_time_to_live() {
     let queries = fake.queries();
     assert!(
         (2..=most).contains(&(queries as u128)),
+        "{queries} of at most {most} in {rounds} rounds: {:?}",
+        fake.calls()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_several_accounts_start_one_child_per_account_and_time_to_live() {
+    const ACCOUNTS: [&str; 3] = ["ada", "bob", "eve"];
+    let (below, fake) = (tempfile::tempdir().unwrap(), NvidiaSmi::with_gpus(2));
+    let mut talks = Vec::new();
+    for number in 0..30 {
+        let state = below.path().join(ACCOUNTS[number % ACCOUNTS.len()]);
+        let locks = below.path().join("locks");
+        talks.push(talk_as(CONTROLLER, &state, &locks, &fake).await);
+    }
+    let begun = Instant::now();
+    let rounds = keep_asking(&mut talks, 2 * TIME_TO_LIVE + TIME_TO_LIVE / 2).await;
+    for talk in &mut talks {
+        talk.until("all see the figures", |report| report.gpus.len() == 2)
+            .await;
+    }
+    let spans = begun.elapsed().as_millis() / TIME_TO_LIVE.as_millis() + 1;
+    let (queries, most) = (fake.queries() as u128, spans * ACCOUNTS.len() as u128);
+    assert!(
+        (2 * ACCOUNTS.len() as u128..=most).contains(&queries),
         "{queries} of at most {most} in {rounds} rounds: {:?}",
         fake.calls()
     );

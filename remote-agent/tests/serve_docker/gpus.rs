@@ -5,11 +5,12 @@ use crate::{Talk, World, smi, wait_for_text};
 use farrun_protocol::ErrorCode;
 use farrun_protocol::lease::{Obstacle, Wait};
 use farrun_protocol::record::{Phase, RunFacts};
-use farrun_protocol::spec::{Capture, Gpus, RunSpec};
+use farrun_protocol::spec::{Capture, Gpus, Mount, RunSpec};
+use farrun_protocol::verdict::RunResult;
 use farrun_protocol::{Failure, RunId};
 use rustix::fs::{FlockOperation, flock};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub(crate) struct Gpu<'a> {
@@ -218,4 +219,60 @@ pub(crate) async fn locks_that_cannot_be_used_are_a_refusal(world: &World) {
         detail.contains("/closed/") && detail.contains("ermission denied"),
         "{detail}"
     );
+}
+
+/// Says so when a GPU of the run is somebody else's: making a folder succeeds once.
+const CLAIMS: &str = "for gpu in ${NVIDIA_VISIBLE_DEVICES/,/ }; do mkdir /taken/$gpu || mkdir /taken/twice-$gpu; done; \
+                      sleep 0.2; for gpu in ${NVIDIA_VISIBLE_DEVICES/,/ }; do busybox rmdir /taken/$gpu; done";
+
+/// Waiting runs of an account; each wants one GPU or both.
+fn crowd(taken: &Path) -> Vec<RunSpec> {
+    let mount = Mount {
+        source: taken.to_string_lossy().into_owned(),
+        target: "/taken".to_owned(),
+        read_only: false,
+        create: false,
+    };
+    (0..6)
+        .map(|number| {
+            let mut spec = wants(CLAIMS, Gpus::Count(1 + u32::from(number % 3 == 2)));
+            spec.placement.wait = Wait::Until;
+            spec.mounts = vec![mount.clone()];
+            spec
+        })
+        .collect()
+}
+
+async fn all_end_well(peer: &mut Peer, runs: &[RunSpec]) {
+    for run in runs {
+        peer.launch(run).await.unwrap();
+    }
+    for run in runs {
+        let settled = until(peer, &run.run_id, Phase::Settled).await.settled.unwrap();
+        assert_eq!(
+            settled.verdict.result,
+            RunResult::Succeeded,
+            "{:?}",
+            settled.verdict
+        );
+    }
+}
+
+pub(crate) async fn containers_of_two_accounts_never_share_a_gpu(world: &World) {
+    let gpu = Gpu::new(world);
+    let taken = gpu.locks.with_file_name("taken");
+    std::fs::create_dir(&taken).unwrap();
+    std::fs::set_permissions(&taken, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let (mut own, mut root) = (gpu.talk().await, gpu.talk_as_root().await);
+    let (ours, theirs) = (crowd(&taken), crowd(&taken));
+    tokio::join!(
+        all_end_well(&mut own.peer, &ours),
+        all_end_well(&mut root.peer, &theirs)
+    );
+    let left: Vec<_> = std::fs::read_dir(&taken)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
 }

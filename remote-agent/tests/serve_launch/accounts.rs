@@ -8,6 +8,7 @@ use crate::support::{CONTROLLER, PATIENCE, Peer};
 use farrun_protocol::lease::Obstacle;
 use farrun_protocol::record::Phase;
 use farrun_protocol::spec::{Capture, Gpus};
+use farrun_protocol::verdict::Reason;
 use farrun_protocol::{ErrorCode, RunId, layout, preamble};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
@@ -125,6 +126,40 @@ async fn whoever_waited_first_is_served_first_whichever_account_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_set_back_changes_no_order_between_accounts() {
+    let world = World::with_gpus(1);
+    let (ada, bob) = (
+        Account::new(&world, "ada", "on"),
+        Account::new(&world, "bob", "on"),
+    );
+    let (mut of_ada, mut of_bob) = (ada.talk().await, bob.talk().await);
+    let (busy, early, late) = (wants(Gpus::All), waits(Gpus::All), waits(Gpus::All));
+    of_ada.peer.launch(&busy).await.unwrap();
+    of_bob.peer.launch(&early).await.unwrap();
+    // As if it had come while the clock was years ahead.
+    let file = bob.state.join(format!("queue/{}.json", early.run_id));
+    let mut order: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    order["at"] = "2099-01-01T00:00:00Z".into();
+    let new = file.with_extension("new");
+    std::fs::write(&new, order.to_string()).unwrap();
+    std::fs::rename(&new, &file).unwrap();
+    let ticket = world
+        .folder
+        .path()
+        .join(format!("locks/ticket-{}.json", early.run_id));
+    come("its ticket", || {
+        std::fs::read_to_string(&ticket).is_ok_and(|text| text.contains("2099"))
+    })
+    .await;
+    of_ada.peer.launch(&late).await.unwrap();
+    let place = of_ada.peer.facts(&late.run_id).await.queue.unwrap();
+    assert_eq!((place.position, place.others_ahead), (2, 1));
+    end(&world, &busy);
+    until(&mut of_bob.peer, &early.run_id, Phase::Running).await;
+    assert!(!ada.intended(&late.run_id), "it waits for its turn");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_waiting_account_that_has_nobody_left_holds_up_nobody() {
     let world = World::with_gpus(1);
     let (ada, bob) = (
@@ -234,4 +269,40 @@ async fn a_container_of_ours_that_nobody_knows_holds_its_gpu_until_it_ends() {
     );
     state().containers.get_mut(&name).unwrap().status = "exited";
     assert_eq!(uuids(&peer.launch(&wanted).await.unwrap()), ["GPU-0"]);
+}
+
+#[tokio::test]
+async fn a_pid_1_of_the_image_that_does_not_see_its_gpu_is_ended() {
+    for (executed, seen) in [
+        (Some(r#"{"said":"GPU-0","devices":false}"#), true),
+        (Some(r#"{"said":null,"devices":true}"#), true),
+        (Some(r#"{"said":"all","devices":false}"#), false),
+        (Some(r#"{"said":null,"devices":false}"#), false),
+        // What proves nothing ends nothing.
+        (Some("OCI runtime exec failed"), true),
+        (None, true),
+    ] {
+        let world = World::with_gpus(1);
+        world.engine.state.lock().unwrap().executed = executed.map(str::to_owned);
+        let (mut peer, _serving) = world.talk().await;
+        let mut spec = wants(Gpus::Count(1));
+        spec.capture = Capture::Docker;
+        let facts = peer.launch(&spec).await.unwrap();
+        let status = world.engine.state.lock().unwrap().containers[&format!("farrun-{}", spec.run_id)].status;
+        if seen {
+            assert_eq!((facts.phase, status), (Phase::Running, "running"), "{executed:?}");
+            continue;
+        }
+        let verdict = facts.settled.unwrap().verdict;
+        assert_eq!(
+            (verdict.reason, status),
+            (Reason::GpuUnavailable, "exited"),
+            "{executed:?}"
+        );
+        let detail = verdict.detail.unwrap();
+        assert!(detail.contains("cannot see its GPU: GPU-0 was given"), "{detail}");
+        // Its GPU is free again.
+        let next = peer.launch(&wants(Gpus::Count(1))).await.unwrap();
+        assert_eq!(uuids(&next), ["GPU-0"]);
+    }
 }

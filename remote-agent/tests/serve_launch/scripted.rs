@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) start_refusal: Option<String>,
     /// What every container has printed so far.
     pub(crate) output: Vec<u8>,
+    /// What a second program in a container prints; it is refused when there is nothing.
+    pub(crate) executed: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -118,6 +120,10 @@ async fn serve(mut stream: UnixStream, state: Arc<Mutex<State>>, held: Arc<Notif
     if path.contains("/logs?") {
         return hand_out(stream, &state, path.contains("follow=true")).await;
     }
+    if path.contains("/exec/") {
+        let printed = state.lock().unwrap().executed.clone().unwrap_or_default();
+        return print(stream, &printed).await;
+    }
     let (status, answer) = act(&mut state.lock().unwrap(), &method, &path, body);
     match fault {
         Some(Fault::LostAnswer) => return,
@@ -163,6 +169,17 @@ async fn hand_out(mut stream: UnixStream, state: &Mutex<State>, follow: bool) {
         }
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
+}
+
+/// Answers as an engine does that has started a program and hands over its connection.
+async fn print(mut stream: UnixStream, printed: &str) {
+    let head = "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\n\
+                Connection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+    let mut answer = head.as_bytes().to_vec();
+    answer.extend([1, 0, 0, 0]);
+    answer.extend(u32::try_from(printed.len()).unwrap().to_be_bytes());
+    answer.extend(printed.as_bytes());
+    let _ = stream.write_all(&answer).await;
 }
 
 async fn request(stream: &mut UnixStream) -> Option<(String, String, Value)> {
@@ -264,6 +281,11 @@ fn act(state: &mut State, method: &str, path: &str, body: Value) -> (u16, Value)
                 claim(container);
                 state.executions += 1;
             }
+            (204, Value::Null)
+        }
+        ("POST", "exec") if state.executed.is_some() => (201, json!({"Id": "program"})),
+        ("POST", "kill") => {
+            container.status = "exited";
             (204, Value::Null)
         }
         _ => (404, json!({"message": "page not found"})),

@@ -85,15 +85,21 @@ def status(lab):
 
 
 def many(lab):
-    """Many hosts, each with a state folder of its own and so with figures of its own."""
+    """Many hosts, each with a state folder, locks and so turns and figures of its own."""
     count = 20 if lab.quick else 100
-    home = lab.new_home("many-gpus")
+    home, keys = lab.new_home("many-gpus"), lab.fresh("keys")
+    welcome = []
     for index in range(count):
         name = f"gpus{index}"
         lab.state(name).mkdir(mode=0o700)
         call(["cp", "-al", lab.state(HOSTS[LOOPBACK]) / "agents", lab.state(name) / "agents"])
-        lab.add_host(name, LOOPBACK, home=home, connect=False)
+        # Readings of one host take turns, so each has locks of its own: they come with the key of the login.
+        call(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", keys / name])
+        welcome.append(f'environment="FARRUN_LOCKS={keys}/locks-{name}" {(keys / f"{name}.pub").read_text()}')
+        lab.add_host(name, LOOPBACK, home=home, connect=False, identity=keys / name)
         lab.closing.callback(shutil.rmtree, lab.state(name), ignore_errors=True)
+    with open(lab.folder / "sshd/authorized_keys", "a") as file:
+        file.writelines(welcome)
 
     def by_farrun():
         said = []

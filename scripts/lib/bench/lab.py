@@ -60,7 +60,7 @@ class Lab:
         self.host_environment = {"PATH": f"{self.host_programs}:/usr/local/bin:/usr/bin:/bin", "HOME": login}
         port = int(common("free_port"))
         self.closing.callback(self.end_server)
-        common('start_sshd "$1" "$2" "${@:3}" >/dev/null', self.folder / "sshd", port, "MaxStartups 400",
+        common('start_sshd "$1" "$2" "${@:3}" >/dev/null', self.folder / "sshd", port, "MaxStartups 400", "PermitUserEnvironment FARRUN_LOCKS",
                "SetEnv " + " ".join(f"{name}={value}" for name, value in self.host_environment.items()))
         self.proxies = {FAR: DelayProxy(port, 0.025), NARROW: DelayProxy(port, 0.025, 3 * MIB)}
         for proxy in self.proxies.values():
@@ -132,10 +132,10 @@ class Lab:
             (place / "known_hosts").write_text(known)
         return home
 
-    def add_host(self, name, link, home=None, connect=True):
+    def add_host(self, name, link, home=None, connect=True, identity=None):
         """Adds a host whose state folder is `state(name)`."""
         self.farrun("host", "add", name, "--address", f"{self.user}@127.0.0.1:{self.ports[link]}", "--identity",
-                    self.folder / "sshd/identity", "--docker-host", self.docker_url, "--state", self.state(name),
+                    identity or self.folder / "sshd/identity", "--docker-host", self.docker_url, "--state", self.state(name),
                     *([] if connect else ["--no-connect"]), home=home)
 
     def environment(self, home=None):

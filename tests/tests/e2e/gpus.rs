@@ -187,6 +187,73 @@ fn runs_wait_in_line_and_start_when_it_is_their_turn() {
     assert!(ended(&urgent) < ended(&second));
 }
 
+/// A recipe that needs a GPU, and so waits for one unless told otherwise.
+const NEEDS_A_GPU: &str = r#"
+format = 1
+name = "hungry"
+image = "farrun-test-busybox:1"
+pull = "never"
+[container]
+entrypoint = []
+gpus = 1
+[operations.inference]
+argv = ["/bin/sh", "-c", "echo {prompt} on $NVIDIA_VISIBLE_DEVICES; sleep 0.3"]
+"#;
+
+#[test]
+fn several_prompts_take_turns_on_one_gpu_with_the_laptop_closed() {
+    let host = host_with(1);
+    let home = &host.lab.home;
+    home.write(".config/farrun/recipes/hungry.toml", NEEDS_A_GPU);
+    let names = ["dawn", "noon", "dusk"];
+    for name in names {
+        let _ = home.farrun(&["prompt", "create", name, "--name", name]).ok();
+    }
+    let order = [
+        "inference",
+        "dawn",
+        "noon",
+        "dusk",
+        "--recipe",
+        "hungry",
+        "--host",
+        "lab",
+        "--detach",
+    ];
+    let _ = home.farrun(&order).ok();
+    // From here on nobody connects.
+    let runs = host.lab.state().join("runs");
+    wait_for("three ends", STARTS, || {
+        let entries = std::fs::read_dir(&runs).ok()?;
+        let settled = entries.filter(|entry| {
+            entry
+                .as_ref()
+                .is_ok_and(|run| run.path().join("settled.json").exists())
+        });
+        (settled.count() == names.len()).then_some(())
+    });
+    let listed = home.farrun(&["list", "--json"]).ok().json();
+    let mut shown: Vec<Value> = listed["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| host.lab.show(run["id"].as_str().unwrap())["run"].clone())
+        .collect();
+    let time = |run: &Value, name: &str| -> chrono::DateTime<chrono::Utc> {
+        run[name].as_str().unwrap().parse().unwrap()
+    };
+    shown.sort_by_key(|run| time(run, "started_at"));
+    let order: Vec<&str> = shown.iter().map(|run| run["name"].as_str().unwrap()).collect();
+    assert_eq!(order, names, "{listed}");
+    for (one, next) in shown.iter().zip(&shown[1..]) {
+        assert!(time(one, "ended_at") <= time(next, "started_at"), "{one} {next}");
+    }
+    for (run, name) in shown.iter().zip(names) {
+        let said = home.farrun(&["logs", run["id"].as_str().unwrap()]).ok();
+        assert_eq!(said.text(), format!("{name} on {}\n", NvidiaSmi::uuid(0)));
+    }
+}
+
 #[test]
 fn attached_order_tells_its_place_and_follows_when_it_starts() {
     let host = host_with(1);

@@ -2,8 +2,9 @@
 
 use crate::SOON;
 use crate::gpus::host_with;
-use farrun_tests::{Lab, Pty};
-use rustix::process::Signal;
+use farrun_tests::{Lab, Pty, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
+use std::process::Command;
 
 fn watch(lab: &Lab, rows: u16, columns: u16) -> Pty {
     Pty::start(&lab.home.command(&["status", "--watch"]), rows, columns)
@@ -87,4 +88,66 @@ fn the_terminal_is_given_back_however_it_ends() {
     view.press("q");
     assert_eq!(view.wait(SOON), Some(0), "{}", view.words(0));
     assert_eq!(view.left_behind(), [""; 0]);
+}
+
+#[test]
+fn a_stopped_view_leaves_the_terminal_to_the_shell_and_takes_it_again() {
+    let lab = Lab::new();
+    let view = lab.home.command(&["status", "--watch"]);
+    let mut shell = Command::new("bash");
+    // Without its line editor the shell leaves the terminal as a program should find it.
+    shell.args(["--norc", "--noprofile", "--noediting", "-i"]);
+    shell.envs(view.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("PS1", "ready> ");
+    let mut terminal = Pty::start(&shell, 24, 80);
+    terminal.wait_for(0, "ready>", SOON);
+    let program = view.get_program().display();
+    terminal.press(&format!(
+        "sh -c 'echo pid $$ is it; exec {program} status --watch'\n"
+    ));
+    terminal.wait_for(0, KEYS, SOON);
+    terminal.wait_for(0, "up,", SOON);
+    assert_eq!(terminal.left_behind().len(), 3, "{:?}", terminal.left_behind());
+    let before = terminal.written();
+    terminal.press("\x1a");
+    terminal.wait_for(before, "Stopped", SOON);
+    assert_eq!(terminal.left_behind(), [""; 0], "{}", terminal.words(before));
+    let back = |terminal: &mut Pty| {
+        let before = terminal.written();
+        terminal.press("fg\n");
+        for part in [KEYS, "up,"] {
+            terminal.wait_for(before, part, SOON);
+        }
+        wait_for("the whole terminal", SOON, || {
+            (terminal.left_behind().len() == 3).then_some(())
+        });
+    };
+    back(&mut terminal);
+    // Stopped by somebody else it cannot give anything back, but it finds its way again.
+    let words = terminal.words(0);
+    let pid = words
+        .split("pid ")
+        .find_map(|rest| rest.split(' ').next()?.parse().ok())
+        .and_then(Pid::from_raw)
+        .unwrap_or_else(|| panic!("no number in {words}"));
+    let before = terminal.written();
+    kill_process(pid, Signal::STOP).unwrap();
+    terminal.wait_for(before, "Stopped", SOON);
+    back(&mut terminal);
+    let before = terminal.written();
+    terminal.press("q");
+    terminal.wait_for(before, "ready>", SOON);
+    assert_eq!(terminal.left_behind(), [""; 0]);
+    terminal.press("exit\n");
+    assert_eq!(terminal.wait(SOON), Some(0));
+}
+
+#[test]
+fn a_view_whose_terminal_is_closed_ends() {
+    let lab = Lab::new();
+    let mut view = watch(&lab, 24, 80);
+    view.wait_for(0, KEYS, SOON);
+    view.wait_for(0, "up,", SOON);
+    view.close();
+    assert!(view.wait(SOON).is_some());
 }

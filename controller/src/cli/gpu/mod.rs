@@ -163,7 +163,7 @@ fn print(context: &Context, known: &HostGpus<'_>) {
         ui.table(&table::gpus(report, later(at, now)));
     }
     for dash in table::dashes(report) {
-        ui.line(format!("  - {dash}"));
+        ui.wrapped(format!("  - {dash}"), 4);
     }
     let processes = table::processes(report);
     if !processes.is_empty() {

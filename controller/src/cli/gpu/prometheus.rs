@@ -20,11 +20,16 @@ fn scaled(reading: Reading<u64>, factor: f64) -> Option<f64> {
     reading.value().map(|value| value as f64 * factor)
 }
 
+/// A value that is told in parts. Dividing is exact to the last digit that is printed; multiplying by a fraction is not.
+fn whole(reading: Reading<u64>, parts: f64) -> Option<f64> {
+    reading.value().map(|value| value as f64 / parts)
+}
+
 const METRICS: [Metric; 9] = [
     Metric {
         name: "farrun_gpu_utilization_ratio",
         help: "Share of the last moment in which any kernel ran.",
-        of: |gpu| scaled(gpu.utilization, 0.01),
+        of: |gpu| whole(gpu.utilization, 100.0),
     },
     Metric {
         name: "farrun_gpu_memory_total_bytes",
@@ -49,12 +54,12 @@ const METRICS: [Metric; 9] = [
     Metric {
         name: "farrun_gpu_power_watts",
         help: "Power drawn.",
-        of: |gpu| scaled(gpu.power, 0.001),
+        of: |gpu| whole(gpu.power, 1000.0),
     },
     Metric {
         name: "farrun_gpu_power_limit_watts",
         help: "Power allowed.",
-        of: |gpu| scaled(gpu.power_limit, 0.001),
+        of: |gpu| whole(gpu.power_limit, 1000.0),
     },
     Metric {
         name: "farrun_gpu_ecc_uncorrected_errors",
@@ -217,6 +222,17 @@ mod tests {
             text.contains(r#"model="x\"} 1\nfarrun_host_up{host=\"other\"} 1\\"#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn figures_have_no_digits_that_nobody_measured() {
+        let mut odd = report();
+        odd.gpus[0].power = Reading::Value(62_800);
+        odd.gpus[0].utilization = Reading::Value(29);
+        let text = exposition(&[known(Some(odd))], Utc::now());
+        for value in ["} 62.8\n", "} 0.29\n"] {
+            assert!(text.contains(value), "{text}");
+        }
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub(super) fn host(ui: &Ui, known: &Known) {
     if let Some((report, at)) = known.gpus().filter(|(report, _)| !report.gpus.is_empty()) {
         ui.table(&table::gpus(report, later(at, now)));
         for dash in table::dashes(report) {
-            ui.line(format!("  - {dash}"));
+            ui.wrapped(format!("  - {dash}"), 4);
         }
     }
     let containers = known

@@ -101,6 +101,14 @@ impl Screen {
         kill_current_process_group(Signal::TSTP)?;
         // Another thread may take the signal; this one must not take the terminal before it has.
         std::thread::sleep(Duration::from_millis(100));
+        self.take_again()
+    }
+
+    /// Takes the terminal once more: whoever stopped and continued the program may have used it meanwhile.
+    ///
+    /// # Errors
+    /// The terminal refuses.
+    pub fn take_again(&mut self) -> io::Result<()> {
         enter()?;
         // A new one draws everything; clearing the old one would ask the terminal where its cursor is.
         self.terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
@@ -127,6 +135,8 @@ pub fn give_back() {
 
 fn enter() -> io::Result<()> {
     TAKEN.store(true, Ordering::Relaxed);
+    // It remembers that it is on; where a shell has taken the terminal meanwhile, that is not so.
+    let _ = disable_raw_mode();
     enable_raw_mode()?;
     execute!(io::stdout(), EnterAlternateScreen, cursor::Hide).inspect_err(|_| leave())
 }

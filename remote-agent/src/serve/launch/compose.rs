@@ -202,8 +202,11 @@ fn mounts(
         let target = format!("{}/{path}", spec.inputs_target.trim_end_matches('/'));
         mounts.push(mount(&blob, &target, true));
     }
-    if spec.capture == Capture::Init {
+    // Where the image's own program is PID 1, ours only looks whether the GPUs are there.
+    if spec.capture == Capture::Init || given.is_some() {
         mounts.push(mount(&context.agent, layout::CONTAINER_AGENT, true));
+    }
+    if spec.capture == Capture::Init {
         mounts.push(mount(&folder.record(), layout::CONTAINER_RECORD, false));
         // Only the files of its own GPUs, so that a job cannot lock those of others.
         for (file, inside) in given.map(Given::files).unwrap_or_default() {

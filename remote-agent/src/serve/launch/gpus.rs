@@ -4,6 +4,7 @@
 use super::compose::{self, Given};
 use super::{Stop, start};
 use crate::docker::{Engine, FoundContainer, ImageFacts};
+use crate::gpu;
 use crate::leases::{
     self, Allocator, Held, Holder, LockFolder, PATIENCE, Refused, Reserved, Wish, account, choose,
 };
@@ -16,7 +17,9 @@ use crate::serve::session::{Peer, Session};
 use chrono::{TimeDelta, Utc};
 use farrun_protocol::gpu::{GpuReport, HeldLease};
 use farrun_protocol::lease::{FORMAT, Lease, LeasedGpu, Wait};
+use farrun_protocol::record::ExecError;
 use farrun_protocol::spec::{Capture, Gpus, RunSpec};
+use farrun_protocol::verdict::Reason;
 use farrun_protocol::{ErrorCode, Failure, Progress, layout};
 use std::time::{Duration, Instant};
 
@@ -27,6 +30,8 @@ const AGED: Duration = Duration::from_secs(10);
 /// How long PID 1 may take to its locks.
 const IS_HELD: Duration = Duration::from_secs(10);
 const LOOK_APART: Duration = Duration::from_millis(20);
+/// How long a look into a container may take.
+const SIGHT: Duration = Duration::from_secs(10);
 
 /// A run that is about to be started.
 #[derive(Debug, Clone, Copy)]
@@ -177,11 +182,36 @@ async fn go(run: &Run<'_>, scene: &Scene, lease: &Lease, id: &str, mutex: Alloca
         until_held(run, scene, lease, id).await;
     }
     drop(mutex);
+    if run.spec.capture == Capture::Docker {
+        require_sight(run, lease, id).await?;
+    }
     if let Ok(Some(found)) = run.peer.engine.container(id).await {
         // For people only, so a failure changes nothing.
         let _ = note(run, &scene.locks, lease, found.pid);
     }
     Ok(())
+}
+
+/// Ends a container that certainly does not see its GPUs, which `init` notices by itself. One that has ended already,
+/// and an engine that does not say, prove nothing.
+async fn require_sight(run: &Run<'_>, lease: &Lease, id: &str) -> Result<(), Stop> {
+    let argv = [layout::CONTAINER_AGENT, gpu::SIGHT_ROLE];
+    let Ok(printed) = run.peer.engine.execute(id, &argv, SIGHT).await else {
+        return Ok(());
+    };
+    let gpus = uuids(&lease.gpus);
+    let Some(sight) = gpu::Sight::read(&printed).filter(|sight| sight.hides(&gpus)) else {
+        return Ok(());
+    };
+    let hidden = ExecError::GpuHidden {
+        wanted: gpus.join(","),
+        seen: sight.said,
+    };
+    run.peer.engine.kill(id).await?;
+    Err(Stop::refused(
+        Reason::GpuUnavailable,
+        hidden.detail().unwrap_or_default(),
+    ))
 }
 
 /// Waits until the locks are held, or nobody is left who would take them.
@@ -239,12 +269,13 @@ fn new_order(run: &Run<'_>) -> Result<Order, Failure> {
         .and_then(|wait| now.checked_add_signed(wait));
     let deadline = wait.map(|seconds| Moment {
         ms: moment.ms.saturating_add(seconds.saturating_mul(1000)),
-        ..moment
+        ..moment.clone()
     });
     Ok(Order {
         format: FORMAT,
         run_id: run.spec.run_id.clone(),
         at: behind_all(&run.session.context.state, now)?,
+        arrived: Some(moment),
         priority: run.spec.placement.priority,
         until,
         deadline,

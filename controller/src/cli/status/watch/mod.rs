@@ -14,9 +14,11 @@ use crate::model::Host;
 use crate::ssh::NobodyToAsk;
 use crate::ui::screen::{Key, Screen};
 use link::Following;
+use rustix::process::Signal;
 use state::State;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -97,6 +99,7 @@ async fn show(
     }
     let mut ticks = tokio::time::interval(DRAW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut continued = signal(SignalKind::from_raw(Signal::CONT.as_raw())).ok();
     let mut drawn = Instant::now();
     let mut looked: Option<Instant> = None;
     let mut changed = true;
@@ -120,6 +123,12 @@ async fn show(
                     now = true;
                 }
             },
+            Some(()) = next(&mut continued) => {
+                if let Err(error) = screen.take_again() {
+                    return Ok(Left::Unusable(error));
+                }
+                now = true;
+            }
             Some(told) = news.recv() => {
                 state.learn(told);
                 changed = true;
@@ -148,5 +157,13 @@ async fn show(
             drawn = Instant::now();
             changed = false;
         }
+    }
+}
+
+/// The next signal; never, where they cannot be heard.
+async fn next(signals: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+    match signals {
+        Some(signals) => signals.recv().await,
+        None => std::future::pending().await,
     }
 }

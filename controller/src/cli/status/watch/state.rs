@@ -118,10 +118,16 @@ impl State {
         }
         self.runs = active;
         if !self.all().any(|run| Some(&run.id) == self.chosen.as_ref()) {
-            let first = self.all().next().map(|run| run.id.clone());
+            let first = self.first().map(|run| run.id.clone());
             self.choose(first);
         }
         Ok(())
+    }
+
+    /// The run that is shown when nobody has chosen one: the newest that has something to say.
+    fn first(&self) -> Option<&Run> {
+        let running = self.runs.iter().find(|run| run.started_at.is_some());
+        running.or_else(|| self.all().next())
     }
 
     fn choose(&mut self, run: Option<RunId>) {

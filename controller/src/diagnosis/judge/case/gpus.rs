@@ -15,9 +15,16 @@ use farrun_protocol::verdict::Reason;
 const SLACK: TimeDelta = TimeDelta::seconds(5);
 
 impl<'a> Case<'a> {
-    /// Whether PID 1 could not start the job because the engine hid its GPU.
+    /// Whether the engine hid the job's GPU: from our PID 1, or from the image's own, where the verdict alone says so.
     pub(in crate::diagnosis) fn gpu_hidden(&self) -> Option<Found> {
-        let exit = self.evidence.settled.as_ref()?.exit.as_ref()?;
+        let settled = self.evidence.settled.as_ref()?;
+        let verdict = &settled.verdict;
+        let said = verdict.detail.as_ref().filter(|detail| {
+            verdict.reason == Reason::GpuUnavailable && detail.starts_with("the container cannot see its GPU")
+        });
+        let Some(exit) = &settled.exit else {
+            return said.map(|detail| Found::certain().quoting(SETTLED, detail));
+        };
         let error = exit.exec_error.as_ref()?;
         let detail = error
             .detail()

@@ -145,3 +145,16 @@ fn a_run_that_may_hang_says_so_in_its_row_and_keeps_its_state() {
     assert_eq!((rows[0].state.as_str(), rows[0].tone), ("running", Tone::Bad));
     assert_eq!(rows[0].time, "12 m 00 s of ~30 min");
 }
+
+#[test]
+fn a_run_that_prints_is_shown_before_one_that_waits() {
+    let mut state = state();
+    state.runs.reverse();
+    state.chosen = None;
+    let first = |state: &State| state.first().map(|run| run.id.to_string());
+    assert_eq!(first(&state).as_deref(), Some("rs_bbbbbbbb"));
+    state.runs[1].started_at = Some(Utc::now());
+    assert_eq!(first(&state).as_deref(), Some("rs_aaaaaaaa"));
+    state.runs.clear();
+    assert_eq!(first(&state).as_deref(), Some("rs_cccccccc"));
+}
