@@ -1,41 +1,23 @@
 //! Real `serve` processes that share one state folder.
 
 use super::{AGENT, NvidiaSmi};
-use crate::support::{CONTROLLER, PATIENCE, Peer};
+use crate::support::PATIENCE;
+use crate::support::talk::Talk;
 use farrun_protocol::frame::{Frame, Kind};
 use farrun_protocol::gpu::{Freshness, GpuReport, TroubleKind};
-use farrun_protocol::{Reply, Request, preamble};
+use farrun_protocol::{Reply, Request};
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, Command};
-
-/// A conversation, which ends with this.
-struct Talk {
-    peer: Peer,
-    process: Child,
-}
+use tokio::process::Command;
 
 async fn talk(state: &Path, fake: &NvidiaSmi) -> Talk {
-    let nonce = "ab".repeat(32);
-    let mut process = Command::new(AGENT)
-        .args(["serve", &nonce])
+    let mut command = Command::new(AGENT);
+    command
         .env("FARRUN_STATE", state)
         // Other tests take turns of their own.
         .env("FARRUN_LOCKS", state.join("locks"))
-        .envs([fake.variable()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut stdout = process.stdout.take().unwrap();
-    let mut seen = vec![0; preamble::line(&nonce).len()];
-    stdout.read_exact(&mut seen).await.unwrap();
-    let mut peer = Peer::new(stdout, process.stdin.take().unwrap(), &[]);
-    peer.hello_as(CONTROLLER, "unix:///nonexistent/engine").await;
-    Talk { peer, process }
+        .envs([fake.variable()]);
+    Talk::begun(&mut command, "unix:///nonexistent/engine").await
 }
 
 fn wish(max_age: u64) -> Request {
