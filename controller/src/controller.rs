@@ -4,7 +4,6 @@ use crate::config::Config;
 use crate::notify;
 use crate::ssh::Ask;
 use crate::store::{Location, Store, StoreError};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -61,11 +60,6 @@ impl Controller {
     /// Tells the observer.
     pub fn tell(&self, event: &Event<'_>) {
         self.observer.observe(event);
-    }
-
-    /// Folder of everything that belongs to a prompt or image of this name.
-    pub fn name_folder(&self, name: &str) -> PathBuf {
-        self.config.outputs.join(name)
     }
 }
 

@@ -8,12 +8,14 @@
     reason = "a test that cannot go on must stop"
 )]
 
+#[path = "serve_support/in_process.rs"]
+mod in_process;
 #[path = "serve_support/mod.rs"]
 mod support;
 
 use farrun_agent::gpu::Program;
 use farrun_agent::record::RunFolder;
-use farrun_agent::serve::{Context, conversation};
+use farrun_agent::serve::Context;
 use farrun_protocol::diagnostics::{
     self, AgentEvent, BUNDLE, Bundle, FileSystem, HOST_MANIFEST, LogExcerpts, Outcome, Trigger,
 };
@@ -23,6 +25,7 @@ use farrun_protocol::message::ManifestReply;
 use farrun_protocol::record::{FORMAT, Settled};
 use farrun_protocol::verdict::{Reason, RunResult, Verdict};
 use farrun_protocol::{ErrorCode, Progress, Reply, Request, RunId, Sha256};
+use in_process::{context, converse};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -53,24 +56,10 @@ impl World {
     }
 
     async fn talk_as(&self, controller: &str) -> (Peer, JoinHandle<()>) {
-        let context = Context {
-            state: self.state.clone(),
-            agent: env!("CARGO_BIN_EXE_farrun-agent").into(),
-            agent_sha256: Sha256::of(b"agent"),
-            home: self.folder.path().to_owned(),
-            docker_host: None,
-            runtime_folder: None,
-            locks: Some(self.folder.path().join("locks")),
+        let (mut peer, serving) = converse(Context {
             nvidia_smi: self.nvidia_smi.clone(),
-            watch: false,
-        };
-        let (ours, theirs) = tokio::io::duplex(64 * 1024);
-        let (reader, writer) = tokio::io::split(theirs);
-        let serving = tokio::spawn(async move {
-            conversation(reader, writer, context).await.unwrap();
+            ..context(self.folder.path())
         });
-        let (reader, writer) = tokio::io::split(ours);
-        let mut peer = Peer::new(reader, writer, &[]);
         peer.hello_as(controller, &self.engine).await;
         (peer, serving)
     }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, MAX_PAYLOAD};
 use farrun_protocol::log::LogChunk;
 use farrun_protocol::message::{Hello, HelloReply};
-use farrun_protocol::{Failure, PROTOCOL, Progress, Reply, Request, Sha256};
+use farrun_protocol::{Failure, PROTOCOL, Progress, Reply, Request};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -226,21 +226,6 @@ impl Client {
             }),
             other => Err(self.unexpected("`hello`", &other)),
         }
-    }
-
-    /// Checks that the program that answered is the one that was started.
-    ///
-    /// # Errors
-    /// [`AgentError::AgentMismatch`] when it is another.
-    pub fn expect_agent(&self, reply: &HelloReply, expected: &Sha256) -> Result<(), AgentError> {
-        if reply.agent_sha256 == *expected {
-            return Ok(());
-        }
-        Err(AgentError::AgentMismatch {
-            host: self.shared.host.clone(),
-            expected: expected.clone(),
-            got: reply.agent_sha256.clone(),
-        })
     }
 
     /// The host this conversation is with.

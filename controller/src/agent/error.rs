@@ -1,7 +1,7 @@
 //! What can go wrong in a conversation.
 
+use farrun_protocol::Failure;
 use farrun_protocol::frame::FrameError;
-use farrun_protocol::{Failure, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,16 +58,6 @@ pub enum AgentError {
         host: String,
         /// Its version.
         got: u32,
-    },
-    /// Another program answers than was started.
-    #[error("the agent on `{host}` is {got}, not {expected}")]
-    AgentMismatch {
-        /// The host.
-        host: String,
-        /// Hash of the program that was started.
-        expected: Sha256,
-        /// Hash of the program that answers.
-        got: Sha256,
     },
 }
 

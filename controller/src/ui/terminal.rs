@@ -89,11 +89,6 @@ impl Ui {
         self.0.facts.json
     }
 
-    /// Whether notes and hints are left out.
-    pub fn is_quiet(&self) -> bool {
-        self.0.facts.quiet
-    }
-
     /// Whether stdout is a terminal.
     pub fn stdout_is_tty(&self) -> bool {
         self.0.facts.stdout_tty

@@ -1,21 +1,14 @@
 //! Real `serve` processes that share one state folder.
 
 use super::{AGENT, NvidiaSmi};
-use crate::support::{CONTROLLER, PATIENCE, Peer};
+use crate::support::talk::Talk;
+use crate::support::{CONTROLLER, PATIENCE};
 use farrun_protocol::frame::{Frame, Kind};
 use farrun_protocol::gpu::{Freshness, GpuReport, TroubleKind};
-use farrun_protocol::{Reply, Request, preamble};
+use farrun_protocol::{Reply, Request};
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, Command};
-
-/// A conversation, which ends with this.
-struct Talk {
-    peer: Peer,
-    process: Child,
-}
+use tokio::process::Command;
 
 async fn talk(state: &Path, fake: &NvidiaSmi) -> Talk {
     talk_as(CONTROLLER, state, &state.join("locks"), fake).await
@@ -23,23 +16,14 @@ async fn talk(state: &Path, fake: &NvidiaSmi) -> Talk {
 
 /// A conversation of this controller; other tests take turns of their own.
 async fn talk_as(controller: &str, state: &Path, locks: &Path, fake: &NvidiaSmi) -> Talk {
-    let nonce = "ab".repeat(32);
-    let mut process = Command::new(AGENT)
-        .args(["serve", &nonce])
+    let mut command = Command::new(AGENT);
+    command
         .env("FARRUN_STATE", state)
         .env("FARRUN_LOCKS", locks)
-        .envs([fake.variable()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut stdout = process.stdout.take().unwrap();
-    let mut seen = vec![0; preamble::line(&nonce).len()];
-    stdout.read_exact(&mut seen).await.unwrap();
-    let mut peer = Peer::new(stdout, process.stdin.take().unwrap(), &[]);
-    peer.hello_as(controller, "unix:///nonexistent/engine").await;
-    Talk { peer, process }
+        .envs([fake.variable()]);
+    let mut talk = Talk::silent(&mut command).await;
+    talk.peer.hello_as(controller, "unix:///nonexistent/engine").await;
+    talk
 }
 
 fn wish(max_age: u64) -> Request {

@@ -1,7 +1,8 @@
 //! GPUs on a real engine that believes it has some: real locks, held by real PID 1s, of two accounts.
 
+use crate::support::talk::Talk;
 use crate::support::{CONTROLLER, PATIENCE, Peer, order};
-use crate::{Talk, World, smi, wait_for_text};
+use crate::{World, smi, wait_for_text};
 use farrun_protocol::ErrorCode;
 use farrun_protocol::lease::{Obstacle, Wait};
 use farrun_protocol::record::{Phase, RunFacts};

@@ -1,8 +1,9 @@
 //! The observer on a real engine: what happens on a host while nobody talks to it.
 
+use crate::World;
 use crate::gpus::{Gpu, container, wants};
+use crate::support::talk::Talk;
 use crate::support::{CONTROLLER, PATIENCE, order};
-use crate::{Talk, World};
 use farrun_agent::watch::lives;
 use farrun_protocol::diagnostics::{BUNDLE, Bundle, Trigger};
 use farrun_protocol::lease::Wait;

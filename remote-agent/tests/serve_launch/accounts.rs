@@ -4,31 +4,24 @@
 use crate::World;
 use crate::gpus::{end, obstacles, until, uuids, waits, wants};
 use crate::scripted::Container;
-use crate::support::{CONTROLLER, PATIENCE, Peer};
+use crate::support::PATIENCE;
+use crate::support::talk::Talk;
 use farrun_protocol::lease::Obstacle;
 use farrun_protocol::record::Phase;
 use farrun_protocol::spec::{Capture, Gpus};
 use farrun_protocol::verdict::Reason;
-use farrun_protocol::{ErrorCode, RunId, layout, preamble};
+use farrun_protocol::{ErrorCode, RunId, layout};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 /// An account with its state folder; its observer ends with it.
 struct Account<'a> {
     world: &'a World,
     state: PathBuf,
     watch: &'static str,
-}
-
-/// A conversation with an agent process, which ends with it.
-struct Talk {
-    peer: Peer,
-    process: Child,
 }
 
 impl<'a> Account<'a> {
@@ -41,25 +34,14 @@ impl<'a> Account<'a> {
     }
 
     async fn talk(&self) -> Talk {
-        let nonce = "ab".repeat(32);
         let folder = self.world.folder.path();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_farrun-agent"))
-            .args(["serve", &nonce])
+        let mut command = Command::new(env!("CARGO_BIN_EXE_farrun-agent"));
+        command
             .env("FARRUN_STATE", &self.state)
             .env("FARRUN_LOCKS", folder.join("locks"))
             .env("FARRUN_NVIDIA_SMI", folder.join("nvidia-smi"))
-            .env("FARRUN_WATCH", self.watch)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut stdout = process.stdout.take().unwrap();
-        let mut seen = vec![0; preamble::line(&nonce).len()];
-        stdout.read_exact(&mut seen).await.unwrap();
-        let mut peer = Peer::new(stdout, process.stdin.take().unwrap(), &[]);
-        peer.hello_as(CONTROLLER, &self.world.engine.host()).await;
-        Talk { peer, process }
+            .env("FARRUN_WATCH", self.watch);
+        Talk::begun(&mut command, &self.world.engine.host()).await
     }
 
     fn observer(&self) -> Option<Pid> {

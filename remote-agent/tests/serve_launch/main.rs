@@ -9,6 +9,8 @@
 
 mod accounts;
 mod gpus;
+#[path = "../serve_support/in_process.rs"]
+mod in_process;
 mod scripted;
 #[path = "../serve_support/smi.rs"]
 mod smi;
@@ -16,11 +18,12 @@ mod smi;
 mod support;
 
 use farrun_agent::gpu::Program;
-use farrun_agent::serve::{Context, conversation};
+use farrun_agent::serve::Context;
 use farrun_protocol::record::Phase;
 use farrun_protocol::spec::{Capture, Gpus};
 use farrun_protocol::verdict::{Reason, RunResult};
-use farrun_protocol::{ErrorCode, Request, Sha256};
+use farrun_protocol::{ErrorCode, Request};
+use in_process::{context, converse};
 use scripted::{Fault, Scripted};
 use support::{CONTROLLER, Peer, code, from, order};
 use tokio::task::JoinHandle;
@@ -49,24 +52,10 @@ impl World {
     }
 
     async fn talk(&self) -> (Peer, JoinHandle<()>) {
-        let context = Context {
-            state: self.folder.path().join("state"),
-            agent: env!("CARGO_BIN_EXE_farrun-agent").into(),
-            agent_sha256: Sha256::of(b"agent"),
-            home: self.folder.path().to_owned(),
-            docker_host: None,
-            runtime_folder: None,
-            locks: Some(self.folder.path().join("locks")),
+        let (mut peer, serving) = converse(Context {
             nvidia_smi: self.nvidia_smi.clone(),
-            watch: false,
-        };
-        let (ours, theirs) = tokio::io::duplex(64 * 1024);
-        let (reader, writer) = tokio::io::split(theirs);
-        let serving = tokio::spawn(async move {
-            conversation(reader, writer, context).await.unwrap();
+            ..context(self.folder.path())
         });
-        let (reader, writer) = tokio::io::split(ours);
-        let mut peer = Peer::new(reader, writer, &[]);
         peer.hello_as(CONTROLLER, &self.engine.host()).await;
         (peer, serving)
     }

@@ -6,6 +6,8 @@
     reason = "each suite uses its own part"
 )]
 
+pub mod talk;
+
 use farrun_protocol::frame::{Frame, FrameReader, Kind, write_frame};
 use farrun_protocol::log::LogChunk;
 use farrun_protocol::message::{FetchLog, Hello, HelloReply, Launch, Secret};

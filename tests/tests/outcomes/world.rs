@@ -1,15 +1,13 @@
 //! A host without a server: an engine of its own, a state folder, and agents that are spoken to directly.
 
-use crate::support::{CONTROLLER, Peer};
+use crate::support::talk::Talk;
 use farrun_protocol::record::Settled;
 use farrun_protocol::spec::{Capture, RunSpec};
-use farrun_protocol::{Request, RunId, Sha256, layout, preamble};
+use farrun_protocol::{Request, RunId, Sha256, layout};
 use farrun_tests::{BUSYBOX, Engine, run, wait_until};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::sync::Semaphore;
 
 /// Launches at a time; more measure the machine.
@@ -22,12 +20,6 @@ pub(crate) struct World {
     state: tempfile::TempDir,
     agent: PathBuf,
     pub(crate) abreast: Semaphore,
-}
-
-/// A conversation with an agent process, which ends with it.
-pub(crate) struct Talk {
-    pub(crate) peer: Peer,
-    _process: Child,
 }
 
 impl World {
@@ -48,26 +40,10 @@ impl World {
     }
 
     pub(crate) async fn talk(&self) -> Talk {
-        let nonce = "ab".repeat(32);
-        let mut process = Command::new(&self.agent)
-            .args(["serve", &nonce])
-            // An observer would settle what the first contact is to settle.
-            .env("FARRUN_WATCH", "off")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut stdout = process.stdout.take().unwrap();
-        let mut seen = vec![0; preamble::line(&nonce).len()];
-        stdout.read_exact(&mut seen).await.unwrap();
-        assert_eq!(preamble::find(&seen, &nonce), Some(seen.len()));
-        let mut peer = Peer::new(stdout, process.stdin.take().unwrap(), &[]);
-        peer.hello_as(CONTROLLER, &self.engine.url()).await;
-        Talk {
-            peer,
-            _process: process,
-        }
+        let mut command = Command::new(&self.agent);
+        // An observer would settle what the first contact is to settle.
+        command.env("FARRUN_WATCH", "off");
+        Talk::begun(&mut command, &self.engine.url()).await
     }
 
     pub(crate) fn run_folder(&self, run_id: &RunId) -> PathBuf {
