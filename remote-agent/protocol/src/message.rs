@@ -256,6 +256,12 @@ pub struct Collect {
     /// With `dry_run`: runs that are taken for gone when inputs are looked for.
     #[serde(default)]
     pub as_if_gone: Vec<RunId>,
+    /// Evidence about the host that is at least so many seconds old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnostics: Option<u64>,
+    /// Images of the demo.
+    #[serde(default)]
+    pub images: bool,
 }
 
 /// What an agent answers.
@@ -469,7 +475,7 @@ pub struct OurContainer {
 /// Something that can be removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Garbage {
-    /// `run`, `container`, `agent`, `blob`, `incoming`.
+    /// `run`, `container`, `agent`, `blob`, `incoming`, `diagnostics`, `image`.
     pub kind: String,
     /// Its name.
     pub name: String,
@@ -478,6 +484,9 @@ pub struct Garbage {
     /// Files in its outputs folder; none for what is no run.
     #[serde(default)]
     pub outputs: Option<u64>,
+    /// How many of the bytes are the evidence of its end; none where there is no evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnostics: Option<u64>,
     /// Why it stays although it was named, when it does.
     #[serde(default)]
     pub kept: Option<String>,

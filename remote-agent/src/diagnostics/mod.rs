@@ -25,5 +25,5 @@ mod scene;
 mod thread;
 
 pub(crate) use collect::{Made, Subject, collect};
-pub(crate) use place::{Place, explained_at, find, forget_secrets, is_explained, read};
+pub(crate) use place::{Place, about_host, explained_at, find, forget_secrets, is_explained, read, remove};
 pub(crate) use retention::unexplained;

@@ -14,7 +14,7 @@ mod transport;
 pub use container::{BindMount, FoundContainer, GpuContainer, LogBudget, NewContainer};
 pub use error::EngineError;
 pub use image::{ImageFacts, PullProgress, with_tag};
-pub use listing::ListedContainer;
+pub use listing::{ListedContainer, ListedImage};
 pub use transport::Address;
 
 use bollard::Docker;

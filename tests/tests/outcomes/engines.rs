@@ -147,7 +147,10 @@ pub(crate) fn gone() -> Vec<Cell> {
     let mut cells = vec![
         down("engine stopped and still down, the job has no handler", WAITS),
         down("engine stopped and still down, the job exits with 0", OBEYS),
-        down("engine stopped and still down, the job exits with 5", OBEYS_WITH_5),
+        down(
+            "engine stopped and still down, the job exits with 5",
+            OBEYS_WITH_5,
+        ),
         down("engine stopped and still down, the job ignores SIGTERM", IGNORES),
         fails(
             "engine stopped and still down after out of memory",
@@ -293,7 +296,9 @@ async fn without(world: &Arc<World>, cells: Vec<Cell>) {
         let recorded = || std::fs::read(&exit).is_ok_and(|exit| exit.starts_with(b"FARRUN-EXIT"));
         // The engine has waited for those that it took along.
         if cell.script.contains("/mounted/down") {
-            tokio::task::block_in_place(|| farrun_tests::wait_until("the record", crate::world::SOON, recorded));
+            tokio::task::block_in_place(|| {
+                farrun_tests::wait_until("the record", crate::world::SOON, recorded)
+            });
         }
     }
     conclude(world, begun).await;

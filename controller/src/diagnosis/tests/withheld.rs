@@ -29,7 +29,10 @@ fn a_value_that_the_job_printed_is_in_nothing_that_is_said_without_the_hosts_evi
     run.spec.secret_names = vec!["KEY".to_owned()];
     let (told, _dir) = of_mirror(&mut run, None);
     let cause = told.cause.as_ref().unwrap();
-    assert!(!cause.sentence.is_empty() && !cause.evidence.is_empty(), "{cause:?}");
+    assert!(
+        !cause.sentence.is_empty() && !cause.evidence.is_empty(),
+        "{cause:?}"
+    );
     assert!(cause.evidence.iter().all(|quote| quote.text.is_empty()));
     assert!(told.last_lines.is_empty() && told.around.is_empty());
     let html = page(&told, &run, None);
@@ -54,7 +57,11 @@ fn the_same_is_found_with_the_hosts_evidence_and_then_told() {
     run.log_path = None;
     let with = read(Some(folder.dir.path()), &Facts::of(&run)).unwrap();
     assert_eq!(codes(&without), codes(&with));
-    assert!(with.around.iter().any(|line| line.text.contains("[redacted:KEY]")));
+    assert!(
+        with.around
+            .iter()
+            .any(|line| line.text.contains("[redacted:KEY]"))
+    );
 }
 
 #[test]
