@@ -22,6 +22,7 @@ pub struct Plan {
     pub items: Vec<Garbage>,
     /// The runs among it that would go.
     pub runs: Vec<Run>,
+    also: Also,
 }
 
 impl Plan {
@@ -31,8 +32,18 @@ impl Plan {
     }
 }
 
-/// Lists what would go from a host. `runs` are final runs; those with outputs that are not here stay, unless
-/// `discard` says that they may be lost.
+/// What goes besides runs that are here whole, and what nobody needs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Also {
+    /// Runs with outputs that are not here; those are lost.
+    pub unpulled: bool,
+    /// Evidence about the host that is at least so many seconds old.
+    pub diagnostics: Option<u64>,
+    /// Images of the demo.
+    pub images: bool,
+}
+
+/// Lists what would go from a host. `runs` are final runs.
 ///
 /// # Errors
 /// The host is out of reach, or the database.
@@ -40,10 +51,13 @@ pub async fn plan(
     controller: &Controller,
     host: &Host,
     runs: Vec<Run>,
-    discard: bool,
+    also: Also,
 ) -> Result<Plan, RunError> {
     let link = controller.contact(host).await?;
-    let mut plan = Plan::default();
+    let mut plan = Plan {
+        also,
+        ..Plan::default()
+    };
     let mut by_id: BTreeMap<String, Run> = runs.into_iter().map(|run| (run.id.to_string(), run)).collect();
     let run_ids: Vec<RunId> = by_id.values().map(|run| run.id.clone()).collect();
     for run_ids in run_ids.chunks(MOST_RUNS) {
@@ -51,7 +65,7 @@ pub async fn plan(
             let Some(run) = by_id.remove(&item.name) else {
                 continue;
             };
-            if item.kept.is_none() && !discard && has_more(controller, &run, item.outputs).await? {
+            if item.kept.is_none() && !also.unpulled && has_more(controller, &run, item.outputs).await? {
                 item.kept = Some(UNPULLED.to_owned());
             }
             if item.kept.is_none() {
@@ -69,6 +83,8 @@ pub async fn plan(
             .take(MOST_GONE)
             .map(|run| run.id.clone())
             .collect(),
+        diagnostics: also.diagnostics,
+        images: also.images,
         ..of_runs(&[], true)
     };
     plan.items.extend(link.client.collect(order).await?);
@@ -83,6 +99,7 @@ pub async fn plan(
 /// The host is out of reach, the local disk is full, or the database.
 pub async fn remove(controller: &Controller, host: &Host, plan: Plan) -> Result<Vec<Garbage>, RunError> {
     let link = controller.contact(host).await?;
+    let also = plan.also;
     let mut run_ids = Vec::new();
     for run in plan.runs {
         if run.log_complete || has_log(controller, &link, &run).await? {
@@ -105,6 +122,8 @@ pub async fn remove(controller: &Controller, host: &Host, plan: Plan) -> Result<
     let order = Collect {
         agents: true,
         blobs: true,
+        diagnostics: also.diagnostics,
+        images: also.images,
         ..of_runs(&[], false)
     };
     items.extend(link.client.collect(order).await?);
@@ -119,6 +138,8 @@ fn of_runs(run_ids: &[RunId], dry_run: bool) -> Collect {
         agents: false,
         blobs: false,
         as_if_gone: Vec::new(),
+        diagnostics: None,
+        images: false,
     }
 }
 

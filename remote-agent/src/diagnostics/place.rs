@@ -51,7 +51,8 @@ impl Place {
         self.folder.with_file_name(format!("{name}.{ending}"))
     }
 
-    fn stored_at(&self) -> Option<SystemTime> {
+    /// When it was finished.
+    pub(crate) fn stored_at(&self) -> Option<SystemTime> {
         std::fs::metadata(self.folder.join(BUNDLE)).ok()?.modified().ok()
     }
 }
@@ -59,6 +60,18 @@ impl Place {
 /// Where bundles about the host lie.
 pub(super) fn host_folder(state: &Path) -> PathBuf {
     state.join("diagnostics")
+}
+
+/// Bundles about the host, oldest first.
+pub(crate) fn about_host(state: &Path) -> Vec<Place> {
+    let entries = std::fs::read_dir(host_folder(state)).into_iter().flatten();
+    let folders = entries.flatten().filter(|entry| {
+        let unfinished = entry.file_name().to_string_lossy().starts_with('.');
+        !unfinished && entry.file_type().is_ok_and(|kind| kind.is_dir())
+    });
+    let mut places: Vec<Place> = folders.map(|entry| Place { folder: entry.path() }).collect();
+    places.sort_by(|one, other| one.folder.cmp(&other.folder));
+    places
 }
 
 /// Folders of the account outside of its state folder, those that are safe to use. With `make` they are made.
@@ -144,7 +157,7 @@ pub(super) fn take_the_place(finished: &Path, folder: &Path) -> Result<(), Recor
 }
 
 /// Removes a bundle: first its name, so that half a bundle is never taken for one.
-pub(super) fn remove(place: &Place) -> Result<(), RecordError> {
+pub(crate) fn remove(place: &Place) -> Result<(), RecordError> {
     for file in [place.manifest(), place.pack()] {
         remove_if_present(&file)?;
     }

@@ -1,8 +1,14 @@
-//! Which containers run.
+//! Which containers run, and which images there are.
 
 use super::{Engine, EngineError, LOOK};
-use bollard::query_parameters::ListContainersOptionsBuilder;
-use std::collections::HashMap;
+use bollard::query_parameters::{
+    ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
+};
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+/// For the removal of an image.
+const REMOVAL: Duration = Duration::from_secs(120);
 
 /// A container as a listing shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +21,66 @@ pub struct ListedContainer {
     pub labels: HashMap<String, String>,
 }
 
+/// An image as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedImage {
+    /// `sha256:…`.
+    pub id: String,
+    /// Its first name, else its id.
+    pub name: String,
+    /// Bytes on disk, those shared with others included.
+    pub size: u64,
+}
+
 impl Engine {
+    /// Every image with this label.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn labelled_images(&self, label: &str) -> Result<Vec<ListedImage>, EngineError> {
+        let filters = HashMap::from([("label", vec![label])]);
+        let options = ListImagesOptionsBuilder::default().filters(&filters).build();
+        let listing = self.docker.list_images(Some(options));
+        let found = self.call("images", LOOK, listing).await?;
+        let listed = found.into_iter().map(|image| ListedImage {
+            name: image
+                .repo_tags
+                .into_iter()
+                .next()
+                .unwrap_or_else(|| image.id.clone()),
+            id: image.id,
+            size: u64::try_from(image.size).unwrap_or_default(),
+        });
+        Ok(listed.collect())
+    }
+
+    /// Ids of the images that containers were made from, whether they run or not.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn used_images(&self) -> Result<HashSet<String>, EngineError> {
+        let options = ListContainersOptionsBuilder::default().all(true).build();
+        let listing = self.docker.list_containers(Some(options));
+        let found = self.call("list", LOOK, listing).await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|container| container.image_id)
+            .collect())
+    }
+
+    /// Takes a name from an image, and the image with its last one. Never by force.
+    ///
+    /// # Errors
+    /// The engine's; also when a container uses it.
+    pub async fn remove_image(&self, name: &str) -> Result<(), EngineError> {
+        let options = RemoveImageOptionsBuilder::default().force(false).build();
+        let removal = self.docker.remove_image(name, Some(options), None);
+        match self.call("image remove", REMOVAL, removal).await {
+            Err(error) if error.is_missing() => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
     /// Every container that runs, whoever started it.
     ///
     /// # Errors

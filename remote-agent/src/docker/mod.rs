@@ -17,7 +17,7 @@ mod transport;
 pub use error::EngineError;
 pub use found_container::{FoundContainer, GpuContainer};
 pub use image::{ImageFacts, PullProgress, with_tag};
-pub use listing::ListedContainer;
+pub use listing::{ListedContainer, ListedImage};
 pub use new_container::{BindMount, LogBudget, NewContainer};
 pub use transport::Address;
 

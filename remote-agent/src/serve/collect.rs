@@ -1,5 +1,7 @@
 //! Removing what a host no longer needs.
 
+mod apart;
+
 use super::facts;
 use super::runs;
 use super::session::{Peer, Session};
@@ -35,6 +37,17 @@ pub(crate) async fn collect(session: &Session, collect: Collect) -> Result<Reply
         };
         items.extend(blobs(session, collect.dry_run, &gone)?);
     }
+    if let Some(age) = collect.diagnostics {
+        let state = &session.context.state;
+        items.extend(apart::diagnostics(
+            state,
+            Duration::from_secs(age),
+            collect.dry_run,
+        )?);
+    }
+    if collect.images {
+        items.extend(apart::images(&peer.engine, collect.dry_run).await?);
+    }
     Ok(Reply::Garbage { items })
 }
 
@@ -44,6 +57,7 @@ fn garbage(kind: &str, name: impl ToString, bytes: u64, kept: Option<&str>) -> G
         name: name.to_string(),
         bytes,
         outputs: None,
+        diagnostics: None,
         kept: kept.map(str::to_owned),
     }
 }
@@ -52,6 +66,7 @@ async fn run(session: &Session, peer: &Peer, run_id: &RunId, dry_run: bool) -> R
     let folder = session.folder(run_id);
     let item = |kept: Option<&str>| Garbage {
         outputs: Some(count(&folder.outputs())),
+        diagnostics: Some(size(&folder.path().join("diagnostics"))).filter(|bytes| *bytes > 0),
         ..garbage("run", run_id, size(folder.path()), kept)
     };
     match require_owner(peer, &folder) {

@@ -119,6 +119,8 @@ pub(crate) async fn inputs_reach_a_job_of_any_user(world: &World) {
             agents: false,
             blobs: true,
             as_if_gone: Vec::new(),
+            diagnostics: None,
+            images: false,
         }))
         .await
         .unwrap()
@@ -213,6 +215,8 @@ pub(crate) async fn files_of_another_user_are_opened_and_removed(world: &World) 
             agents: true,
             blobs: true,
             as_if_gone: Vec::new(),
+            diagnostics: None,
+            images: false,
         })
     };
     let folder = PathBuf::from(&reply.outputs).parent().unwrap().to_owned();

@@ -284,3 +284,51 @@ fn planted_secrets_are_only_where_the_job_put_them() {
     assert!(arguments.len() > 20, "nothing was sampled");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn a_secret_of_no_known_shape_is_told_by_nothing_that_has_only_the_log() {
+    const PLAIN: &str = "correct-horse-battery-staple";
+    let lab = Lab::new();
+    let key = lab.home.write("plain", PLAIN);
+    let option = format!("PLAIN=@{}", key.display());
+    // As programs write it, with the value among its words.
+    let script =
+        "echo \"OSError: [Errno 28] No space left on device: '/data/$PLAIN'\"; echo last $PLAIN; exit 1";
+    let run = lab.detached(&["--secret", &option], script);
+    std::fs::remove_file(key).unwrap();
+    lab.wait_status(&run, &["failed"], crate::SOON);
+    let _ = lab.home.farrun(&["logs", &run]).ok();
+    assert!(holds(&lab.mirror(&run), PLAIN));
+    wait_until("the values to be gone from the host", crate::SOON, || {
+        !lab.run_folder(&run).join("secrets.json").exists()
+    });
+
+    let page = lab.home.path().join("page.html");
+    let html = format!("--html={}", page.display());
+    let told = lab.home.farrun(&["why", &run, "--offline"]).ok();
+    let json = lab.home.farrun(&["why", &run, "--offline", "--json", &html]).ok();
+    let cause = json.json()["diagnosis"]["cause"].clone();
+    assert_eq!(cause["code"], "disk_full", "{json}");
+    assert!(told.text().contains("it is not quoted"), "{told}");
+    let listed = lab.home.farrun(&["list", "--offline"]).ok();
+    let page = std::fs::read(page).unwrap();
+    for bytes in [&told.stdout, &told.stderr, &json.stdout, &listed.stdout, &page] {
+        assert!(!holds(bytes, PLAIN), "{}", String::from_utf8_lossy(bytes));
+    }
+    let nowhere = || {
+        for folder in [lab.home.path().to_path_buf(), lab.state()] {
+            for (path, bytes) in files(&folder) {
+                assert!(is_log(&path) || !holds(&bytes, PLAIN), "{}", path.display());
+            }
+        }
+    };
+    nowhere();
+
+    // The host's evidence has the words without the value, also when it is collected again after the value is gone.
+    let with = lab.home.farrun(&["why", &run]).ok();
+    assert!(with.text().contains("/data/[redacted:PLAIN]"), "{with}");
+    let _ = lab.home.farrun(&["diagnose", &run, "--anew"]).ok();
+    let again = lab.home.farrun(&["why", &run]).ok();
+    assert!(again.text().contains("/data/[redacted:PLAIN]"), "{again}");
+    nowhere();
+}

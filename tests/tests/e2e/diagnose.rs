@@ -2,7 +2,7 @@
 
 use crate::SOON;
 use crate::trouble::{Counter, behind_a_proxy};
-use farrun_tests::{Direction, Lab, wait_for, wait_until};
+use farrun_tests::{Direction, Engine, EngineOptions, Lab, SshdOptions, wait_for, wait_until};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -268,4 +268,63 @@ fn a_run_that_is_active_has_evidence_that_its_end_replaces() {
     );
     let bundle: Value = serde_json::from_slice(&std::fs::read(folder.join("bundle.json")).unwrap()).unwrap();
     assert_eq!(bundle["trigger"], "failure", "{bundle}");
+}
+
+#[test]
+fn gc_names_evidence_apart_and_images_of_the_demo_only_when_asked() {
+    let engine = Engine::own(EngineOptions::default());
+    let lab = Lab::with(engine, &SshdOptions::default());
+    let _ = lab.shell(&[], "exit 3").expect_code(1);
+    let _ = lab.home.farrun(&["diagnose", "lab"]).ok();
+    // An image as the script makes it.
+    let nothing = lab.home.write("nothing.tar", vec![0; 10_240]);
+    let label = ["import", "--change", "LABEL farrun.demo=1"];
+    let image = [nothing.to_str().unwrap(), "farrun-test-demo:1"];
+    let _ = lab.engine.ask(&[label.as_slice(), &image].concat());
+    let items = |arguments: &[&str]| {
+        let all = [&["gc", "lab", "--json"], arguments].concat();
+        lab.home.farrun(&all).ok().json()["items"].clone()
+    };
+    let of_kind = |items: &Value, kind: &str| {
+        let found = items
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|item| item["kind"] == kind);
+        found.cloned().collect::<Vec<_>>()
+    };
+
+    let listed = items(&["--dry-run"]);
+    let [of_host] = of_kind(&listed, "diagnostics").try_into().unwrap();
+    let [run] = of_kind(&listed, "run").try_into().unwrap();
+    assert!(
+        of_host["bytes"].as_u64() > Some(0) && run["diagnostics"].as_u64() > Some(0),
+        "{listed}"
+    );
+    assert!(of_kind(&listed, "image").is_empty(), "{listed}");
+    let told = lab.home.farrun(&["gc", "lab", "--dry-run"]).ok();
+    assert!(
+        told.errors().contains("diagnostics among it: 2 bundles, "),
+        "{told}"
+    );
+    let young = items(&["--dry-run", "--older-than", "1d"]);
+    assert!(
+        of_kind(&young, "diagnostics").is_empty() && of_kind(&young, "run").is_empty(),
+        "{young}"
+    );
+
+    let removed = items(&["--yes", "--demo-images"]);
+    let [image] = of_kind(&removed, "image").try_into().unwrap();
+    assert_eq!(
+        (&image["name"], &image["kept"]),
+        (&"farrun-test-demo:1".into(), &Value::Null)
+    );
+    assert!(!lab.engine.ask(&["images"]).contains("farrun-test-demo"));
+    assert!(
+        std::fs::read_dir(lab.state().join("diagnostics"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
+    assert!(of_kind(&items(&["--dry-run", "--demo-images"]), "image").is_empty());
 }

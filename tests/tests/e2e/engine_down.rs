@@ -2,7 +2,7 @@
 
 use crate::SOON;
 use crate::trouble::Counter;
-use farrun_tests::{BUSYBOX, Engine, EngineOptions, Lab, SshdOptions};
+use farrun_tests::{BUSYBOX, Engine, EngineOptions, Lab, SshdOptions, wait_until};
 use std::time::Duration;
 
 const COUNTS: &str = "i=0; while [ $i -lt 40 ]; do echo line $i; i=$((i+1)); sleep 0.1; done";
@@ -73,4 +73,40 @@ fn killed_and_removed_containers_are_told_apart() {
         let outcome = attached.finish(SOON).expect_code(1);
         assert_eq!((outcome.text(), reason(&lab, &run).as_str()), ("on\n", expected));
     }
+}
+
+#[test]
+fn an_end_is_settled_by_the_first_contact_although_the_engine_stays_away() {
+    let engine = Engine::own(EngineOptions::default());
+    let lab = Lab::with(engine, &SshdOptions::default());
+    let obeys = lab.detached(&[], "echo up; exec sleep 600");
+    // It leaves no record: only the kernel says that it lives no more.
+    let ignores = lab.detached(&[], "trap '' TERM; echo up; while :; do sleep 0.05; done");
+    for run in [&obeys, &ignores] {
+        let log = lab.run_folder(run).join("record/run.log");
+        wait_until("the job", SOON, || {
+            std::fs::read(&log).is_ok_and(|log| log == b"up\n")
+        });
+    }
+    lab.engine.stop();
+    for run in [&obeys, &ignores] {
+        let shown = lab.show(run);
+        assert_eq!(
+            (&shown["run"]["status"], &shown["run"]["reason"]),
+            (&"failed".into(), &"engine_restart".into()),
+            "{shown}"
+        );
+        let warning = shown["warnings"][0].as_str().unwrap();
+        assert!(
+            warning.contains("did not answer when the end was recorded"),
+            "{warning}"
+        );
+        let told = lab.home.farrun(&["why", run]).ok();
+        assert!(
+            told.text()
+                .contains("CAUSE  the container engine of `lab` went down"),
+            "{told}"
+        );
+    }
+    lab.engine.start_again();
 }

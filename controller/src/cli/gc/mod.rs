@@ -24,8 +24,9 @@ Examples:
   farrun gc --here --older-than 30d             evidence on this machine, not on a host
 
 What goes: containers and folders of runs that have ended and whose outputs are here
-or that left none; then inputs and agents that nothing needs. The log of a run is
-brought here before it goes. Logs and outputs here stay.
+or that left none, with the evidence about them; evidence about the host; then inputs
+and agents that nothing needs. The log of a run is brought here before it goes. Logs,
+outputs and evidence here stay.
 
 With --here: evidence of runs that have ended and of hosts, and records that nothing
 needs; logs and outputs only with --logs and --outputs. The list of runs stays.
@@ -62,7 +63,10 @@ pub struct Args {
     /// Also runs with outputs that are not here; those outputs are lost
     #[arg(long)]
     discard_unpulled: bool,
-    /// Only runs that ended longer ago than this (`7d`)
+    /// Also images that `scripts/build-demo-image` made, unless a container uses them
+    #[arg(long, conflicts_with = "here")]
+    demo_images: bool,
+    /// Only runs that ended, and evidence that was collected, longer ago than this (`7d`)
     #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     older_than: Option<u64>,
 }
@@ -81,8 +85,13 @@ pub async fn run(mut args: Args, context: &Context) -> Result<Exit, CommandError
         return here::run(args, &controller, context).await;
     }
     let (host, runs) = candidates(&controller, &args).await?;
-    let discard = args.discard_unpulled || !args.what.is_empty();
-    let mut plan = garbage::plan(&controller, &host, runs, discard).await?;
+    let also = garbage::Also {
+        unpulled: args.discard_unpulled || !args.what.is_empty(),
+        // Who names a run means that run.
+        diagnostics: args.what.is_empty().then(|| args.older_than.unwrap_or_default()),
+        images: args.demo_images,
+    };
+    let mut plan = garbage::plan(&controller, &host, runs, also).await?;
     // What went in an earlier round is no news.
     plan.items
         .retain(|item| !(item.kind == "run" && item.kept.as_deref() == Some("unknown")));
@@ -179,6 +188,24 @@ fn may_go(run: &Run, args: &Args) -> bool {
     run.status.is_final() && run.launched_at.is_some() && old_enough && !kept
 }
 
+/// How much of what goes is evidence; nothing when none is.
+fn evidence(items: &[Garbage]) -> Option<String> {
+    let goes = items.iter().filter(|item| item.kept.is_none());
+    let sizes: Vec<u64> = goes
+        .filter_map(|item| match item.kind.as_str() {
+            "diagnostics" => Some(item.bytes),
+            _ => item.diagnostics,
+        })
+        .collect();
+    let bytes = sizes.iter().fold(0u64, |sum, size| sum.saturating_add(*size));
+    let count = match sizes.len() {
+        0 => return None,
+        1 => "1 bundle".to_owned(),
+        count => format!("{count} bundles"),
+    };
+    Some(format!("diagnostics among it: {count}, {}", format::bytes(bytes)))
+}
+
 fn print(context: &Context, items: &[Garbage], dry_run: bool) {
     if context.ui.is_json() {
         context.ui.json(&document(
@@ -205,6 +232,9 @@ fn print(context: &Context, items: &[Garbage], dry_run: bool) {
     let bytes = freed.fold(0u64, |sum, item| sum.saturating_add(item.bytes));
     let verb = if dry_run { "would be freed" } else { "freed" };
     context.ui.note(format!("{} {verb}", format::bytes(bytes)));
+    if let Some(evidence) = evidence(items) {
+        context.ui.note(evidence);
+    }
     if items
         .iter()
         .any(|item| item.kept.as_deref() == Some(garbage::UNPULLED))

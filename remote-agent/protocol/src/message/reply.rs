@@ -143,7 +143,7 @@ pub struct ManifestReply {
 /// Something that can be removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Garbage {
-    /// `run`, `container`, `agent`, `blob`, `incoming`.
+    /// `run`, `container`, `agent`, `blob`, `incoming`, `diagnostics`, `image`.
     pub kind: String,
     /// Its name.
     pub name: String,
@@ -152,6 +152,9 @@ pub struct Garbage {
     /// Files in its outputs folder; none for what is no run.
     #[serde(default)]
     pub outputs: Option<u64>,
+    /// How many of the bytes are the evidence of its end; none where there is no evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnostics: Option<u64>,
     /// Why it stays although it was named, when it does.
     #[serde(default)]
     pub kept: Option<String>,

@@ -230,6 +230,12 @@ pub struct Collect {
     /// With `dry_run`: runs that are taken for gone when inputs are looked for.
     #[serde(default)]
     pub as_if_gone: Vec<RunId>,
+    /// Evidence about the host that is at least so many seconds old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnostics: Option<u64>,
+    /// Images of the demo.
+    #[serde(default)]
+    pub images: bool,
 }
 
 #[cfg(test)]
