@@ -1,7 +1,9 @@
 //! Jobs that could not be started: the image, the engine, its way to hand out GPUs, the command.
 
 use super::{Certainty, Figures, Found, Look, PLAIN, Rule, log, run, said, tell};
+use crate::diagnosis::Missing;
 use crate::diagnosis::judge::Case;
+use farrun_protocol::diagnostics::TOOLKIT as TOOLKIT_FILE;
 use farrun_protocol::spec::PullPolicy;
 use farrun_protocol::verdict::Reason;
 
@@ -133,7 +135,8 @@ pub(super) const RULES: &[Rule] = &[
         looks: &[said(
             r#"could not select device driver \\?"\\?" with capabilities: \[\[?gpu"#,
         )],
-        say: "Docker on `{host}` cannot hand out GPUs: the NVIDIA Container Toolkit is not installed there, or Docker was not restarted since",
+        say: "Docker on `{host}` cannot hand out GPUs: {toolkit}",
+        figures: toolkit,
         remedies: &[TOOLKIT, DOCTOR, AGAIN],
         ..PLAIN
     },
@@ -411,6 +414,20 @@ pub(super) const RULES: &[Rule] = &[
         ..PLAIN
     },
 ];
+
+/// What the host's evidence says about the toolkit: which of the two ways to lack it this is.
+fn toolkit(case: &Case<'_>, _: &Found) -> Figures {
+    let evidence = case.evidence;
+    let asked = |missing: &Missing| missing.file == TOOLKIT_FILE && missing.why.contains("is installed");
+    let words = if evidence.missing.iter().any(asked) {
+        "the NVIDIA Container Toolkit is not installed there"
+    } else if evidence.documents.iter().any(|found| found.file == TOOLKIT_FILE) {
+        "the NVIDIA Container Toolkit is installed there, but Docker was not restarted or configured since"
+    } else {
+        "the NVIDIA Container Toolkit is not installed there, or Docker was not restarted since"
+    };
+    [("toolkit", words.to_owned())].into()
+}
 
 fn engine_about_gpus(case: &Case<'_>) -> Option<super::Found> {
     let mut found = case.unexplained(Reason::GpuUnavailable)?;
