@@ -3,6 +3,7 @@
 mod benign;
 mod documented;
 mod facts;
+mod host;
 mod hostile;
 mod messages;
 mod particulars;

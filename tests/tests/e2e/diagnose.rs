@@ -282,7 +282,7 @@ fn gc_names_evidence_apart_and_images_of_the_demo_only_when_asked() {
     let image = [nothing.to_str().unwrap(), "farrun-test-demo:1"];
     let _ = lab.engine.ask(&[label.as_slice(), &image].concat());
     let items = |arguments: &[&str]| {
-        let all = [&["gc", "lab", "--json"], arguments].concat();
+        let all = [["gc", "lab", "--json"].as_slice(), arguments].concat();
         lab.home.farrun(&all).ok().json()["items"].clone()
     };
     let of_kind = |items: &Value, kind: &str| {

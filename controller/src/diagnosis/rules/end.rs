@@ -1,9 +1,10 @@
 //! Ends that say themselves why: those that were asked for, those of the host, and, last, those of which only the way
 //! is known.
 
-use super::{Certainty, Found, Look, PLAIN, Rule, run, tell};
+use super::{Certainty, Figures, Found, Look, PLAIN, Rule, run, tell};
 use crate::diagnosis::judge::Case;
 use farrun_protocol::diagnostics::{EVENTS, SETTLED};
+use farrun_protocol::record::RunFacts;
 use farrun_protocol::verdict::Reason;
 
 macro_rules! reason {
@@ -117,7 +118,8 @@ pub(super) const BEFORE: &[Rule] = &[
         code: "gpu_taken",
         when: "somebody else held one of the run's GPUs when it was started",
         looks: &[reason!(GpuTaken)],
-        say: "another run held one of its GPUs when it was started, so the job was not executed[: {detail}]",
+        say: "another run held one of its GPUs when it was started, so the job was not executed[: {detail}][; {holder} had it then]",
+        figures: holder,
         remedies: &[run("order it again", "farrun rerun {run} --wait")],
         ..PLAIN
     },
@@ -243,6 +245,26 @@ pub(super) const AFTER: &[Rule] = &[
         ..PLAIN
     },
 ];
+
+/// Another run of the host that was given one of the GPUs which the host names.
+fn holder(case: &Case<'_>, _: &Found) -> Figures {
+    let run = case.facts.run;
+    let settled = case.evidence.settled.as_ref();
+    let said = settled.and_then(|settled| settled.verdict.detail.as_deref());
+    let is_named = |uuid: &str| {
+        let mut own = run.lease.iter().flat_map(|lease| &lease.gpus);
+        said.is_some_and(|said| said.contains(uuid)) || own.any(|gpu| gpu.uuid == uuid)
+    };
+    let has = |facts: &&RunFacts| {
+        let mut gpus = facts.lease.iter().flat_map(|lease| &lease.gpus);
+        facts.run_id != run.id && gpus.any(|gpu| is_named(&gpu.uuid))
+    };
+    let other = case.evidence.leases.iter().find(has);
+    other
+        .map(|facts| ("holder", facts.run_id.to_string()))
+        .into_iter()
+        .collect()
+}
 
 fn killed_by_other(case: &Case<'_>) -> Option<Found> {
     let mut found = case.reason_is(Reason::KilledByOther)?;

@@ -1,7 +1,10 @@
 //! GPUs that could not be handed to the container: the toolkit, the driver, the engine.
 
 use super::{AGAIN, DOCTOR};
-use crate::diagnosis::rules::{Look, PLAIN, Rule, Try, log, run, said, tell};
+use crate::diagnosis::Missing;
+use crate::diagnosis::judge::Case;
+use crate::diagnosis::rules::{Figures, Found, Look, PLAIN, Rule, Try, log, run, said, tell};
+use farrun_protocol::diagnostics::TOOLKIT as TOOLKIT_FILE;
 use farrun_protocol::gpu::TroubleKind;
 
 const TOOLKIT: Try = tell(
@@ -16,7 +19,8 @@ pub(in crate::diagnosis::rules) const RULES: &[Rule] = &[
         looks: &[said(
             r#"could not select device driver \\?"\\?" with capabilities: \[\[?gpu"#,
         )],
-        say: "Docker on `{host}` cannot hand out GPUs: the NVIDIA Container Toolkit is not installed there, or Docker was not restarted since",
+        say: "Docker on `{host}` cannot hand out GPUs: {toolkit}",
+        figures: toolkit,
         remedies: &[TOOLKIT, DOCTOR, AGAIN],
         ..PLAIN
     },
@@ -157,3 +161,17 @@ pub(in crate::diagnosis::rules) const RULES: &[Rule] = &[
         ..PLAIN
     },
 ];
+
+/// What the host's evidence says about the toolkit: which of the two ways to lack it this is.
+fn toolkit(case: &Case<'_>, _: &Found) -> Figures {
+    let evidence = case.evidence;
+    let asked = |missing: &Missing| missing.file == TOOLKIT_FILE && missing.why.contains("is installed");
+    let words = if evidence.missing.iter().any(asked) {
+        "the NVIDIA Container Toolkit is not installed there"
+    } else if evidence.documents.iter().any(|found| found.file == TOOLKIT_FILE) {
+        "the NVIDIA Container Toolkit is installed there, but Docker was not restarted or configured since"
+    } else {
+        "the NVIDIA Container Toolkit is not installed there, or Docker was not restarted since"
+    };
+    [("toolkit", words.to_owned())].into()
+}
