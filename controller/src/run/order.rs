@@ -187,10 +187,17 @@ impl LocalPaths {
     }
 }
 
-/// Whether an order lets go of its key: one that was cancelled before its host had acknowledged it has done nothing
-/// that a repeated order could do twice.
+/// Whether an order lets go of its key: one that was cancelled, or refused, before its host had acknowledged it has
+/// done nothing that a repeated order could do twice. What ended without a word of the host may have run all the same.
 fn gives_key_up(run: &Run) -> bool {
-    run.status == RunStatus::Cancelled && run.launched_at.is_none()
+    use Reason::{EngineRefused, GpuRefused, NotLaunched};
+    let refused = matches!(run.reason, Some(NotLaunched | GpuRefused | EngineRefused));
+    run.launched_at.is_none()
+        && match run.status {
+            RunStatus::Cancelled => true,
+            RunStatus::Failed => refused && !Owner::has_asked(run),
+            _ => false,
+        }
 }
 
 /// Cancels an order that the host was not asked to start. One that it may know is left as it is.
