@@ -167,6 +167,12 @@ async fn not_launched(
     let status = run.as_ref().map_or(RunStatus::Pending, |run| run.status);
     if !matches!(error, RunError::Interrupted { .. }) {
         let mut command = CommandError::from(error);
+        if let Some(run) = &run {
+            command
+                .hints
+                .iter_mut()
+                .for_each(|hint| *hint = hint.replace("NAME", &run.host));
+        }
         if let Some(failed) = run.take().filter(|_| status == RunStatus::Failed) {
             why::conclude_in_passing(controller, &failed).await;
             let found = controller.store.run(id).await?.and_then(|run| run.finding_text);
