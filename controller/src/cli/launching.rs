@@ -285,12 +285,24 @@ pub fn leave_one_of(context: &Context, run: Run, count: usize) -> Exit {
     finish_one_of(context, &ended, count)
 }
 
-/// Says what was left behind, and answers where the rest is and how much; nothing when there were no outputs.
+/// Says what was left behind and which prompt was made, and answers where the rest is and how much; nothing when there were no outputs.
 pub fn brought(context: &Context, collected: &Collected) -> String {
     for skipped in &collected.skipped {
         context
             .ui
             .warning(format!("not brought: {}", escape::line(skipped)));
+    }
+    match &collected.made {
+        Some(Ok(made)) => context.ui.note(format!(
+            "new prompt `{0}` ({1}); run it with `farrun inference {0}`",
+            made.name, made.id
+        )),
+        Some(Err(why)) => context.ui.warning(format!(
+            "the result of {} is no prompt: {}",
+            collected.run.id,
+            escape::line(why)
+        )),
+        None => {}
     }
     if collected.files == 0 {
         return String::new();

@@ -2,10 +2,10 @@
 
 use super::bulk::{Bulk, further};
 use super::upload::watch;
-use super::{RunError, manifest_of, pulled, reconcile, stop};
+use super::{RunError, enhance, manifest_of, pulled, reconcile, stop};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
-use crate::model::{Host, OutputRecord, Run, RunStatus};
+use crate::model::{Host, OutputRecord, Prompt, Run, RunStatus};
 use crate::ssh::transfer::{Progress as TransferProgress, Sftp, Transfer, TransferError, Wanted, is_busy};
 use chrono::Utc;
 use farrun_protocol::manifest::{self, Manifest};
@@ -36,6 +36,8 @@ pub struct Collected {
     pub bytes: u64,
     /// What lies in the outputs folder on the host and was not brought, with the reason.
     pub skipped: Vec<String>,
+    /// The prompt that was made of its result, or why the result is none.
+    pub made: Option<Result<Prompt, String>>,
 }
 
 /// Pulls the outputs of an ended run over a link.
@@ -116,6 +118,11 @@ pub async fn collect_over(
             brought => break brought?,
         }
     };
+    // Before the run is called completed: nobody looks at it again afterwards.
+    let made = match run.status {
+        RunStatus::Downloading => enhance::write_back(controller, &run, &folder).await?,
+        _ => None,
+    };
     let (run, ()) = controller
         .store
         .change_run(id, |row| {
@@ -134,6 +141,7 @@ pub async fn collect_over(
             .iter()
             .map(|skipped| format!("{} ({:?})", skipped.path, skipped.reason))
             .collect(),
+        made,
     })
 }
 
