@@ -199,7 +199,10 @@ async fn after_failure(controller: &Controller, id: &RunId, error: RunError) -> 
             row.ended_at = Some(Utc::now());
         }
     };
-    controller.store.change_run(id, settle).await?;
+    let (run, ()) = controller.store.change_run(id, settle).await?;
+    if run.status.is_settled() {
+        order::forget(&controller.config, id);
+    }
     Ok(error)
 }
 

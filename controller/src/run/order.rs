@@ -73,8 +73,14 @@ pub async fn place(controller: &Controller, order: Order) -> Result<Placed, RunE
     controller.tell(&Event::StepDone);
     spec.inputs = inputs;
     spec.check()?;
+    if controller.interrupt.is_cancelled() {
+        forget(&controller.config, &spec.run_id);
+        return Err(RunError::Interrupted { detached: None });
+    }
     let run = row(controller, &host, spec, parent_run, key)?;
-    write_sources(&controller.config, &run.id, &sources)?;
+    if !run.spec.inputs.is_empty() {
+        write_sources(&controller.config, &run.id, &sources)?;
+    }
     let mut created = controller.store.create_run(&run).await;
     if let Ok(Created::Existing(earlier)) = &created
         && gives_key_up(earlier)

@@ -60,6 +60,11 @@ impl Sources {
     pub fn file(&self, sha256: &Sha256) -> Option<&Path> {
         self.files.get(sha256).map(PathBuf::as_path)
     }
+
+    /// Whether this machine remembers the order at all; one that was placed on another machine it does not.
+    pub fn is_remembered(&self) -> bool {
+        self.format != 0
+    }
 }
 
 /// Where the inputs of an order come from; empty when it was placed elsewhere.
@@ -94,9 +99,6 @@ pub(super) fn folder(config: &Config, run: &RunId) -> PathBuf {
 }
 
 pub(super) fn write_sources(config: &Config, run: &RunId, sources: &Sources) -> Result<(), RunError> {
-    if sources.files.is_empty() {
-        return Ok(());
-    }
     let folder = folder(config, run);
     let path = folder.join("order.json");
     let local = |source| RunError::Local {
@@ -278,6 +280,19 @@ mod tests {
             std::fs::read(sources.file(&Sha256::of(b"{}")).unwrap()).unwrap(),
             b"{}"
         );
+    }
+
+    #[test]
+    fn an_order_of_another_machine_is_not_remembered() {
+        let state = tempfile::tempdir().unwrap();
+        let home = state.path().display().to_string();
+        let config = Config::load(None, &|name| (name == "HOME").then(|| home.clone())).unwrap();
+        let run = RunId::random();
+        assert!(!sources(&config, &run).unwrap().is_remembered());
+        // Also one that has nothing to send.
+        let (_, none) = hash_inputs(Vec::new(), state.path(), &CancellationToken::new()).unwrap();
+        write_sources(&config, &run, &none).unwrap();
+        assert!(sources(&config, &run).unwrap().is_remembered());
     }
 
     #[test]
