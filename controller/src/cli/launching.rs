@@ -24,15 +24,41 @@ use std::time::Duration;
 pub async fn carry_out(
     context: &Context,
     controller: &Controller,
+    order: Order,
+    args: &LaunchArgs,
+) -> Result<Option<Ended>, CommandError> {
+    let secrets = secrets(context, args)?;
+    carry_out_with(context, controller, order, args, secrets).await
+}
+
+/// The secrets that the flags name. They are read once for all orders of a command: stdin is at its end afterwards, and
+/// nobody wants to be asked again. A dry run needs none.
+///
+/// # Errors
+/// As [`secrets::read`].
+pub fn secrets(context: &Context, args: &LaunchArgs) -> Result<BTreeMap<String, Secret>, CommandError> {
+    match args.dry_run {
+        true => Ok(BTreeMap::new()),
+        false => secrets::read(context, &args.secret),
+    }
+}
+
+/// As [`carry_out`], with secrets that were read before.
+///
+/// # Errors
+/// As [`carry_out`].
+pub async fn carry_out_with(
+    context: &Context,
+    controller: &Controller,
     mut order: Order,
     args: &LaunchArgs,
+    secrets: BTreeMap<String, Secret>,
 ) -> Result<Option<Ended>, CommandError> {
     ordering::decide_host(context, controller, &mut order).await?;
     if args.dry_run {
         return ordering::show_plan(context, controller, &order).map(|()| None);
     }
-    let secrets = secrets::read(context, &args.secret)?;
-    match place(controller, order).await? {
+    match place(controller, order).await.map_err(not_placed)? {
         Placed::Existing(run) => {
             context.ui.note(format!("the key found {}", run.id));
             if args.detach && (run.launched_at.is_some() || run.status.is_settled()) {
@@ -61,13 +87,13 @@ pub async fn send(
     controller: &Controller,
     mut order: Order,
     args: &LaunchArgs,
+    secrets: BTreeMap<String, Secret>,
 ) -> Result<Option<Run>, CommandError> {
     ordering::decide_host(context, controller, &mut order).await?;
     if args.dry_run {
         return ordering::show_plan(context, controller, &order).map(|()| None);
     }
-    let secrets = secrets::read(context, &args.secret)?;
-    let run = match place(controller, order).await? {
+    let run = match place(controller, order).await.map_err(not_placed)? {
         Placed::Existing(run) | Placed::New(run) => run,
     };
     match launch::launch(controller, &run.id, secrets).await {
