@@ -180,6 +180,16 @@ fn detached(context: &Context, run: Run) -> Ended {
     }
 }
 
+/// Of an order that was interrupted before it was written down nothing goes on.
+fn not_placed(error: RunError) -> CommandError {
+    match error {
+        RunError::Interrupted { .. } => {
+            CommandError::new(Exit::Cancelled, "interrupted; nothing was ordered")
+        }
+        error => error.into(),
+    }
+}
+
 /// Adds to an error before the acknowledgement what became of the order.
 async fn not_launched(
     controller: &Controller,

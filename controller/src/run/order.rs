@@ -20,7 +20,7 @@ use std::path::PathBuf;
 mod inputs;
 
 pub(super) use inputs::sources;
-pub use inputs::{OrderInput, OrderSource, Sources, forget, hash_file};
+pub use inputs::{OrderInput, OrderSource, Sources, forget};
 use inputs::{folder, hash_inputs, write_sources};
 
 /// What the user wants run.
@@ -51,7 +51,8 @@ pub enum Placed {
 /// may be asked for the hash of an earlier output.
 ///
 /// # Errors
-/// An unreadable input, a spec no agent would accept, a log path that is too long, or the database.
+/// An unreadable input, a spec no agent would accept, a log path that is too long, or the database. When the user
+/// interrupted, nothing was written down.
 pub async fn place(controller: &Controller, order: Order) -> Result<Placed, RunError> {
     controller.tell(&Event::HashingInputs {
         files: order.inputs.len(),
@@ -65,7 +66,8 @@ pub async fn place(controller: &Controller, order: Order) -> Result<Placed, RunE
     } = order;
     digest::complete(controller, &mut inputs).await?;
     let folder = folder(&controller.config, &spec.run_id);
-    let hashed = tokio::task::spawn_blocking(move || hash_inputs(inputs, &folder));
+    let interrupt = controller.interrupt.clone();
+    let hashed = tokio::task::spawn_blocking(move || hash_inputs(inputs, &folder, &interrupt));
     let (inputs, sources) = hashed.await.map_err(|error| RunError::Local {
         path: PathBuf::from("inputs"),
         source: std::io::Error::other(error),
