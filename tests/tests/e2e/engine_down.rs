@@ -1,7 +1,7 @@
 //! Engines that die under a run, and people who end its container behind our back.
 
 use crate::SOON;
-use crate::trouble::{Counter, noise, runs, wait_for_upload};
+use crate::trouble::{Counter, last_status, noise, runs, wait_for_upload};
 use farrun_tests::{BUSYBOX, Direction, Engine, EngineOptions, FaultProxy, Lab, SshdOptions};
 use std::time::Duration;
 
@@ -51,6 +51,26 @@ fn an_engine_that_dies_during_the_upload_does_not_cost_the_key() {
         "{refused}"
     );
     assert_eq!((runs(&lab), counter.executions()), (1, 0));
+    lab.engine.start_again();
+    for _ in 0..2 {
+        let _ = lab.home.farrun(&arguments).ok();
+        assert_eq!(counter.executions(), 1);
+    }
+}
+
+#[test]
+fn an_engine_that_was_away_does_not_cost_the_key() {
+    let lab = Lab::with(Engine::own(EngineOptions::default()), &SshdOptions::default());
+    let counter = Counter::new();
+    let mount = counter.mount();
+    let arguments = lab.shell_arguments(BUSYBOX, &["--mount", &mount, "--key", "once"], Counter::COUNT);
+    lab.engine.kill();
+    let refused = lab.home.farrun(&arguments).expect_code(1);
+    assert!(
+        refused.errors().contains("no container engine answers"),
+        "{refused}"
+    );
+    assert_eq!((last_status(&lab).as_str(), counter.executions()), ("failed", 0));
     lab.engine.start_again();
     let again = lab.home.farrun(&arguments).ok();
     assert!(!again.errors().contains("the key found"), "{again}");
