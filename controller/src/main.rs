@@ -125,6 +125,8 @@ fn start(cli: Cli, ui: &Ui) -> Result<Exit, CommandError> {
     exit
 }
 
+/// A command that ends later than this after the first signal is told to be ending: silence looks deaf.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// How long a command may take to end after the first signal; longer than a host may take to confirm that an
 /// interrupted launch is stopped.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -156,7 +158,8 @@ fn listen(interrupt: CancellationToken, leave: CancellationToken, ui: Ui) {
             return;
         }
         interrupt.cancel();
-        if !ui.is_asking() {
+        if !ui.is_asking() && tokio::time::timeout(AT_ONCE, hearing.recv()).await.is_err() {
+            ui.note("ending; Ctrl-C again leaves at once");
             // Either way the command has had its chance.
             let _ = tokio::time::timeout(PATIENCE, hearing.recv()).await;
         }

@@ -6,6 +6,7 @@ use super::recipe::{self, RecipeArgs};
 use super::{Context, find, launching};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
+use crate::model::Run;
 use crate::run::Order;
 use farrun_protocol::lease::Wait;
 use farrun_protocol::spec::Gpus;
@@ -76,14 +77,40 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         )
         .hint("start them one by one, or stay attached"));
     }
-    let mut exit = Exit::Completed;
-    for order in orders {
-        if let Some(ended) = launching::carry_out(context, &controller, order, &args.launch).await? {
-            let this = launching::finish_one_of(context, &ended, args.prompts.len());
+    let secrets = launching::secrets(context, &args.launch)?;
+    let (count, mut exit) = (orders.len(), Exit::Completed);
+    let mut orders = orders.into_iter();
+    while let Some(order) = orders.next() {
+        let ended = launching::carry_out_with(context, &controller, order, &args.launch, secrets.clone())
+            .await
+            .map_err(|error| not_ordered(error, orders.as_slice()))?;
+        if let Some(ended) = ended {
+            let this = launching::finish_one_of(context, &ended, count);
             exit = if exit == Exit::Completed { this } else { exit };
         }
     }
     Ok(exit)
+}
+
+/// Adds to an error which of several orders it kept from being placed.
+fn not_ordered(error: CommandError, orders: &[Order]) -> CommandError {
+    if orders.is_empty() {
+        return error;
+    }
+    let names: Vec<&str> = orders.iter().map(|order| order.spec.name.as_str()).collect();
+    error.hint(format!("not ordered: {}", names.join(", ")))
+}
+
+/// Adds to an error which runs of the same command go on.
+fn ordered(error: CommandError, runs: &[Run]) -> CommandError {
+    if runs.is_empty() {
+        return error;
+    }
+    let ids: Vec<&str> = runs.iter().map(|run| run.id.as_str()).collect();
+    let ids = ids.join(" ");
+    error.hint(format!(
+        "ordered before: {ids}; `farrun wait {ids}` brings what they make"
+    ))
 }
 
 /// Whether the host keeps an order until a GPU is free for it.
@@ -98,21 +125,36 @@ async fn one_after_the_other_there(
     orders: Vec<Order>,
     args: &LaunchArgs,
 ) -> Result<Exit, CommandError> {
-    let count = orders.len();
+    let (count, mut exit) = (orders.len(), Exit::Completed);
+    let secrets = launching::secrets(context, args)?;
     let mut runs = Vec::new();
-    for order in orders {
-        runs.extend(launching::send(context, controller, order, args).await?);
-    }
-    let mut exit = Exit::Completed;
-    for run in runs {
-        let this = if args.detach {
-            launching::leave_one_of(context, run, count)
-        } else {
-            let ended =
-                launching::start_and_follow(context, controller, run, BTreeMap::new(), false, args.patience)
-                    .await?;
-            launching::finish_one_of(context, &ended, count)
+    let mut orders = orders.into_iter();
+    while let Some(order) = orders.next() {
+        let name = order.spec.name.clone();
+        let sent = launching::send(context, controller, order, args, secrets.clone()).await;
+        let sent = sent.map_err(|error| ordered(not_ordered(error, orders.as_slice()), &runs))?;
+        let Some(run) = sent else {
+            continue;
         };
+        // Told at once: whatever becomes of the next order, this one is on its host.
+        if args.detach {
+            let this = launching::leave_one_of(context, run.clone(), count);
+            exit = if exit == Exit::Completed { this } else { exit };
+        } else {
+            context.ui.note(format!("{} was ordered ({name})", run.id));
+        }
+        runs.push(run);
+    }
+    if args.detach {
+        return Ok(exit);
+    }
+    for (at, run) in runs.iter().enumerate() {
+        let rest = runs.get(at + 1..).unwrap_or_default();
+        let (run, none) = (run.clone(), BTreeMap::new());
+        let ended = launching::start_and_follow(context, controller, run, none, false, args.patience)
+            .await
+            .map_err(|error| ordered(error, rest))?;
+        let this = launching::finish_one_of(context, &ended, count);
         exit = if exit == Exit::Completed { this } else { exit };
     }
     Ok(exit)

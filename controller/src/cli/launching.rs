@@ -24,15 +24,41 @@ use std::time::Duration;
 pub async fn carry_out(
     context: &Context,
     controller: &Controller,
+    order: Order,
+    args: &LaunchArgs,
+) -> Result<Option<Ended>, CommandError> {
+    let secrets = secrets(context, args)?;
+    carry_out_with(context, controller, order, args, secrets).await
+}
+
+/// The secrets that the flags name. They are read once for all orders of a command: stdin is at its end afterwards, and
+/// nobody wants to be asked again. A dry run needs none.
+///
+/// # Errors
+/// As [`secrets::read`].
+pub fn secrets(context: &Context, args: &LaunchArgs) -> Result<BTreeMap<String, Secret>, CommandError> {
+    match args.dry_run {
+        true => Ok(BTreeMap::new()),
+        false => secrets::read(context, &args.secret),
+    }
+}
+
+/// As [`carry_out`], with secrets that were read before.
+///
+/// # Errors
+/// As [`carry_out`].
+pub async fn carry_out_with(
+    context: &Context,
+    controller: &Controller,
     mut order: Order,
     args: &LaunchArgs,
+    secrets: BTreeMap<String, Secret>,
 ) -> Result<Option<Ended>, CommandError> {
     ordering::decide_host(context, controller, &mut order).await?;
     if args.dry_run {
         return ordering::show_plan(context, controller, &order).map(|()| None);
     }
-    let secrets = secrets::read(context, &args.secret)?;
-    match place(controller, order).await? {
+    match place(controller, order).await.map_err(not_placed)? {
         Placed::Existing(run) => {
             context.ui.note(format!("the key found {}", run.id));
             if args.detach && (run.launched_at.is_some() || run.status.is_settled()) {
@@ -61,13 +87,13 @@ pub async fn send(
     controller: &Controller,
     mut order: Order,
     args: &LaunchArgs,
+    secrets: BTreeMap<String, Secret>,
 ) -> Result<Option<Run>, CommandError> {
     ordering::decide_host(context, controller, &mut order).await?;
     if args.dry_run {
         return ordering::show_plan(context, controller, &order).map(|()| None);
     }
-    let secrets = secrets::read(context, &args.secret)?;
-    let run = match place(controller, order).await? {
+    let run = match place(controller, order).await.map_err(not_placed)? {
         Placed::Existing(run) | Placed::New(run) => run,
     };
     match launch::launch(controller, &run.id, secrets).await {
@@ -154,6 +180,16 @@ fn detached(context: &Context, run: Run) -> Ended {
     }
 }
 
+/// Of an order that was interrupted before it was written down nothing goes on.
+fn not_placed(error: RunError) -> CommandError {
+    match error {
+        RunError::Interrupted { .. } => {
+            CommandError::new(Exit::Cancelled, "interrupted; nothing was ordered")
+        }
+        error => error.into(),
+    }
+}
+
 /// Adds to an error before the acknowledgement what became of the order.
 async fn not_launched(
     controller: &Controller,
@@ -167,6 +203,12 @@ async fn not_launched(
     let status = run.as_ref().map_or(RunStatus::Pending, |run| run.status);
     if !matches!(error, RunError::Interrupted { .. }) {
         let mut command = CommandError::from(error);
+        if let Some(run) = &run {
+            command
+                .hints
+                .iter_mut()
+                .for_each(|hint| *hint = hint.replace("NAME", &run.host));
+        }
         if let Some(failed) = run.take().filter(|_| status == RunStatus::Failed) {
             why::conclude_in_passing(controller, &failed).await;
             let found = controller.store.run(id).await?;
@@ -280,12 +322,24 @@ pub fn leave_one_of(context: &Context, run: Run, count: usize) -> Exit {
     finish_one_of(context, &ended, count)
 }
 
-/// Says what was left behind, and answers where the rest is and how much; nothing when there were no outputs.
+/// Says what was left behind and which prompt was made, and answers where the rest is and how much; nothing when there were no outputs.
 pub fn brought(context: &Context, collected: &Collected) -> String {
     for skipped in &collected.skipped {
         context
             .ui
             .warning(format!("not brought: {}", escape::line(skipped)));
+    }
+    match &collected.made {
+        Some(Ok(made)) => context.ui.note(format!(
+            "new prompt `{0}` ({1}); run it with `farrun inference {0}`",
+            made.name, made.id
+        )),
+        Some(Err(why)) => context.ui.warning(format!(
+            "the result of {} is no prompt: {}",
+            collected.run.id,
+            escape::line(why)
+        )),
+        None => {}
     }
     if collected.files == 0 {
         return String::new();

@@ -44,6 +44,7 @@ use crate::ui::Ui;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Heading of the options that every verb has.
@@ -198,16 +199,16 @@ impl Context {
 /// Whatever keeps the command from doing what was asked.
 pub async fn dispatch(command: Command, context: &Context) -> Result<Exit, CommandError> {
     match command {
-        Command::Host(command) => host::run(command, context).await,
+        Command::Host(command) => or_interrupted(context, host::run(command, context)).await,
         Command::Prompt(command) => prompt::run(command, context).await,
         Command::Inference(args) => inference::run(args, context).await,
         Command::Upscale(args) => upscale::run(args, context).await,
         Command::Enhance(args) => enhance::run(args, context).await,
         Command::Run(args) => run::run(args, context).await,
-        Command::List(args) => list::run(args, context).await,
-        Command::Show(args) => show::run(args, context).await,
-        Command::Timeline(args) => timeline::run(args, context).await,
-        Command::Why(args) => why::run(args, context).await,
+        Command::List(args) => or_interrupted(context, list::run(args, context)).await,
+        Command::Show(args) => or_interrupted(context, show::run(args, context)).await,
+        Command::Timeline(args) => or_interrupted(context, timeline::run(args, context)).await,
+        Command::Why(args) => or_interrupted(context, why::run(args, context)).await,
         Command::Diagnose(args) => diagnose::run(args, context).await,
         Command::Logs(args) => logs::run(args, context).await,
         Command::Attach(args) => attach::run(args, context).await,
@@ -216,14 +217,33 @@ pub async fn dispatch(command: Command, context: &Context) -> Result<Exit, Comma
         Command::Rerun(args) => rerun::run(args, context).await,
         Command::Pull(args) => pull::run(args, context).await,
         Command::Sync(args) => sync::run(args, context).await,
-        Command::Adopt(args) => adopt::run(args, context).await,
+        Command::Adopt(args) => or_interrupted(context, adopt::run(args, context)).await,
         Command::Status(args) => status::run(args, context).await,
-        Command::Gpu(args) => gpu::run(args, context).await,
-        Command::Gc(args) => gc::run(args, context).await,
+        Command::Gpu(args) => or_interrupted(context, gpu::run(args, context)).await,
+        Command::Gc(args) => or_interrupted(context, gc::run(args, context)).await,
         Command::Recipe(command) => recipe::run(command, context),
         Command::Tell(args) => tell::run(args, context).await,
         Command::Completions(args) => completions::run(&args, context),
         Command::Man(args) => man::run(&args, context),
+    }
+}
+
+/// How long a command may take to notice by itself that the user wants it to end.
+const NOTICE: Duration = Duration::from_secs(1);
+
+/// Carries out a command that starts and follows no run, until the user wants out: it may be left anywhere, as it may
+/// be killed anywhere.
+async fn or_interrupted(
+    context: &Context,
+    work: impl Future<Output = Result<Exit, CommandError>>,
+) -> Result<Exit, CommandError> {
+    let unnoticed = async {
+        context.interrupt.cancelled().await;
+        tokio::time::sleep(NOTICE).await;
+    };
+    tokio::select! {
+        done = work => done,
+        () = unnoticed => Err(CommandError::new(Exit::Detached, "interrupted")),
     }
 }
 

@@ -86,6 +86,7 @@ pub fn draft(controller: &Controller, subject: &Subject, image: String, args: &L
         grace: spec::DEFAULT_GRACE,
         log_cap: args.log_cap.unwrap_or(controller.config.log_cap),
         capture: spec::Capture::Init,
+        result: None,
     }
 }
 

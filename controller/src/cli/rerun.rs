@@ -129,6 +129,7 @@ async fn from_recipe(
     spec.memory_limit = launch.memory.or(earlier.memory_limit).or(spec.memory_limit);
     spec.shm_size = launch.shm.or(earlier.shm_size).or(spec.shm_size);
     spec.log_cap = launch.log_cap.unwrap_or(earlier.log_cap);
+    spec.result.clone_from(&earlier.result);
     Ok(order)
 }
 

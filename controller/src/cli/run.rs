@@ -5,6 +5,7 @@ use super::ordering::{self, Subject};
 use super::{Context, launching};
 use crate::error::{CommandError, Exit};
 use crate::model::slug::{is_prompt_name, slug};
+use crate::recipe::regular;
 use crate::run::{Order, OrderInput, OrderSource};
 use farrun_protocol::RunId;
 use farrun_protocol::spec::{Capture, RunSpec};
@@ -140,12 +141,13 @@ fn input(text: &str) -> Result<OrderInput, CommandError> {
             crate::ui::escape::line(&name)
         )));
     }
-    if path.is_dir() {
-        return Err(
-            CommandError::usage(format!("input `{}` is a folder", path.display()))
-                .hint("give its files one by one"),
-        );
-    }
+    regular(&path).map_err(|problem| {
+        let error = CommandError::usage(format!("input: {problem}"));
+        match path.is_dir() {
+            true => error.hint("give its files one by one"),
+            false => error,
+        }
+    })?;
     Ok(OrderInput {
         path: name,
         source: OrderSource::Local(path),

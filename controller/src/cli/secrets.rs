@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 
 /// Longest secret, in bytes.
 const LIMIT: usize = 64 * 1024;
+/// What is read of a file: enough to tell a longer one from the longest with its line's end.
+const MOST: u64 = LIMIT as u64 + 3;
 
 /// How a secret is given, for `--help`.
 pub const HELP: &str = "Give the job a secret in its environment: NAME (asks, or reads a line of stdin), NAME=@FILE, \
@@ -76,10 +78,11 @@ fn from_file(name: &str, path: &str) -> Result<String, CommandError> {
     let failed = |error: std::io::Error| {
         CommandError::usage(format!("secret `{name}`: `{path}` cannot be read: {error}"))
     };
-    Ok(std::fs::read_to_string(path)
-        .map_err(failed)?
-        .trim_end_matches(['\r', '\n'])
-        .to_owned())
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MOST).read_to_string(&mut text))
+        .map_err(failed)?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// Runs a program of this machine; its words are split at white space, no shell reads them.

@@ -29,7 +29,16 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     let run = find::run(&controller, &args.run).await?;
-    let run = stop::stop(&controller, &run.id, args.grace, args.kill).await?;
+    let id = run.id.clone();
+    let run = tokio::select! {
+        stopped = stop::stop(&controller, &id, args.grace, args.kill) => stopped?,
+        () = context.interrupt.cancelled() => {
+            return Err(
+                CommandError::new(Exit::Detached, format!("interrupted before `{}` had said how {id} ended", run.host))
+                    .hint(format!("look with `farrun show {id}`; `farrun stop {id} --kill` ends it at once")),
+            );
+        }
+    };
     outcome::print(context, &run, None);
     // What was asked for is done, whatever the run's outcome is called.
     Ok(if run.status == RunStatus::Cancelled || run.status.is_settled() {

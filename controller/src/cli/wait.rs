@@ -37,7 +37,8 @@ pub struct Args {
 /// Waits for runs, mirrors their logs and brings their outputs here.
 ///
 /// # Errors
-/// A run does not exist, or its host stayed away.
+/// A run does not exist, or the host of the only one stayed away. What keeps one of several from being waited for is
+/// told, and the others are waited for.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     let mut runs: Vec<Run> = Vec::with_capacity(args.runs.len());
@@ -60,7 +61,15 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         .buffered(AT_ONCE);
     let mut exit = Exit::Completed;
     while let Some(ended) = ends.next().await {
-        let this = launching::finish_one_of(context, &ended?, count);
+        let this = match ended {
+            Ok(ended) => launching::finish_one_of(context, &ended, count),
+            // One run that cannot be waited for must not keep the others.
+            Err(error) if count > 1 && !context.interrupt.is_cancelled() => {
+                context.ui.error(&error.message, &error.causes, &error.hints);
+                error.exit
+            }
+            Err(error) => return Err(error),
+        };
         exit = if exit == Exit::Completed { this } else { exit };
     }
     Ok(exit)

@@ -98,6 +98,16 @@ impl From<AgentError> for CommandError {
                 "the host's disk is full",
                 "see `farrun gc --host NAME --dry-run`",
             ),
+            ErrorCode::Io => with(
+                Exit::RunFailed,
+                "the host could not use its state folder",
+                "look with `farrun host doctor NAME`, or name another folder with `farrun host set NAME --state PATH`",
+            ),
+            ErrorCode::InputMissing => with(
+                Exit::RunFailed,
+                "an input is not on the host any more",
+                "order the run again, which sends it again",
+            ),
             ErrorCode::NewerFormat => with(
                 Exit::Refused,
                 "the host's files belong to a newer farrun",

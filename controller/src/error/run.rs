@@ -27,6 +27,9 @@ impl From<RunError> for CommandError {
             RunError::Active(run) => {
                 plain(Exit::Refused).hint(format!("wait for it with `farrun attach {run}`"))
             }
+            RunError::OrderedElsewhere(run) => plain(Exit::Refused).hint(format!(
+                "take it up there with `farrun attach {run}`, or drop it with `farrun stop {run}` and order it here"
+            )),
             RunError::BeingStarted(run) => {
                 plain(Exit::Refused).hint(format!("try `farrun stop {run}` again in a moment"))
             }

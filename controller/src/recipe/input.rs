@@ -78,10 +78,21 @@ fn of_prompt(role: &str, request: &Request<'_>) -> Result<Option<Source>, String
     Ok(Some(Source::Local(path.into())))
 }
 
-/// Checks that a file can be read, by opening it: permission bits do not tell.
 fn readable(path: &Path) -> Result<(), String> {
+    match regular(path)? {
+        0 => Err(format!("`{}` is empty", path.display())),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that a path is a regular file that can be read, by opening it: permission bits do not tell. Answers with its
+/// size.
+///
+/// # Errors
+/// Why it cannot be an input.
+pub fn regular(path: &Path) -> Result<u64, String> {
     let shown = path.display();
-    // Opening a pipe for reading would wait for a writer.
+    // Opening a pipe for reading would wait for a writer, and a device has no end.
     let kind = std::fs::metadata(path).map_err(|error| format!("cannot read `{shown}`: {error}"))?;
     if kind.is_dir() {
         return Err(format!("`{shown}` is a folder, not a file"));
@@ -89,11 +100,8 @@ fn readable(path: &Path) -> Result<(), String> {
     if !kind.is_file() {
         return Err(format!("`{shown}` is not a regular file"));
     }
-    if kind.len() == 0 {
-        return Err(format!("`{shown}` is empty"));
-    }
     File::open(path)
-        .map(drop)
+        .map(|_| kind.len())
         .map_err(|error| format!("cannot read `{shown}`: {error}"))
 }
 

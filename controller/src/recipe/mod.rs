@@ -37,7 +37,7 @@ pub use file::{
     ResultRule,
 };
 pub use help::{InputHelp, OperationHelp, ParameterHelp};
-pub use input::{ResolvedInput, Source};
+pub use input::{ResolvedInput, Source, regular};
 pub use resolve::{Overrides, ParentRun, Request, ResolveError, Resolved, resolve};
 pub use unit::{GpuNeed, parse_duration, parse_size};
 

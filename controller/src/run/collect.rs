@@ -2,11 +2,11 @@
 
 use super::bulk::{Bulk, further};
 use super::upload::watch;
-use super::{RunError, manifest_of, pulled, reconcile, stop};
+use super::{RunError, enhance, manifest_of, pulled, reconcile, stop};
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
-use crate::model::{Host, OutputRecord, Run, RunStatus};
-use crate::ssh::transfer::{Progress as TransferProgress, Sftp, Transfer, Wanted};
+use crate::model::{Host, OutputRecord, Prompt, Run, RunStatus};
+use crate::ssh::transfer::{Progress as TransferProgress, Sftp, Transfer, TransferError, Wanted, is_busy};
 use chrono::Utc;
 use farrun_protocol::manifest::{self, Manifest};
 use farrun_protocol::message::{ManifestReply, Progress};
@@ -14,6 +14,14 @@ use farrun_protocol::verdict::Reason;
 use farrun_protocol::{ErrorCode, RunId};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often a download of another command is looked at.
+const LOOK_APART: Duration = Duration::from_millis(200);
+/// How long it may go on before it is told of: one that was given up ends with its last block.
+const SOON: Duration = Duration::from_secs(1);
+/// How often what it has brought is looked for after its end.
+const AFTERWARDS: u32 = 10;
 
 /// What was brought home.
 #[derive(Debug, Clone)]
@@ -28,6 +36,8 @@ pub struct Collected {
     pub bytes: u64,
     /// What lies in the outputs folder on the host and was not brought, with the reason.
     pub skipped: Vec<String>,
+    /// The prompt that was made of its result, or why the result is none.
+    pub made: Option<Result<Prompt, String>>,
 }
 
 /// Pulls the outputs of an ended run over a link.
@@ -96,19 +106,22 @@ pub async fn collect_over(
         .as_ref()
         .map(PathBuf::from)
         .ok_or_else(|| RunError::NoRun(id.clone()))?;
-    let manifest = match recall(controller, id, &reply, &folder).await? {
-        Some(manifest) => manifest,
-        None => {
-            let (session, sftp) = bulk.ready(controller, &host).await?;
-            if let Some(pack) = pack(&reply) {
-                sftp.open_early(pack);
-            }
-            let read = manifest_of::read(&sftp, &host.name, Some(id), &reply, manifest::MAX_SIZE).await?;
-            let manifest = fetch(controller, &host, sftp, &reply, read, &folder).await?;
-            // It is over; the host is not waited for.
-            tokio::spawn(session.close());
-            manifest
+    let mut bulk = Some(bulk);
+    let manifest = loop {
+        if let Some(manifest) = brought_by_another(controller, id, &reply, &folder).await? {
+            break manifest;
         }
+        let files = bulk.take().unwrap_or_else(|| Bulk::begin(controller, &host, id));
+        match bring(controller, &host, files, id, &reply, &folder).await {
+            // Another command was faster.
+            Err(RunError::Link(LinkError::Transfer(TransferError::Busy { .. }))) => {}
+            brought => break brought?,
+        }
+    };
+    // Before the run is called completed: nobody looks at it again afterwards.
+    let made = match run.status {
+        RunStatus::Downloading => enhance::write_back(controller, &run, &folder).await?,
+        _ => None,
     };
     let (run, ()) = controller
         .store
@@ -128,7 +141,63 @@ pub async fn collect_over(
             .iter()
             .map(|skipped| format!("{} ({:?})", skipped.path, skipped.reason))
             .collect(),
+        made,
     })
+}
+
+/// Waits while another command of this machine brings the outputs. Answers with the manifest when they are here, brought
+/// by it or earlier.
+async fn brought_by_another(
+    controller: &Controller,
+    id: &RunId,
+    reply: &ManifestReply,
+    folder: &Path,
+) -> Result<Option<Manifest>, RunError> {
+    let start = Instant::now();
+    let (mut told, mut tries) = (false, 1);
+    loop {
+        if is_busy(folder) {
+            // What it has brought it writes down a moment after it let go.
+            tries = AFTERWARDS;
+            if start.elapsed() > SOON && !std::mem::replace(&mut told, true) {
+                controller.tell(&Event::Note(&format!(
+                    "another command is bringing the outputs of {id}; waiting for it"
+                )));
+            }
+        } else {
+            if let Some(manifest) = recall(controller, id, reply, folder).await? {
+                return Ok(Some(manifest));
+            }
+            tries -= 1;
+            if tries == 0 {
+                return Ok(None);
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_APART) => {}
+            () = controller.interrupt.cancelled() => return Err(RunError::Interrupted { detached: None }),
+        }
+    }
+}
+
+/// Connects, reads the manifest and brings every output that it names.
+async fn bring(
+    controller: &Controller,
+    host: &Host,
+    bulk: Bulk,
+    id: &RunId,
+    reply: &ManifestReply,
+    folder: &Path,
+) -> Result<Manifest, RunError> {
+    let (session, sftp) = bulk.ready(controller, host).await?;
+    if let Some(pack) = pack(reply) {
+        sftp.open_early(pack);
+    }
+    let read = manifest_of::read(&sftp, &host.name, Some(id), reply, manifest::MAX_SIZE).await?;
+    let manifest = fetch(controller, host, sftp, reply, read, folder).await?;
+    // It is over; the host is not waited for.
+    tokio::spawn(session.close());
+    Ok(manifest)
 }
 
 /// The manifest, when exactly it was brought home before, its files are as they were left, and the database says so too.

@@ -56,7 +56,7 @@ async fn of_output(
     }
     let blocks = record.blocks.as_ref().ok_or_else(unknown)?;
     let here = match local.clone() {
-        Some(file) => read_here(file, record.size, blocks.clone()).await,
+        Some(file) => read_here(controller, file, record.size, blocks.clone()).await?,
         None => None,
     };
     let sha256 = match here {
@@ -75,12 +75,22 @@ async fn of_output(
     Ok(sha256)
 }
 
-async fn read_here(file: PathBuf, size: u64, blocks: BlockHash) -> Option<Sha256> {
+async fn read_here(
+    controller: &Controller,
+    file: PathBuf,
+    size: u64,
+    blocks: BlockHash,
+) -> Result<Option<Sha256>, RunError> {
+    // Nothing waits for one that is left behind: it only reads.
     let reading = tokio::task::spawn_blocking(move || digest(&file, size));
-    match reading.await {
+    let read = tokio::select! {
+        read = reading => read,
+        () = controller.interrupt.cancelled() => return Err(RunError::Interrupted { detached: None }),
+    };
+    Ok(match read {
         Ok(Ok((sha256, found))) if found == blocks => Some(sha256),
         _ => None,
-    }
+    })
 }
 
 /// The SHA-256 of a file and the hash over its blocks.

@@ -98,6 +98,9 @@ pub enum RunError {
         /// Its path below the run's inputs.
         path: String,
     },
+    /// The order was placed on another machine that shares the database, and what it still needs lies there.
+    #[error("run `{0}` was ordered on another machine, and its inputs lie there")]
+    OrderedElsewhere(RunId),
     /// An earlier output cannot be named by its content.
     #[error(
         "the hash of output `{path}` of run `{run}` is not known, and neither this machine nor its host has that file any more"

@@ -111,21 +111,35 @@ async fn attempt(
     id: &RunId,
     secrets: &BTreeMap<String, Secret>,
 ) -> Result<Run, RunError> {
-    let run = controller
-        .store
-        .run(id)
-        .await?
-        .ok_or_else(|| RunError::NoRun(id.clone()))?;
+    // Until the host is asked to start it, the user may leave at any moment.
+    let known = tokio::select! {
+        known = prepare(controller, link, id, secrets) => known?,
+        () = controller.interrupt.cancelled() => return Err(RunError::Interrupted { detached: None }),
+    };
+    if let Some(run) = known {
+        return Ok(run);
+    }
+    let run = announce(controller, id).await?;
+    if run.status.is_settled() {
+        return Ok(run);
+    }
+    start(controller, link, &run, secrets.clone()).await
+}
+
+/// Brings everything to the host that the order needs. Answers with the run when the host has it already, or it is over.
+async fn prepare(
+    controller: &Controller,
+    link: &Link,
+    id: &RunId,
+    secrets: &BTreeMap<String, Secret>,
+) -> Result<Option<Run>, RunError> {
+    let run = row(controller, id).await?;
     if Owner::has_asked(&run) {
         reconcile::runs_on(controller, link, std::slice::from_ref(id)).await?;
     }
-    let run = controller
-        .store
-        .run(id)
-        .await?
-        .ok_or_else(|| RunError::NoRun(id.clone()))?;
+    let run = row(controller, id).await?;
     if run.launched_at.is_some() || run.status.is_settled() {
-        return Ok(run);
+        return Ok(Some(run));
     }
     let missing: Vec<String> = run
         .spec
@@ -144,11 +158,12 @@ async fn attempt(
     require_device(link, &run).await?;
     let sources = order::sources(&controller.config, id)?;
     upload::send_inputs(controller, link, &host, &run, &sources).await?;
-    let run = announce(controller, id).await?;
-    if run.status.is_settled() {
-        return Ok(run);
-    }
-    start(controller, link, &run, secrets.clone()).await
+    Ok(None)
+}
+
+async fn row(controller: &Controller, id: &RunId) -> Result<Run, RunError> {
+    let run = controller.store.run(id).await?;
+    run.ok_or_else(|| RunError::NoRun(id.clone()))
 }
 
 /// Writes down that the host is being asked to start the run, unless somebody cancelled it meanwhile: what happens
@@ -199,7 +214,10 @@ async fn after_failure(controller: &Controller, id: &RunId, error: RunError) -> 
             row.ended_at = Some(Utc::now());
         }
     };
-    controller.store.change_run(id, settle).await?;
+    let (run, ()) = controller.store.change_run(id, settle).await?;
+    if run.status.is_settled() {
+        order::forget(&controller.config, id);
+    }
     Ok(error)
 }
 

@@ -13,6 +13,7 @@ pub mod device;
 pub mod diagnose;
 mod digest;
 pub mod doctor;
+pub mod enhance;
 pub mod error;
 pub mod estimate;
 pub mod follow;

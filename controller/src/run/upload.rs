@@ -204,6 +204,9 @@ fn outgoing(run: &Run, sources: &Sources, missing: &Missing) -> Result<Outgoing,
         run: run.id.clone(),
         path: input.path.clone(),
     };
+    if !sources.is_remembered() {
+        return Err(RunError::OrderedElsewhere(run.id.clone()));
+    }
     let local = sources.file(&input.sha256).ok_or_else(gone)?;
     match std::fs::metadata(local) {
         Ok(facts) if facts.len() == input.size => Ok(Outgoing {

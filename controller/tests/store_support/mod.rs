@@ -262,6 +262,7 @@ pub(crate) fn spec(run_id: &RunId, controller_id: &ControllerId) -> RunSpec {
         grace: 10,
         log_cap: 100_000_000,
         capture: Default::default(),
+        result: None,
     }
 }
 

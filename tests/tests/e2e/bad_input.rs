@@ -1,6 +1,6 @@
 //! What users mistype is refused here, before anything is sent.
 
-use farrun_tests::{BUSYBOX, Home, Lab};
+use farrun_tests::{BUSYBOX, Engine, Home, Lab, SshdOptions};
 
 #[test]
 fn usage_errors_end_with_2() {
@@ -85,4 +85,35 @@ fn missing_input_file_is_named() {
     let outcome = lab.shell(&["--input", "clip=/no/such/file.mp4"], "true");
     assert!([2, 4].contains(&outcome.code), "{outcome}");
     let _ = outcome.expect_error("/no/such/file.mp4");
+}
+
+#[test]
+fn input_that_is_no_file_is_refused_at_once() {
+    let lab = Lab::new();
+    let pipe = lab.home.path().join("pipe");
+    let mut make = std::process::Command::new("mkfifo");
+    make.arg(&pipe);
+    assert_eq!(farrun_tests::run(make, crate::SOON).code, 0);
+    for path in [pipe.to_str().unwrap(), "/dev/zero", "/dev/stdin", "/"] {
+        let option = format!("clip={path}");
+        let refused = lab.shell(&["--input", &option], "true").expect_code(2);
+        assert!(refused.errors().contains(path), "{refused}");
+    }
+    let listed = lab.home.farrun(&["list", "--offline", "--json"]).ok().json();
+    assert_eq!(listed["runs"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn host_that_never_answered_is_added_again() {
+    let lab = Lab::apart(Engine::shared(), &SshdOptions::default());
+    lab.home.trust(&lab.sshd, lab.sshd.port());
+    let arguments = lab.host_arguments("lab", lab.sshd.port());
+    let mut unasked = arguments.clone();
+    unasked.push("--no-connect".to_owned());
+    // What an `add` leaves that was killed before the host had answered.
+    let _ = lab.home.farrun(&unasked).ok();
+    let _ = lab.home.farrun(&unasked).expect_code(5);
+    let _ = lab.home.farrun(&arguments).ok();
+    let _ = lab.home.farrun(&arguments).expect_code(5);
+    let _ = lab.shell(&[], "true").ok();
 }

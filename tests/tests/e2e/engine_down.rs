@@ -1,8 +1,8 @@
 //! Engines that die under a run, and people who end its container behind our back.
 
 use crate::SOON;
-use crate::trouble::Counter;
-use farrun_tests::{BUSYBOX, Engine, EngineOptions, Lab, SshdOptions, wait_until};
+use crate::trouble::{Counter, last_status, noise, runs, wait_for_upload};
+use farrun_tests::{BUSYBOX, Direction, Engine, EngineOptions, FaultProxy, Lab, SshdOptions, wait_until};
 use std::time::Duration;
 
 const COUNTS: &str = "i=0; while [ $i -lt 40 ]; do echo line $i; i=$((i+1)); sleep 0.1; done";
@@ -28,6 +28,55 @@ fn killed_engine(live_restore: bool) -> (Lab, Counter, String, Vec<u8>, i32) {
     let outcome = attached.finish(Duration::from_secs(90));
     let run = crate::trouble::last_id(&lab);
     (lab, counter, run, outcome.stdout, outcome.code)
+}
+
+#[test]
+fn an_engine_that_dies_during_the_upload_does_not_cost_the_key() {
+    let lab = Lab::apart(Engine::own(EngineOptions::default()), &SshdOptions::default());
+    let proxy = FaultProxy::start(lab.sshd.socket_address());
+    lab.add_host("lab", proxy.port());
+    let counter = Counter::new();
+    let input = format!("clip={}", lab.home.write("clip", noise(1_500_000)).display());
+    let mount = counter.mount();
+    let options = ["--input", &input, "--mount", &mount, "--key", "once"];
+    let arguments = lab.shell_arguments(BUSYBOX, &options, Counter::COUNT);
+    proxy.rate(Direction::Up, Some(250_000));
+    let first = lab.home.spawn(&arguments);
+    wait_for_upload(&lab);
+    lab.engine.kill();
+    proxy.rate(Direction::Up, None);
+    let refused = first.finish(SOON).expect_code(1);
+    assert!(
+        refused.errors().contains("no container engine answers"),
+        "{refused}"
+    );
+    assert_eq!((runs(&lab), counter.executions()), (1, 0));
+    lab.engine.start_again();
+    for _ in 0..2 {
+        let _ = lab.home.farrun(&arguments).ok();
+        assert_eq!(counter.executions(), 1);
+    }
+}
+
+#[test]
+fn an_engine_that_was_away_does_not_cost_the_key() {
+    let lab = Lab::with(Engine::own(EngineOptions::default()), &SshdOptions::default());
+    let counter = Counter::new();
+    let mount = counter.mount();
+    let arguments = lab.shell_arguments(BUSYBOX, &["--mount", &mount, "--key", "once"], Counter::COUNT);
+    lab.engine.kill();
+    let refused = lab.home.farrun(&arguments).expect_code(1);
+    assert!(
+        refused.errors().contains("no container engine answers"),
+        "{refused}"
+    );
+    assert_eq!((last_status(&lab).as_str(), counter.executions()), ("failed", 0));
+    lab.engine.start_again();
+    let again = lab.home.farrun(&arguments).ok();
+    assert!(!again.errors().contains("the key found"), "{again}");
+    let third = lab.home.farrun(&arguments).ok();
+    assert!(third.errors().contains("the key found"), "{third}");
+    assert_eq!((runs(&lab), counter.executions()), (2, 1));
 }
 
 #[test]

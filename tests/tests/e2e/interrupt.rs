@@ -5,6 +5,8 @@ use crate::trouble::{
     Counter, behind_a_proxy, is_alive, last, last_id, last_status, noise, runs, wait_for_upload,
 };
 use farrun_tests::{BUSYBOX, Direction, Engine, EngineOptions, Lab, SshdOptions, wait_until};
+use rustix::process::Signal;
+use std::time::Duration;
 
 #[test]
 fn while_connecting_cancels() {
@@ -155,4 +157,70 @@ fn while_downloading_detaches_and_attach_goes_on() {
             .starts_with(farrun_protocol::Sha256::of(bytes).as_str())
     );
     assert_eq!(last_status(&lab), "completed");
+}
+
+#[test]
+fn while_hashing_inputs_ends_at_once_and_orders_nothing() {
+    let lab = Lab::new();
+    let clip = lab.home.write("clip", "");
+    std::fs::File::options()
+        .write(true)
+        .open(&clip)
+        .unwrap()
+        .set_len(200 << 30)
+        .unwrap();
+    let input = format!("clip={}", clip.display());
+    let mut attached = lab
+        .home
+        .spawn(&lab.shell_arguments(BUSYBOX, &["--input", &input], "true"));
+    attached.wait_for("the open input", SOON, |attached| {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", attached.pid()));
+        open.is_ok_and(|open| {
+            open.flatten()
+                .any(|file| std::fs::read_link(file.path()).is_ok_and(|to| to == clip))
+        })
+    });
+    attached.interrupt();
+    // Far less than the minutes that reading it would take, and than the time after which the program leaves anyway.
+    let outcome = attached.finish(Duration::from_secs(15)).expect_code(7);
+    assert!(outcome.errors().contains("nothing was ordered"), "{outcome}");
+    assert_eq!(runs(&lab), 0);
+}
+
+#[test]
+fn while_stopping_leaves_the_wait_for_the_end() {
+    let lab = Lab::new();
+    let run = lab.detached(
+        &[],
+        "trap 'echo asked' TERM; echo on; while :; do sleep 0.1; done",
+    );
+    let log = lab.run_folder(&run).join("record/run.log");
+    let says = |word: &str| {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        log.contains(word)
+    };
+    wait_until("the job", SOON, || says("on"));
+    let stop = lab.home.spawn(&["stop", &run, "--grace", "120s"]);
+    wait_until("the request", SOON, || says("asked"));
+    stop.interrupt();
+    let outcome = stop.finish(Duration::from_secs(15)).expect_code(130);
+    assert!(outcome.errors().contains("--kill"), "{outcome}");
+    let _ = lab.home.farrun(&["stop", &run, "--kill"]).ok();
+    assert_eq!(lab.status(&run), "cancelled");
+}
+
+#[test]
+fn hang_up_and_termination_detach_as_ctrl_c_does() {
+    let lab = Lab::new();
+    for signal in [Signal::HUP, Signal::TERM] {
+        let script = "echo on; exec sleep 600";
+        let mut attached = lab.home.spawn(&lab.shell_arguments(BUSYBOX, &[], script));
+        attached.wait_for("the line", SOON, |attached| attached.stdout() == b"on\n");
+        let pid = i32::try_from(attached.pid()).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+        let outcome = attached.finish(SOON).expect_code(130);
+        assert!(outcome.errors().contains("farrun attach"), "{outcome}");
+        assert!(is_alive(&lab));
+        let _ = lab.home.farrun(&["stop", "@last", "--kill"]).ok();
+    }
 }

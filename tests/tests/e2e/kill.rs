@@ -177,3 +177,43 @@ fn laptop_sleeps_past_the_end() {
     assert_eq!(lab.home.farrun(&["attach", &run]).ok().text(), "on\noff\n");
     assert_eq!(last_status(&lab), "completed");
 }
+
+#[test]
+fn controller_asleep_while_its_link_dies_goes_on_in_every_phase() {
+    for phase in PHASES {
+        let scene = Scene::new();
+        let attached = scene.reach(phase);
+        attached.freeze(true);
+        scene.lab.sshd.kill_sessions();
+        scene.at_full_speed();
+        if phase == Phase::Run {
+            let run = crate::trouble::last_id(&scene.lab);
+            wait_until("the container's end", SOON, || {
+                scene
+                    .lab
+                    .containers(&run)
+                    .iter()
+                    .any(|line| line.ends_with(" exited"))
+            });
+        }
+        attached.freeze(false);
+        scene.check(&attached.finish(Duration::from_secs(80)).ok().stdout, phase);
+    }
+}
+
+#[test]
+fn order_whose_inputs_lie_on_another_machine_is_left_to_it() {
+    let scene = Scene::new();
+    let _ = scene.reach(Phase::Upload).kill();
+    scene.at_full_speed();
+    // With one database for several machines the row is here and what the other remembers is not.
+    let orders = scene.lab.home.path().join(".local/state/farrun/orders");
+    let there = scene.lab.home.path().join("orders-of-the-other");
+    std::fs::rename(&orders, &there).unwrap();
+    let refused = scene.lab.home.farrun(&["attach", "@last"]).expect_code(5);
+    assert!(refused.errors().contains("another machine"), "{refused}");
+    assert_eq!(last_status(&scene.lab), "uploading");
+    std::fs::rename(&there, &orders).unwrap();
+    let attached = scene.lab.home.farrun(&["attach", "@last"]).ok();
+    scene.check(&attached.stdout, Phase::Upload);
+}

@@ -2,7 +2,7 @@
 
 use crate::SOON;
 use crate::pull::{files, named};
-use farrun_tests::Lab;
+use farrun_tests::{BUSYBOX, Lab, Sshd};
 use serde_json::Value;
 
 fn keys(value: &Value) -> Vec<&str> {
@@ -262,6 +262,34 @@ fn wait_tells_the_first_that_failed() {
     assert_eq!(named(&lab, "x"), b"x\n");
     assert_eq!(lab.status(&good), "completed");
     let _ = lab.home.farrun(&["wait", "rs_00000000"]).expect_code(4);
+}
+
+#[test]
+fn wait_goes_on_with_the_others_when_one_host_is_away() {
+    let lab = Lab::new();
+    let away = Sshd::start();
+    let mut arguments = lab.host_arguments("away", away.port());
+    let place = |option: &str| arguments.iter().position(|word| word == option).unwrap() + 1;
+    let (address, identity) = (place("--address"), place("--identity"));
+    arguments[address] = away.address();
+    arguments[identity] = away.identity().display().to_string();
+    lab.home.trust(&away, away.port());
+    let _ = lab.home.farrun(&arguments).ok();
+    let script = ["--", "/bin/sh", "-c", "exec sleep 600"];
+    let order = [&["run", BUSYBOX, "--host", "away", "--detach"][..], &script].concat();
+    let gone = lab.home.farrun(&order).ok().text().trim().to_owned();
+    let failed = lab.detached(&[], "exit 3");
+    let ended = lab.detached(&[], "echo there >/farrun/outputs/file");
+    drop(away);
+    let waited = lab
+        .home
+        .farrun(&["wait", &gone, &failed, &ended, "--patience", "1s"])
+        .expect_code(3);
+    let told = waited.errors();
+    for run in [&gone, &failed, &ended] {
+        assert!(told.contains(run.as_str()), "{run}: {waited}");
+    }
+    assert_eq!(named(&lab, "file"), b"there\n");
 }
 
 #[test]

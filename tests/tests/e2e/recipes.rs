@@ -1,5 +1,6 @@
 //! Prompts and recipes: what is wanted reaches the job word for word, results are chained and written back.
 
+use crate::SOON;
 use crate::pull::named;
 use farrun_tests::{BUSYBOX, Lab};
 use serde_json::Value;
@@ -299,6 +300,88 @@ fn enhance_writes_a_new_prompt() {
         .home
         .farrun(&["enhance", "city", "--name", "city"])
         .expect_code(5);
+}
+
+#[test]
+fn enhance_that_was_left_alone_makes_its_prompt_when_it_comes_home() {
+    let lab = lab();
+    prompt(&lab, "city", "a city");
+    let ordered = lab.home.farrun(&["enhance", "city", "--detach"]).ok();
+    let run = ordered.text().trim().to_owned();
+    lab.wait_status(&run, &["downloading"], SOON);
+    let _ = lab
+        .home
+        .farrun(&["prompt", "show", "city_enhanced"])
+        .expect_code(4);
+    let attached = lab.home.farrun(&["attach", &run]).ok();
+    assert!(
+        attached.errors().contains("new prompt `city_enhanced`"),
+        "{attached}"
+    );
+    let made = lab
+        .home
+        .farrun(&["prompt", "show", "city_enhanced", "--json"])
+        .ok()
+        .json();
+    assert_eq!(made["prompt"]["text"], "a city, much better", "{made}");
+    assert_eq!(made["prompt"]["made_by"], run.as_str());
+    // Nobody makes a second one of it.
+    for arguments in [["attach", &run], ["pull", &run]] {
+        let _ = lab.home.farrun(&arguments).ok();
+    }
+    let listed = lab.home.farrun(&["prompt", "list", "--json"]).ok().json();
+    assert_eq!(listed["prompts"].as_array().unwrap().len(), 2, "{listed}");
+}
+
+#[test]
+fn enhance_repeated_under_its_key_makes_one_prompt() {
+    let lab = lab();
+    prompt(&lab, "city", "a city");
+    let order = ["enhance", "city", "--key", "once", "--json"];
+    let first = lab.home.farrun(&order).ok().json();
+    let again = lab.home.farrun(&order).ok().json();
+    assert_eq!(first["schema"], "farrun.enhancement/1");
+    assert_eq!(first["prompt"], again["prompt"]);
+    let listed = lab.home.farrun(&["prompt", "list", "--json"]).ok().json();
+    assert_eq!(listed["prompts"].as_array().unwrap().len(), 2, "{listed}");
+}
+
+#[test]
+fn several_prompts_share_a_secret_that_is_read_once() {
+    let lab = lab();
+    let _ = ["one", "two"].map(|name| prompt(&lab, name, name));
+    let arguments = [
+        "inference",
+        "one",
+        "two",
+        "--recipe",
+        "says",
+        "--secret",
+        "TOKEN=-",
+    ];
+    let both = lab.home.farrun_with_input(b"open sesame\n", &arguments).ok();
+    assert_eq!(both.text(), "onetwo");
+}
+
+#[test]
+fn several_prompts_that_were_interrupted_say_what_was_not_ordered() {
+    let lab = lab();
+    let sleeps = SAYS.replace(
+        r#"["/bin/printf", "%s", "{prompt}"]"#,
+        r#"["/bin/sh", "-c", "echo on; exec sleep 600"]"#,
+    );
+    lab.home.write(
+        ".config/farrun/recipes/sleeps.toml",
+        sleeps.replace("says", "sleeps"),
+    );
+    let _ = ["one", "two", "three"].map(|name| prompt(&lab, name, name));
+    let arguments = ["inference", "one", "two", "three", "--recipe", "sleeps"];
+    let mut attached = lab.home.spawn(&arguments);
+    attached.wait_for("the first job", SOON, |attached| attached.stdout() == b"on\n");
+    attached.interrupt();
+    let outcome = attached.finish(SOON).expect_code(130);
+    assert!(outcome.errors().contains("not ordered: two, three"), "{outcome}");
+    let _ = lab.home.farrun(&["stop", "@last", "--kill"]).ok();
 }
 
 #[test]

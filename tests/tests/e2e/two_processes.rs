@@ -83,3 +83,55 @@ fn stop_during_the_upload_of_another_keeps_the_job_from_starting() {
     assert_eq!(last_status(&lab), "cancelled");
     assert_eq!(counter.executions(), 0);
 }
+
+#[test]
+fn during_a_download_the_others_wait_for_the_first() {
+    let (lab, proxy) = behind_a_proxy();
+    let run = lab.detached(&[], "head -c 8000000 /dev/urandom >/farrun/outputs/big; echo on");
+    let _ = lab.wait_status(&run, &["downloading"], SOON);
+    proxy.rate(Direction::Down, Some(250_000));
+    let mut first = lab.home.spawn(&["attach", &run]);
+    let before = proxy.passed(Direction::Down);
+    first.wait_for("a part of the outputs", SOON, |_| {
+        proxy.passed(Direction::Down) > before + 200_000
+    });
+    let others = [vec!["attach", &run], vec!["wait", &run], vec!["sync"]];
+    let others = others.map(|arguments| {
+        let mut other = lab.home.spawn(&arguments);
+        other.wait_for("its note", SOON, |other| {
+            other.stderr().contains("another command is bringing")
+        });
+        other
+    });
+    proxy.rate(Direction::Down, None);
+    let _ = first.finish(SOON).ok();
+    let arrived = crate::pull::files(&lab.home.outputs());
+    for other in others {
+        let _ = other.finish(SOON).ok();
+    }
+    assert!(arrived == crate::pull::files(&lab.home.outputs()));
+    assert_eq!(last_status(&lab), "completed");
+}
+
+#[test]
+fn ctrl_c_ends_the_wait_for_the_download_of_another() {
+    let (lab, proxy) = behind_a_proxy();
+    let run = lab.detached(&[], "head -c 8000000 /dev/urandom >/farrun/outputs/big");
+    let _ = lab.wait_status(&run, &["downloading"], SOON);
+    proxy.rate(Direction::Down, Some(250_000));
+    let mut first = lab.home.spawn(&["pull", &run]);
+    let before = proxy.passed(Direction::Down);
+    first.wait_for("a part of the outputs", SOON, |_| {
+        proxy.passed(Direction::Down) > before + 200_000
+    });
+    let mut second = lab.home.spawn(&["attach", &run]);
+    second.wait_for("its note", SOON, |second| {
+        second.stderr().contains("another command is bringing")
+    });
+    second.interrupt();
+    let _ = second.finish(SOON).expect_code(130);
+    let _ = first.kill();
+    proxy.rate(Direction::Down, None);
+    let _ = lab.home.farrun(&["pull", &run]).ok();
+    assert_eq!(last_status(&lab), "completed");
+}

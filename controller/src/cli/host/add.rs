@@ -58,7 +58,10 @@ pub(super) async fn add(args: Add, context: &Context) -> Result<Exit, CommandErr
         added_at: Utc::now(),
         last_seen: None,
     };
-    if controller.store.host(&host.name).await?.is_some() {
+    let earlier = controller.store.host(&host.name).await?;
+    // One that never answered is left over from an `add` that was killed, or was only written down.
+    let replaced = !args.no_connect && earlier.as_ref().is_some_and(|earlier| earlier.host_id.is_none());
+    if earlier.is_some() && !replaced {
         return Err(
             CommandError::refused(format!("there is a host `{}` already", host.name))
                 .hint(format!("change it with `farrun host set {}`", host.name)),
@@ -66,7 +69,14 @@ pub(super) async fn add(args: Add, context: &Context) -> Result<Exit, CommandErr
     }
     // What OpenSSH's configuration says must be honoured or refused before the host is written down.
     controller.dialer().endpoint(&host)?;
-    controller.store.add_host(&host).await?;
+    if replaced {
+        controller
+            .store
+            .change_host(&host.name, |row| row.settings = host.settings.clone())
+            .await?;
+    } else {
+        controller.store.add_host(&host).await?;
+    }
     if args.no_connect {
         report(context, "added; it was not contacted", &host);
         return Ok(Exit::Completed);
@@ -89,7 +99,9 @@ pub(super) async fn add(args: Add, context: &Context) -> Result<Exit, CommandErr
         }
         Err(error) => {
             // A host that never answered is not kept: adding again with other settings must not meet a conflict.
-            controller.store.remove_host(&host.name).await?;
+            if !replaced {
+                controller.store.remove_host(&host.name).await?;
+            }
             Err(not_added(error))
         }
     }

@@ -4,7 +4,7 @@ use crate::cli::Context;
 use crate::cli::view::document;
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
-use crate::model::prompt::MAX_TEXT;
+use crate::model::prompt::{MAX_TEXT, check_text};
 use crate::model::{Prompt, slug};
 use crate::store::StoreError;
 use crate::ui::escape;
@@ -57,8 +57,8 @@ pub(super) async fn create(
     } else {
         args.text
     };
-    let text = check_text(&text)?;
-    let negative = args.negative.map(|negative| check_text(&negative)).transpose()?;
+    let text = checked(text)?;
+    let negative = args.negative.map(checked).transpose()?;
     let inputs = inputs(args.input, args.inputs_from.as_deref())?;
     let default = slug::slug(text.chars().take(60).collect::<String>().as_str());
     let name = free_name(controller, args.name.as_deref(), &default).await?;
@@ -86,23 +86,11 @@ pub(super) async fn create(
 }
 
 /// The text as it is kept.
-///
-/// # Errors
-/// It is empty, too long, or holds a NUL.
-pub fn check_text(text: &str) -> Result<String, CommandError> {
-    let length = text.chars().count();
-    if text.trim().is_empty() {
-        return Err(CommandError::usage("the text is empty"));
+fn checked(text: String) -> Result<String, CommandError> {
+    match check_text(&text) {
+        Ok(()) => Ok(text),
+        Err(error) => Err(CommandError::usage(error.to_string())),
     }
-    if length > MAX_TEXT {
-        return Err(CommandError::usage(format!(
-            "the text has {length} characters; at most {MAX_TEXT} are kept"
-        )));
-    }
-    if text.contains('\0') {
-        return Err(CommandError::usage("the text holds a NUL character"));
-    }
-    Ok(text.to_owned())
 }
 
 /// The name the user gave, checked, or a free one that begins with `default`.

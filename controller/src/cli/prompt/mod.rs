@@ -12,7 +12,7 @@ use serde::Serialize;
 
 mod create;
 
-pub use create::{check_text, free_name};
+pub use create::free_name;
 
 /// The verbs below `farrun prompt`.
 #[derive(Debug, clap::Subcommand)]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio_util::sync::CancellationToken;
 
 /// One input of an order.
 #[derive(Debug, Clone)]
@@ -60,6 +61,11 @@ impl Sources {
     pub fn file(&self, sha256: &Sha256) -> Option<&Path> {
         self.files.get(sha256).map(PathBuf::as_path)
     }
+
+    /// Whether this machine remembers the order at all; one that was placed on another machine it does not.
+    pub fn is_remembered(&self) -> bool {
+        self.format != 0
+    }
 }
 
 /// Where the inputs of an order come from; empty when it was placed elsewhere.
@@ -94,9 +100,6 @@ pub(super) fn folder(config: &Config, run: &RunId) -> PathBuf {
 }
 
 pub(super) fn write_sources(config: &Config, run: &RunId, sources: &Sources) -> Result<(), RunError> {
-    if sources.files.is_empty() {
-        return Ok(());
-    }
     let folder = folder(config, run);
     let path = folder.join("order.json");
     let local = |source| RunError::Local {
@@ -130,17 +133,21 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
-pub(super) fn hash_inputs(inputs: Vec<OrderInput>, folder: &Path) -> Result<(Vec<Input>, Sources), RunError> {
+pub(super) fn hash_inputs(
+    inputs: Vec<OrderInput>,
+    folder: &Path,
+    interrupt: &CancellationToken,
+) -> Result<(Vec<Input>, Sources), RunError> {
     let mut sources = Sources {
         format: 1,
         ..Sources::default()
     };
     let mut hashed = Vec::with_capacity(inputs.len());
-    let mut hashes = hash_local(&inputs).into_iter();
+    let mut hashes = hash_local(&inputs, interrupt).into_iter();
     for OrderInput { path, source } in inputs {
         let input = match source {
             OrderSource::Local(file) => {
-                let (sha256, size) = hashes.next().unwrap_or_else(|| hash_file(&file))?;
+                let (sha256, size) = hashes.next().unwrap_or_else(|| hash_file(&file, interrupt))?;
                 sources
                     .files
                     .insert(sha256.clone(), std::path::absolute(&file).unwrap_or(file));
@@ -199,7 +206,7 @@ pub(super) fn hash_inputs(inputs: Vec<OrderInput>, folder: &Path) -> Result<(Vec
 }
 
 /// Hash and size of every local file among `inputs`, in their order, as many at once as there are processors.
-fn hash_local(inputs: &[OrderInput]) -> Vec<Result<(Sha256, u64), RunError>> {
+fn hash_local(inputs: &[OrderInput], interrupt: &CancellationToken) -> Vec<Result<(Sha256, u64), RunError>> {
     let local = |input: &OrderInput| match &input.source {
         OrderSource::Local(file) => Some(file.clone()),
         _ => None,
@@ -210,7 +217,7 @@ fn hash_local(inputs: &[OrderInput]) -> Vec<Result<(Sha256, u64), RunError>> {
     let work = || {
         std::iter::from_fn(|| {
             let at = next.fetch_add(1, Ordering::Relaxed);
-            files.get(at).map(|file| (at, hash_file(file)))
+            files.get(at).map(|file| (at, hash_file(file, interrupt)))
         })
         .collect::<Vec<_>>()
     };
@@ -220,15 +227,16 @@ fn hash_local(inputs: &[OrderInput]) -> Vec<Result<(Sha256, u64), RunError>> {
         hashes.extend(others.into_iter().filter_map(|other| other.join().ok()).flatten());
         hashes.into_iter().collect()
     });
-    let hash_of = |(at, file): (usize, &PathBuf)| hashes.remove(&at).unwrap_or_else(|| hash_file(file));
+    let hash_of =
+        |(at, file): (usize, &PathBuf)| hashes.remove(&at).unwrap_or_else(|| hash_file(file, interrupt));
     files.iter().enumerate().map(hash_of).collect()
 }
 
 /// Hash and size of a file.
 ///
 /// # Errors
-/// It cannot be read.
-pub fn hash_file(path: &Path) -> Result<(Sha256, u64), RunError> {
+/// It cannot be read, or the user interrupted: a large one takes minutes.
+fn hash_file(path: &Path, interrupt: &CancellationToken) -> Result<(Sha256, u64), RunError> {
     use sha2::Digest as _;
     use std::io::Read as _;
     let failed = |source| RunError::Input {
@@ -240,6 +248,9 @@ pub fn hash_file(path: &Path) -> Result<(Sha256, u64), RunError> {
     let mut size = 0;
     let mut buffer = vec![0; 256 * 1024];
     loop {
+        if interrupt.is_cancelled() {
+            return Err(RunError::Interrupted { detached: None });
+        }
         match file.read(&mut buffer) {
             Ok(0) => return Ok((Sha256::from_bytes(hash.finalize().into()), size)),
             Ok(read) => {
@@ -271,7 +282,8 @@ mod tests {
                 source: OrderSource::Inline(b"{}".to_vec()),
             },
         ];
-        let (inputs, sources) = hash_inputs(inputs, &folder.path().join("order")).unwrap();
+        let (inputs, sources) =
+            hash_inputs(inputs, &folder.path().join("order"), &CancellationToken::new()).unwrap();
         assert_eq!(inputs.iter().map(|input| input.size).collect::<Vec<_>>(), [5, 2]);
         assert_eq!(sources.file(&Sha256::of(b"video")), Some(file.as_path()));
         assert_eq!(
@@ -281,8 +293,31 @@ mod tests {
     }
 
     #[test]
+    fn an_order_of_another_machine_is_not_remembered() {
+        let state = tempfile::tempdir().unwrap();
+        let home = state.path().display().to_string();
+        let config = Config::load(None, &|name| (name == "HOME").then(|| home.clone())).unwrap();
+        let run = RunId::random();
+        assert!(!sources(&config, &run).unwrap().is_remembered());
+        // Also one that has nothing to send.
+        let (_, none) = hash_inputs(Vec::new(), state.path(), &CancellationToken::new()).unwrap();
+        write_sources(&config, &run, &none).unwrap();
+        assert!(sources(&config, &run).unwrap().is_remembered());
+    }
+
+    #[test]
     fn an_unreadable_input_is_named() {
         let missing = Path::new("/nonexistent/video.mp4");
-        assert!(matches!(hash_file(missing), Err(RunError::Input { path, .. }) if path == missing));
+        let calm = CancellationToken::new();
+        assert!(matches!(hash_file(missing, &calm), Err(RunError::Input { path, .. }) if path == missing));
+    }
+
+    #[test]
+    fn an_interruption_ends_the_reading_of_an_input() {
+        let interrupted = CancellationToken::new();
+        interrupted.cancel();
+        // It never ends by itself.
+        let hashed = hash_file(Path::new("/dev/zero"), &interrupted);
+        assert!(matches!(hashed, Err(RunError::Interrupted { detached: None })));
     }
 }

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 mod inputs;
 
 pub(super) use inputs::sources;
-pub use inputs::{OrderInput, OrderSource, Sources, forget, hash_file};
+pub use inputs::{OrderInput, OrderSource, Sources, forget};
 use inputs::{folder, hash_inputs, write_sources};
 
 /// What the user wants run.
@@ -51,7 +51,8 @@ pub enum Placed {
 /// may be asked for the hash of an earlier output.
 ///
 /// # Errors
-/// An unreadable input, a spec no agent would accept, a log path that is too long, or the database.
+/// An unreadable input, a spec no agent would accept, a log path that is too long, or the database. When the user
+/// interrupted, nothing was written down.
 pub async fn place(controller: &Controller, order: Order) -> Result<Placed, RunError> {
     controller.tell(&Event::HashingInputs {
         files: order.inputs.len(),
@@ -65,7 +66,8 @@ pub async fn place(controller: &Controller, order: Order) -> Result<Placed, RunE
     } = order;
     digest::complete(controller, &mut inputs).await?;
     let folder = folder(&controller.config, &spec.run_id);
-    let hashed = tokio::task::spawn_blocking(move || hash_inputs(inputs, &folder));
+    let interrupt = controller.interrupt.clone();
+    let hashed = tokio::task::spawn_blocking(move || hash_inputs(inputs, &folder, &interrupt));
     let (inputs, sources) = hashed.await.map_err(|error| RunError::Local {
         path: PathBuf::from("inputs"),
         source: std::io::Error::other(error),
@@ -73,8 +75,14 @@ pub async fn place(controller: &Controller, order: Order) -> Result<Placed, RunE
     controller.tell(&Event::StepDone);
     spec.inputs = inputs;
     spec.check()?;
+    if controller.interrupt.is_cancelled() {
+        forget(&controller.config, &spec.run_id);
+        return Err(RunError::Interrupted { detached: None });
+    }
     let run = row(controller, &host, spec, parent_run, key)?;
-    write_sources(&controller.config, &run.id, &sources)?;
+    if !run.spec.inputs.is_empty() {
+        write_sources(&controller.config, &run.id, &sources)?;
+    }
     let mut created = controller.store.create_run(&run).await;
     if let Ok(Created::Existing(earlier)) = &created
         && gives_key_up(earlier)
@@ -187,10 +195,17 @@ impl LocalPaths {
     }
 }
 
-/// Whether an order lets go of its key: one that was cancelled before its host had acknowledged it has done nothing
-/// that a repeated order could do twice.
+/// Whether an order lets go of its key: one that was cancelled, or refused, before its host had acknowledged it has
+/// done nothing that a repeated order could do twice. What ended without a word of the host may have run all the same.
 fn gives_key_up(run: &Run) -> bool {
-    run.status == RunStatus::Cancelled && run.launched_at.is_none()
+    use Reason::{EngineRefused, GpuRefused, NotLaunched};
+    let refused = matches!(run.reason, Some(NotLaunched | GpuRefused | EngineRefused));
+    run.launched_at.is_none()
+        && match run.status {
+            RunStatus::Cancelled => true,
+            RunStatus::Failed => refused && !Owner::has_asked(run),
+            _ => false,
+        }
 }
 
 /// Cancels an order that the host was not asked to start. One that it may know is left as it is.

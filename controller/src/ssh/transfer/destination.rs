@@ -18,6 +18,16 @@ pub(super) const PARTS: &str = ".farrun-part";
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
+/// Whether another download is bringing files to `path` at this moment.
+pub fn is_busy(path: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(parts) = rustix::fs::open(path.join(PARTS), flags, Mode::empty()) else {
+        return false;
+    };
+    // Closing it lets go of it; who comes at this very moment tries again.
+    flock(parts, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+}
+
 /// Held by one process at a time.
 #[derive(Debug)]
 pub(super) struct Destination {

@@ -29,6 +29,7 @@ mod wanted;
 mod window;
 mod wire;
 
+pub use destination::is_busy;
 pub use download::{DownloadOptions, Report, Transfer};
 pub use error::TransferError;
 pub use growth::More;

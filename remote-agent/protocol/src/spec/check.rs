@@ -57,7 +57,9 @@ impl RunSpec {
             }
         }
         for mount in &self.mounts {
-            let source = mount.source.trim_end_matches('/');
+            // As the host will read it: without the parts that lead nowhere.
+            let parts = mount.source.split('/').filter(|part| !matches!(*part, "" | "."));
+            let source: String = parts.flat_map(|part| ["/", part]).collect();
             let absolute = mount.source.starts_with('/') || mount.source.starts_with("~/");
             if !absolute
                 || mount.source.split('/').any(|part| part == "..")
@@ -69,7 +71,7 @@ impl RunSpec {
                 );
             }
             let refused = ["", "/etc", "/proc", "/sys", "/dev", "/boot", "/var/run", "/run"];
-            if refused.contains(&source) || source.ends_with("docker.sock") {
+            if refused.contains(&source.as_str()) || source.ends_with("docker.sock") {
                 return wrong("a mount's source", "would hand the job the host itself");
             }
         }
@@ -205,6 +207,10 @@ mod tests {
             "/",
             "/etc",
             "/etc/",
+            "//etc",
+            "/etc/.",
+            "/./",
+            "/./var//run",
             "/proc",
             "/var/run/docker.sock",
             "/run",

@@ -112,6 +112,9 @@ pub struct RunSpec {
     /// Who captures the output.
     #[serde(default)]
     pub capture: Capture,
+    /// Which output holds the text of a new prompt, for the controller that brings it home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<PromptResult>,
 }
 
 fn default_grace() -> u64 {
@@ -158,6 +161,17 @@ pub enum Capture {
     /// The engine's `local` log driver; for images that insist on being PID 1. Bytes may be lost when the engine
     /// restarts, and exit evidence is the engine's word.
     Docker,
+}
+
+/// An output that holds the text of a new prompt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromptResult {
+    /// A JSON file below `outputs/`.
+    pub file: String,
+    /// JSON pointer to the text in it.
+    pub pointer: String,
+    /// Name of the new prompt, if it is still free.
+    pub name: String,
 }
 
 /// A folder or file of the host inside the container.
