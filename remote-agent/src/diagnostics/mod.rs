@@ -25,5 +25,5 @@ mod scene;
 mod thread;
 
 pub(crate) use collect::{Made, Subject, collect};
-pub(crate) use place::{Place, explained_at, find, forget_secrets, is_explained, read};
+pub(crate) use place::{Place, elsewhere, explained_at, find, forget_secrets, is_explained, of_state, read};
 pub(crate) use retention::unexplained;
