@@ -119,6 +119,7 @@ impl World {
                 started_at: Some(now),
                 ended_at: Some(now),
                 outputs_error: None,
+                log_error: None,
             })
             .unwrap();
         folder

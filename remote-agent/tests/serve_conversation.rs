@@ -95,6 +95,7 @@ fn settle(folder: &RunFolder) -> LogEnd {
             started_at: None,
             ended_at: None,
             outputs_error: None,
+            log_error: None,
         })
         .unwrap();
     end

@@ -220,6 +220,9 @@ pub struct Settled {
     /// Why outputs could not be opened to the account, when that failed.
     #[serde(default)]
     pub outputs_error: Option<String>,
+    /// Why the engine's copy of the output could not be fetched whole, when the engine captured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_error: Option<String>,
 }
 
 /// What a host knows about one of its runs, gathered on request.

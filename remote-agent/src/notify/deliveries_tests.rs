@@ -55,6 +55,7 @@ fn ended(state: &Path, name: &str) -> RunFolder {
         started_at: None,
         ended_at: None,
         outputs_error: None,
+        log_error: None,
     };
     folder.write_settled(&settled).unwrap();
     folder
