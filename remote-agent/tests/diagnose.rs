@@ -109,6 +109,7 @@ impl World {
                 ended_at: Some(now),
                 outputs_error: None,
                 engine_error: None,
+                log_error: None,
             })
             .unwrap();
         folder

@@ -40,7 +40,7 @@ pub use image::{BUSYBOX, SCRATCH, USER};
 pub use lab::{Lab, TEST_ACCOUNT, test_account};
 pub use nvidia_smi::NvidiaSmi;
 pub use place::{binary, static_agent, target_folder, temporary_folder};
-pub use process::{Outcome, run};
+pub use process::{Outcome, privileged, run};
 pub use proxy::{Direction, FaultProxy};
 pub use pty::Pty;
 pub use registry::{FRESH_LAYER, Registry};

@@ -213,7 +213,7 @@ pub fn run(mut command: Command, deadline: Duration) -> Outcome {
 }
 
 /// A command that needs the rights of root: itself for root, behind `sudo -n` for others.
-pub(crate) fn privileged(program: &str) -> Command {
+pub fn privileged(program: &str) -> Command {
     if rustix::process::geteuid().is_root() {
         return Command::new(program);
     }

@@ -13,6 +13,7 @@ use crate::run::{Order, RunError, device, launch, why};
 use crate::ui::escape;
 use farrun_protocol::RunId;
 use farrun_protocol::message::Secret;
+use farrun_protocol::spec::Capture;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -54,6 +55,7 @@ pub async fn carry_out_with(
     args: &LaunchArgs,
     secrets: BTreeMap<String, Secret>,
 ) -> Result<Option<Ended>, CommandError> {
+    tell_promise(context, &order);
     ordering::decide_host(context, controller, &mut order).await?;
     if args.dry_run {
         return ordering::show_plan(context, controller, &order).map(|()| None);
@@ -89,6 +91,7 @@ pub async fn send(
     args: &LaunchArgs,
     secrets: BTreeMap<String, Secret>,
 ) -> Result<Option<Run>, CommandError> {
+    tell_promise(context, &order);
     ordering::decide_host(context, controller, &mut order).await?;
     if args.dry_run {
         return ordering::show_plan(context, controller, &order).map(|()| None);
@@ -104,6 +107,15 @@ pub async fn send(
             Ok(Some(run))
         }
         Err(error) => Err(not_launched(controller, &run.id, error).await?),
+    }
+}
+
+/// What is promised about the log is less where PID 1 is not ours; said before anything is ordered.
+fn tell_promise(context: &Context, order: &Order) {
+    if order.spec.capture == Capture::Docker {
+        context
+            .ui
+            .note("the engine captures the output: bytes can be lost when it restarts");
     }
 }
 

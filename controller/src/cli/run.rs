@@ -65,11 +65,6 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     let host = ordering::host(&controller, &args.launch).await?;
-    if args.capture_docker {
-        context
-            .ui
-            .note("the engine captures the output: bytes can be lost when it restarts");
-    }
     let subject = Subject {
         run_id: RunId::random(),
         operation: "run".to_owned(),

@@ -79,7 +79,17 @@ impl From<DeployError> for CommandError {
             DeployError::DoesNotRun { folder, .. } => command.hint(format!(
                 "if `{folder}` lies on a file system mounted noexec, move it with `farrun host set NAME --state PATH`"
             )),
-            DeployError::Transfer { .. } | DeployError::Damaged { .. } => command,
+            DeployError::Full { folder, .. } => command
+                .hint(format!(
+                    "make room there: `df -h {folder}` and `du -sh {folder}/*` on the host show what is in the way"
+                ))
+                .hint("or move the folder to another disk with `farrun host set NAME --state PATH`"),
+            DeployError::Damaged { host } => {
+                command.hint(format!("its disk may be failing: see its kernel log, and `farrun host doctor {host}`"))
+            }
+            DeployError::Transfer { host, .. } => {
+                command.hint(format!("`farrun host doctor {host}` looks at the account and its folder"))
+            }
         }
     }
 }

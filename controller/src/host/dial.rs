@@ -1,7 +1,7 @@
 //! Makes a link: SSH, then the agent's conversation on it.
 
 use super::agents::{self, AgentProgram, AgentProgramError};
-use super::deploy::{self, DeployError};
+use super::deploy::{self, DeployError, Doubt, Place};
 use crate::agent::{AgentError, Client};
 use crate::model::Host;
 use crate::ssh::config::{ConfigFiles, resolve};
@@ -150,20 +150,27 @@ impl Dialer {
         let state = host.settings.state_folder().to_owned();
         let mut deployed = false;
         if !known {
-            deployed = self.deploy(&session, host, &state, &program, deploying).await?;
+            deployed = self
+                .deploy(&session, host, &state, &program, Doubt::None, deploying)
+                .await?;
         }
-        let (client, hello) = match self.converse(&session, host, &state, &program).await {
-            Ok(conversation) => conversation,
-            Err(NotStarted::Missing) if known => {
-                // The folder was removed, or this controller carries a new agent.
+        let first = self.converse(&session, host, &state, &program).await;
+        let (client, hello) = match first {
+            Ok((client, hello)) if hello.agent_sha256 == program.sha256 => (client, hello),
+            Err(error) if deployed || !error.may_be_mended() => return Err(error.into_link(host, &state)),
+            first => {
+                // The folder was removed, this controller carries a new agent, or what lies there is torn, as a power
+                // loss leaves it.
+                drop(first);
                 let platform = deploy::platform(&session).await?;
                 let program = self.program(host, &platform)?;
-                deployed = self.deploy(&session, host, &state, &program, deploying).await?;
+                deployed = self
+                    .deploy(&session, host, &state, &program, Doubt::Started, deploying)
+                    .await?;
                 self.converse(&session, host, &state, &program)
                     .await
                     .map_err(|error| error.into_link(host, &state))?
             }
-            Err(error) => return Err(error.into_link(host, &state)),
         };
         if hello.agent_sha256 != program.sha256 {
             return Err(DeployError::Damaged {
@@ -199,10 +206,15 @@ impl Dialer {
         host: &Host,
         state: &str,
         program: &AgentProgram,
+        doubt: Doubt,
         deploying: &(dyn Fn() + Sync),
     ) -> Result<bool, LinkError> {
         let files = self.session(host, Purpose::Bulk).await?;
-        let deployed = deploy::deploy(session, &files, &host.name, state, program, deploying).await?;
+        let place = Place {
+            host: &host.name,
+            state,
+        };
+        let deployed = deploy::deploy(session, &files, place, program, doubt, deploying).await?;
         files.close().await;
         Ok(deployed)
     }
@@ -259,7 +271,8 @@ impl Dialer {
                         String::from_utf8_lossy(&ending.stderr()).trim().to_owned(),
                     )),
                     Ok(Ending::Status(127 | 1)) => Err(NotStarted::Missing),
-                    _ => Err(NotStarted::Agent(error)),
+                    Ok(Ending::Status(_) | Ending::Signal(_)) => Err(NotStarted::Ended(error)),
+                    Ok(Ending::Lost) | Err(_) => Err(NotStarted::Agent(error)),
                 }
             }
         }
@@ -269,11 +282,21 @@ impl Dialer {
 enum NotStarted {
     Missing,
     Refused(String),
+    /// Something was started, said what no agent says, and ended.
+    Ended(AgentError),
     Ssh(SshError),
     Agent(AgentError),
 }
 
 impl NotStarted {
+    /// Whether putting the agent there can help.
+    fn may_be_mended(&self) -> bool {
+        match self {
+            Self::Missing | Self::Refused(_) | Self::Ended(_) => true,
+            Self::Ssh(_) | Self::Agent(_) => false,
+        }
+    }
+
     fn into_link(self, host: &Host, state: &str) -> LinkError {
         let does_not_run = |said: String| DeployError::DoesNotRun {
             host: host.name.clone(),
@@ -284,7 +307,7 @@ impl NotStarted {
             Self::Missing => does_not_run("the login shell does not find it".to_owned()).into(),
             Self::Refused(said) => does_not_run(said).into(),
             Self::Ssh(error) => error.into(),
-            Self::Agent(error) => error.into(),
+            Self::Agent(error) | Self::Ended(error) => error.into(),
         }
     }
 }

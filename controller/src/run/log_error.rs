@@ -8,14 +8,18 @@ use farrun_protocol::record::RunFacts;
 /// Kind of the event.
 const KIND: &str = "log_error";
 
-/// Writes down what the exit record says about the log, unless it was written before.
+/// Writes down what the record of the end says about the log, unless it was written before.
 pub(super) async fn note(controller: &Controller, id: &RunId, facts: &RunFacts) -> Result<(), RunError> {
-    let exit = facts.settled.as_ref().and_then(|settled| settled.exit.as_ref());
-    let Some((error, exit)) = exit.and_then(|exit| Some((exit.log_error.as_ref()?, exit))) else {
+    let Some(settled) = &facts.settled else {
+        return Ok(());
+    };
+    let exit = settled.exit.as_ref();
+    let of_exit = exit.and_then(|exit| Some(explain::log_error(exit.log_error.as_ref()?, exit.dropped)));
+    let of_engine = settled.log_error.as_deref().map(explain::engine_log_error);
+    let Some(detail) = of_exit.or(of_engine) else {
         return Ok(());
     };
     if of(controller, id).await?.is_none() {
-        let detail = explain::log_error(error, exit.dropped);
         controller.store.add_event(id, KIND, &detail).await?;
     }
     Ok(())

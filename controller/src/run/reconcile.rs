@@ -15,7 +15,8 @@ use futures_util::StreamExt as _;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long `list` and `show` wait for hosts before they show what was last known.
+/// How long `list` and `show` wait for a host to be there, and for what it says then, before they show what was last
+/// known.
 pub const BRIEF: Duration = Duration::from_secs(2);
 /// Hosts asked at the same time.
 const PARALLEL: usize = 16;
@@ -67,42 +68,51 @@ async fn each(
         }
     }
     let asked = futures_util::stream::iter(hosts).map(|(name, runs)| async move {
-        let outcome = tokio::time::timeout(limit, one(controller, &name, &runs, asking)).await;
+        let outcome = one(controller, &name, &runs, limit, asking).await;
         (name, outcome)
     });
     let mut reconciled = Reconciled::default();
     let mut answers = asked.buffer_unordered(PARALLEL);
     while let Some((name, outcome)) = answers.next().await {
         match outcome {
-            Ok(Ok(changed)) => reconciled.changed.extend(changed),
-            Ok(Err(RunError::Store(error))) => return Err(error.into()),
-            Ok(Err(error)) => reconciled.silent.push((name, error.to_string())),
-            Err(_) => reconciled
+            Ok(Some(changed)) => reconciled.changed.extend(changed),
+            Ok(None) => reconciled
                 .silent
                 .push((name, format!("no answer within {} s", limit.as_secs()))),
+            Err(RunError::Store(error)) => return Err(error.into()),
+            Err(error) => reconciled.silent.push((name, error.to_string())),
         }
     }
     Ok(reconciled)
 }
 
+/// `None` when the host is not there within `limit`, or says nothing for as long. The two are apart: an agent whose engine
+/// hangs answers, though late, and what it knows by itself would be lost with the time that dialling took.
 #[tracing::instrument(skip_all, fields(host = %host))]
 async fn one(
     controller: &Controller,
     host: &str,
     runs: &[RunId],
+    limit: Duration,
     asking: bool,
-) -> Result<Vec<Run>, RunError> {
+) -> Result<Option<Vec<Run>>, RunError> {
     let Some(host) = controller.store.host(host).await? else {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     };
-    let link = if asking {
-        controller.contact(&host).await?
-    } else {
-        controller.contact_unasked(&host).await?
+    let contact = async {
+        if asking {
+            controller.contact(&host).await
+        } else {
+            controller.contact_unasked(&host).await
+        }
     };
-    let changed = runs_on(controller, &link, runs).await;
+    let Ok(link) = tokio::time::timeout(limit, contact).await else {
+        return Ok(None);
+    };
+    let link = link?;
+    let changed = tokio::time::timeout(limit, runs_on(controller, &link, runs)).await;
     link.session.close().await;
-    changed
+    changed.ok().transpose()
 }
 
 /// Asks a host about runs and writes down what it says; answers with those whose state changed.

@@ -35,6 +35,13 @@ pub fn log_error(error: &str, missing: u64) -> String {
     ))
 }
 
+/// The line for a log of which the engine could not hand out the rest.
+pub fn engine_log_error(error: &str) -> String {
+    one_line(&format!(
+        "the container engine did not hand out all that the job printed ({error})"
+    ))
+}
+
 fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
     let detail = verdict.detail.as_deref().unwrap_or_default();
     let said = if detail.is_empty() {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! host-id                                  made once
-//! agents/<sha256>/farrun-agent             0555, never overwritten
+//! agents/<sha256>/farrun-agent             0555, never overwritten; one that is torn is moved away and replaced
 //! agents/<sha256>/verified                 which file was found to have that hash
 //! blobs/<sha256>                           inputs by content, 0444
 //! blobs/incoming/<sha256>.<controller_id>  an upload in progress
@@ -26,7 +26,8 @@
 //! ```
 //!
 //! Evidence that the state folder has no room for lies at the same paths below `/dev/shm/farrun-<uid>/` or
-//! `/tmp/farrun-<uid>/`, in a folder named after the state folder's path.
+//! `/tmp/farrun-<uid>/`, in a folder named after the state folder's path; so does the list of a run's outputs, as
+//! `manifests/<run_id>.json`.
 //!
 //! Outside of it lies the folder of the GPU locks ([`LOCK_FOLDERS`]), which all accounts of a host share:
 //!
@@ -48,6 +49,8 @@ pub const NOTIFY: &str = "notify";
 
 /// File name of the agent within its folder.
 pub const AGENT: &str = "farrun-agent";
+/// Beside it: which file was found to have the hash that names the folder.
+pub const AGENT_VERIFIED: &str = "verified";
 
 /// Where the agent lies inside a container; also PID 1's program.
 pub const CONTAINER_AGENT: &str = "/.farrun/farrun-agent";

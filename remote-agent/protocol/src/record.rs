@@ -223,6 +223,9 @@ pub struct Settled {
     /// What kept the engine from saying anything, when the end was told without its word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine_error: Option<String>,
+    /// Why the engine's copy of the output could not be fetched whole, when the engine captured it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_error: Option<String>,
 }
 
 /// What a host knows about one of its runs, gathered on request.

@@ -28,6 +28,8 @@ mod thread;
 mod write_down;
 
 pub(crate) use collect::{Subject, collect};
-pub(crate) use place::{Place, about_host, explained_at, find, forget_secrets, is_explained, read, remove};
+pub(crate) use place::{
+    Place, about_host, elsewhere, explained_at, find, forget_secrets, is_explained, of_state, read, remove,
+};
 pub(crate) use retention::unexplained;
 pub(crate) use write_down::Made;

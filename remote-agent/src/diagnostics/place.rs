@@ -75,7 +75,7 @@ pub(crate) fn about_host(state: &Path) -> Vec<Place> {
 }
 
 /// Folders of the account outside of its state folder, those that are safe to use. With `make` they are made.
-pub(super) fn elsewhere(make: bool) -> impl Iterator<Item = PathBuf> {
+pub(crate) fn elsewhere(make: bool) -> impl Iterator<Item = PathBuf> {
     let own = rustix::process::geteuid().as_raw();
     ELSEWHERE.iter().filter_map(move |root| {
         let folder = Path::new(root).join(format!("farrun-{own}"));
@@ -90,13 +90,17 @@ pub(super) fn elsewhere(make: bool) -> impl Iterator<Item = PathBuf> {
 
 /// The same place outside of the state folder.
 pub(super) fn outside(root: &Path, state: &Path, place: &Place) -> Place {
-    // Two state folders of one account keep their bundles apart.
     let inside = place.folder.strip_prefix(state).unwrap_or(&place.folder);
+    Place {
+        folder: of_state(root, state).join(inside),
+    }
+}
+
+/// The part of a folder outside that belongs to one state folder: an account may have two.
+pub(crate) fn of_state(root: &Path, state: &Path) -> PathBuf {
     let state = farrun_protocol::Sha256::of(state.as_os_str().as_encoded_bytes());
     let name: String = state.as_str().chars().take(16).collect();
-    Place {
-        folder: root.join(name).join(inside),
-    }
+    root.join(name)
 }
 
 /// The newest bundle of a run.

@@ -56,6 +56,7 @@ fn ended(state: &Path, name: &str) -> RunFolder {
         ended_at: None,
         outputs_error: None,
         engine_error: None,
+        log_error: None,
     };
     folder.write_settled(&settled).unwrap();
     folder

@@ -11,7 +11,7 @@ use farrun_protocol::manifest::{
 use farrun_protocol::{BlockHash, RunId, Sha256};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Most things a manifest says were skipped; a job can make any number of links.
 const MAX_SKIPPED: usize = 10_000;
@@ -39,11 +39,30 @@ pub fn build(
     run_id: &RunId,
     target: &Path,
     pack: &Path,
-    mut report: impl FnMut(Hashing),
+    report: impl FnMut(Hashing),
 ) -> Result<Manifest, RecordError> {
+    build_somewhere(root, run_id, target, &|_| Vec::new(), pack, report).map(|(manifest, _)| manifest)
+}
+
+/// As [`build`], and where `target` cannot be written the manifest lies at the first place of `elsewhere` that takes it: a job
+/// that filled the disk must not keep its outputs from being brought home. The answer says where it is. `elsewhere` is
+/// asked for places that exist, or with `true` to make them.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_somewhere(
+    root: &Path,
+    run_id: &RunId,
+    target: &Path,
+    elsewhere: &dyn Fn(bool) -> Vec<PathBuf>,
+    pack: &Path,
+    mut report: impl FnMut(Hashing),
+) -> Result<(Manifest, PathBuf), RecordError> {
     let mut found = list(root)?;
-    if let Some(known) = still_valid(target, pack, &found) {
-        return Ok(known);
+    for place in std::iter::once(target.to_owned()).chain(elsewhere(false)) {
+        if let Some(known) = still_valid(&place, pack, &found) {
+            return Ok((known, place));
+        }
     }
     let mut progress = Hashing {
         bytes_done: 0,
@@ -95,8 +114,36 @@ pub fn build(
         files,
         skipped: found.skipped,
     };
-    write(target, &manifest).map_err(RecordError::io(target))?;
-    Ok(manifest)
+    place(manifest, target, elsewhere, pack)
+}
+
+/// Writes a manifest to the first place that takes it. A pack is a convenience and makes room.
+fn place(
+    mut manifest: Manifest,
+    target: &Path,
+    elsewhere: &dyn Fn(bool) -> Vec<PathBuf>,
+    pack: &Path,
+) -> Result<(Manifest, PathBuf), RecordError> {
+    let Err(mut error) = write(target, &manifest) else {
+        for older in elsewhere(false) {
+            let _ = std::fs::remove_file(older);
+        }
+        return Ok((manifest, target.to_owned()));
+    };
+    if manifest.files.iter().any(|file| file.packed_at.is_some()) {
+        manifest.files.iter_mut().for_each(|file| file.packed_at = None);
+        let _ = std::fs::remove_file(pack);
+        match write(target, &manifest) {
+            Ok(()) => return Ok((manifest, target.to_owned())),
+            Err(again) => error = again,
+        }
+    }
+    for other in elsewhere(true) {
+        if write(&other, &manifest).is_ok() {
+            return Ok((manifest, other));
+        }
+    }
+    Err(RecordError::io(target)(error))
 }
 
 #[derive(Debug, Default)]
@@ -335,6 +382,31 @@ mod tests {
         hashed(false);
         std::fs::write(root.join("a"), b"two").unwrap();
         hashed(true);
+    }
+
+    #[test]
+    fn a_manifest_that_finds_no_room_lies_elsewhere_until_there_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, away) = (folder.path().join("outputs"), folder.path().join("away.json"));
+        std::fs::create_dir(&root).unwrap();
+        for index in 0..20 {
+            std::fs::write(root.join(format!("file{index:02}")), format!("content {index}")).unwrap();
+        }
+        let run = folder.path().join("run");
+        let (target, pack) = (run.join("manifest.json"), folder.path().join("outputs.pack"));
+        let elsewhere = |_: bool| vec![away.clone()];
+        let build = || build_somewhere(&root, &run_id(), &target, &elsewhere, &pack, |_| {});
+        let (manifest, place) = build().unwrap();
+        assert_eq!((place, manifest.files.len()), (away.clone(), 20));
+        assert!(!pack.exists() && manifest.files.iter().all(|file| file.packed_at.is_none()));
+        assert_eq!(read_json::<Manifest>(&away, FORMAT).unwrap().unwrap(), manifest);
+        let nowhere = |_: bool| vec![run.join("neither.json")];
+        let refused = build_somewhere(&root, &run_id(), &target, &nowhere, &pack, |_| {});
+        assert!(refused.unwrap_err().to_string().contains("manifest.json"));
+        std::fs::create_dir(&run).unwrap();
+        std::fs::write(root.join("file00"), "changed").unwrap();
+        assert_eq!(build().unwrap().1, target);
+        assert!(!away.exists() && pack.exists());
     }
 
     #[test]

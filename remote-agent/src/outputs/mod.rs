@@ -11,6 +11,6 @@ mod pack;
 mod walk;
 
 pub use digests::digests;
-pub use manifest::{Hashing, build};
+pub use manifest::{Hashing, build, build_somewhere};
 pub use open::{Access, open};
 pub use walk::{Entry, EntryKind, all_readable, walk};

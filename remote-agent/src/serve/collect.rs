@@ -6,7 +6,7 @@ use super::facts;
 use super::runs;
 use super::session::{Peer, Session};
 use super::stop_run::require_owner;
-use super::{host, settle};
+use super::{host, outputs, settle};
 use crate::record::{RecordError, RunFolder};
 use crate::residence;
 use farrun_protocol::message::{Collect, Garbage};
@@ -107,6 +107,9 @@ async fn remove_folder(session: &Session, peer: &Peer, folder: &RunFolder) -> Re
         settle::make_removable(&peer.engine, &session.context, folder, &spec.image)
             .await
             .map_err(|problem| Failure::new(ErrorCode::Io, problem))?;
+    }
+    for list in outputs::elsewhere(&session.context.state, folder.run_id(), false) {
+        crate::record::remove_if_present(&list)?;
     }
     let removed = std::fs::remove_dir_all(folder.path());
     removed.map_err(|error| RecordError::io(folder.path())(error).into())

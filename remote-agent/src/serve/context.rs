@@ -83,7 +83,7 @@ pub fn own_sha256() -> io::Result<Sha256> {
     let folder = std::env::current_exe()?.parent().map(Path::to_owned);
     let named = folder.and_then(|folder| {
         let name = folder.file_name()?.to_str()?.parse::<Sha256>().ok()?;
-        Some((folder.join("verified"), name))
+        Some((folder.join(farrun_protocol::layout::AGENT_VERIFIED), name))
     });
     if let Some((mark, name)) = &named
         && std::fs::read_to_string(mark).is_ok_and(|known| known == facts)

@@ -87,6 +87,7 @@ fn settle(folder: &RunFolder) -> LogEnd {
             ended_at: None,
             outputs_error: None,
             engine_error: None,
+            log_error: None,
         })
         .unwrap();
     end

@@ -88,6 +88,28 @@ async fn two_conversations_launch_one_run_once() {
     assert_eq!(world.executions(), 1);
 }
 
+#[tokio::test]
+async fn an_engine_that_cannot_read_its_own_log_does_not_keep_a_run_from_ending() {
+    let world = World::new();
+    let (mut peer, _serving) = world.talk().await;
+    let mut spec = order("true");
+    spec.capture = Capture::Docker;
+    peer.launch(&spec).await.unwrap();
+    {
+        let mut state = world.engine.state.lock().unwrap();
+        state.logs_refusal = Some("invalid character in its log".to_owned());
+        state
+            .containers
+            .values_mut()
+            .for_each(|container| container.status = "exited");
+    }
+    let facts = peer.facts(&spec.run_id).await;
+    let settled = facts.settled.expect("an end");
+    assert_eq!(settled.verdict.result, RunResult::Succeeded, "{settled:?}");
+    assert_eq!(settled.log_error.as_deref(), Some("invalid character in its log"));
+    assert!(peer.whole_log(&spec.run_id).await.is_empty());
+}
+
 /// Every call of a launch, each with every fault; then the order is repeated on a new conversation.
 #[tokio::test]
 async fn whatever_is_lost_the_job_is_executed_once() {

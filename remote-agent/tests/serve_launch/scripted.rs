@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) holds: Option<&'static str>,
     /// What a start answers instead of success.
     pub(crate) start_refusal: Option<String>,
+    /// What reading a container's output answers instead of it.
+    pub(crate) logs_refusal: Option<String>,
     /// What every container has printed so far.
     pub(crate) output: Vec<u8>,
     /// What a second program in a container prints; it is refused when there is nothing.
@@ -117,7 +119,8 @@ async fn serve(mut stream: UnixStream, state: Arc<Mutex<State>>, held: Arc<Notif
         }
         Some(Fault::LostAnswer | Fault::HeldAnswer) | None => {}
     }
-    if path.contains("/logs?") {
+    let refusal = state.lock().unwrap().logs_refusal.clone();
+    if path.contains("/logs?") && refusal.is_none() {
         return hand_out(stream, &state, path.contains("follow=true")).await;
     }
     if path.contains("/exec/") {
@@ -264,6 +267,7 @@ fn act(state: &mut State, method: &str, path: &str, body: Value) -> (u16, Value)
         return (404, json!({"message": "no such container"}));
     };
     match (method, verb) {
+        ("GET", "logs") => (500, json!({"message": state.logs_refusal})),
         ("GET", "json") => (200, inspect(name, container)),
         ("DELETE", _) => {
             let name = name.clone();

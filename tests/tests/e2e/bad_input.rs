@@ -1,5 +1,6 @@
 //! What users mistype is refused here, before anything is sent.
 
+use crate::SOON;
 use farrun_tests::{BUSYBOX, Engine, Home, Lab, SshdOptions};
 
 #[test]
@@ -82,9 +83,40 @@ fn recipe_parameters_are_checked_before_sending() {
 #[test]
 fn missing_input_file_is_named() {
     let lab = Lab::new();
-    let outcome = lab.shell(&["--input", "clip=/no/such/file.mp4"], "true");
-    assert!([2, 4].contains(&outcome.code), "{outcome}");
-    let _ = outcome.expect_error("/no/such/file.mp4");
+    let _ = lab
+        .shell(&["--input", "clip=/no/such/file.mp4"], "true")
+        .expect_code(2)
+        .expect_error("/no/such/file.mp4");
+}
+
+#[test]
+fn input_that_may_not_be_read_is_named() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let lab = Lab::new();
+    let clip = lab.home.write("clip", "content");
+    std::fs::set_permissions(&clip, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let input = format!("clip={}", clip.display());
+    let mut order = lab
+        .home
+        .command(&lab.shell_arguments(BUSYBOX, &["--input", &input], "true"));
+    if rustix::process::geteuid().is_root() {
+        // Root reads everything unless it gives that right away.
+        let mut without = std::process::Command::new("setpriv");
+        without
+            .args(["--bounding-set", "-dac_override,-dac_read_search", "--"])
+            .arg(order.get_program())
+            .args(order.get_args())
+            .env_clear()
+            .current_dir(lab.home.path());
+        for (name, value) in order.get_envs() {
+            without.env(name, value.unwrap_or_default());
+        }
+        order = without;
+    }
+    let _ = farrun_tests::run(order, SOON)
+        .expect_code(2)
+        .expect_error(&clip.display().to_string())
+        .expect_error("ermission denied");
 }
 
 #[test]

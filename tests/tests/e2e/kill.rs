@@ -1,9 +1,9 @@
 //! kill -9 of the controller, of the agent's conversation and of sshd's sessions, in every phase of a run.
 
 use crate::SOON;
-use crate::trouble::{Counter, behind_a_proxy, last, last_status, noise, runs, wait_for_upload};
+use crate::trouble::{Counter, behind_a_proxy_on, last, last_status, noise, runs, wait_for_upload};
 use farrun_protocol::Sha256;
-use farrun_tests::{BUSYBOX, Background, Direction, FaultProxy, Lab, wait_until};
+use farrun_tests::{BUSYBOX, Background, Direction, Engine, EngineOptions, FaultProxy, Lab, wait_until};
 use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,7 +27,11 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let (lab, proxy) = behind_a_proxy();
+        Self::on(Engine::shared())
+    }
+
+    fn on(engine: Engine) -> Self {
+        let (lab, proxy) = behind_a_proxy_on(engine);
         let counter = Counter::new();
         let input = format!("clip={}", lab.home.write("clip", noise(INPUT)).display());
         let mount = counter.mount();
@@ -163,6 +167,74 @@ fn kill_conversations(lab: &Lab) -> usize {
         }
     }
     killed
+}
+
+#[test]
+fn killed_engine_holds_no_outputs_back() {
+    let scene = Scene::on(Engine::own(EngineOptions::default()));
+    let attached = scene.reach(Phase::Download);
+    scene.lab.engine.kill();
+    scene.at_full_speed();
+    let outcome = attached.finish(SOON).ok();
+    scene.check(&outcome.stdout, Phase::Download);
+}
+
+#[test]
+fn another_address_in_the_middle_of_moving_files_costs_nothing() {
+    for phase in [Phase::Upload, Phase::Download] {
+        let scene = Scene::new();
+        let _ = scene.reach(phase).kill();
+        scene.proxy.refuse(true);
+        scene.proxy.cut();
+        let new = FaultProxy::start(scene.lab.sshd.socket_address());
+        scene.lab.home.trust(&scene.lab.sshd, new.port());
+        let address = scene.lab.sshd.address_by(new.port());
+        let _ = scene
+            .lab
+            .home
+            .farrun(&["host", "set", "lab", "--address", &address])
+            .ok();
+        let direction = match phase {
+            Phase::Download => Direction::Down,
+            _ => Direction::Up,
+        };
+        let outcome = scene.lab.home.farrun(&["attach", "@last"]).ok();
+        // Once at most, whatever had arrived by the old address.
+        let sent = new.passed(direction);
+        assert!(sent < INPUT as u64 + 200_000, "{phase:?}: {sent} bytes");
+        scene.check(&outcome.stdout, phase);
+    }
+}
+
+/// A log of some megabytes of a run that has ended, being fetched slowly.
+#[test]
+fn a_log_that_is_caught_up_with_is_whole_whatever_is_killed() {
+    let (lab, proxy) = behind_a_proxy_on(Engine::own(EngineOptions::default()));
+    let whole: String = (1..=300_000).map(|n| format!("{n}\n")).collect();
+    let faults: [(&str, &dyn Fn()); 3] = [
+        ("session", &|| lab.sshd.kill_sessions()),
+        ("conversation", &|| assert!(kill_conversations(&lab) > 0)),
+        ("engine", &|| lab.engine.kill()),
+    ];
+    for (what, fault) in faults {
+        let run = lab.detached(&[], "seq 1 300000");
+        let settled = lab.run_folder(&run).join("settled.json");
+        wait_until("the record of the end", SOON, || settled.exists());
+        proxy.rate(Direction::Down, RATE);
+        let mut attached = lab.home.spawn(&["attach", &run]);
+        attached.wait_for("a part of the log", SOON, |attached| {
+            attached.stdout().len() > 300_000
+        });
+        fault();
+        proxy.rate(Direction::Down, None);
+        let outcome = attached.finish(SOON).ok();
+        assert!(
+            outcome.stdout == whole.as_bytes(),
+            "{what}: {} bytes",
+            outcome.stdout.len()
+        );
+        assert!(lab.mirror(&run) == whole.as_bytes(), "{what}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod canary;
 mod cut;
 mod diagnose;
 mod disk;
+mod durable;
 mod engine_down;
 mod failures;
 mod gpus;

@@ -3,11 +3,15 @@
 use crate::SOON;
 use farrun_tests::{Engine, FaultProxy, Lab, SshdOptions, temporary_folder, wait_until};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// A host that is reached through a proxy.
 pub(crate) fn behind_a_proxy() -> (Lab, FaultProxy) {
-    let lab = Lab::apart(Engine::shared(), &SshdOptions::default());
+    behind_a_proxy_on(Engine::shared())
+}
+
+/// The same on a given engine.
+pub(crate) fn behind_a_proxy_on(engine: Engine) -> (Lab, FaultProxy) {
+    let lab = Lab::apart(engine, &SshdOptions::default());
     let proxy = FaultProxy::start(lab.sshd.socket_address());
     lab.add_host("lab", proxy.port());
     (lab, proxy)
@@ -99,14 +103,21 @@ pub(crate) fn noise(length: usize) -> Vec<u8> {
 pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// None where this account may not mount.
-    pub(crate) fn mount(at: &Path, size: &str) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            return None;
-        }
+    /// Mounts one that belongs to this account, by way of sudo where it is not root.
+    pub(crate) fn mount(at: &Path, size: &str) -> Self {
         std::fs::create_dir_all(at).unwrap();
         let disk = Self(at.to_owned());
-        disk.command(&format!("size={size},mode=755")).then_some(disk)
+        let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+        let options = format!(
+            "size={size},mode=755,uid={},gid={}",
+            user.as_raw(),
+            group.as_raw()
+        );
+        assert!(
+            disk.command(&options),
+            "no file system could be mounted: root or sudo is needed"
+        );
+        disk
     }
 
     pub(crate) fn grow(&self, size: &str) {
@@ -117,7 +128,7 @@ impl SmallDisk {
     }
 
     fn command(&self, options: &str) -> bool {
-        let mut mount = Command::new("mount");
+        let mut mount = farrun_tests::privileged("mount");
         mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&self.0);
         farrun_tests::run(mount, SOON).code == 0
     }
@@ -125,7 +136,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let mut unmount = Command::new("umount");
+        let mut unmount = farrun_tests::privileged("umount");
         unmount.arg("-l").arg(&self.0);
         let _ = farrun_tests::run(unmount, SOON);
     }

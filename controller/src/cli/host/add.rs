@@ -146,6 +146,9 @@ fn not_added(error: RunError) -> CommandError {
         RunError::Link(LinkError::Deploy(DeployError::DoesNotRun { .. })) => {
             Some("if the state folder lies on a file system mounted noexec, add it again with `--state PATH`")
         }
+        RunError::Link(LinkError::Deploy(DeployError::Full { .. })) => {
+            Some("make room there, or add it again with `--state PATH` on another disk")
+        }
         _ => None,
     };
     let mut command = CommandError::from(error);

@@ -445,6 +445,11 @@ const SAID: &[(&str, &str, &str)] = &[
         "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: error mounting \"/home/ada/x\" to rootfs at \"/x\": mount /home/ada/x:/x: permission denied: unknown",
     ),
     (
+        "mount_refused",
+        "engine_refused",
+        "OCI runtime create failed: runc create failed: unable to start container process: exec: \"/.farrun/farrun-agent\": permission denied: unknown",
+    ),
+    (
         "disk_full_image",
         "image_pull",
         "failed to register layer: write /usr/lib/libtorch_cuda.so: no space left on device",

@@ -18,11 +18,13 @@ use farrun_protocol::log::LogEnd;
 use farrun_protocol::record::{ContainerFacts, ExitRecord, FORMAT, Settled};
 use farrun_protocol::spec::{Capture, RunSpec};
 use farrun_protocol::verdict::{Evidence, Reason, RunResult, Verdict, judge};
-use farrun_protocol::{Failure, Generation, Sha256};
+use farrun_protocol::{ErrorCode, Failure, Generation, Sha256};
 use std::path::Path;
 
 /// Longest quote of an engine or kernel in a verdict, in characters.
 const DETAIL: usize = 2000;
+/// How long after a container's end an engine that answers is still believed to hand out its log sometime.
+const PATIENCE_WITH_LOG: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
 
 /// Settles a run whose container no longer lives; `None` when there is nothing to settle yet. `_lock` is the run's.
 pub(crate) async fn settle(
@@ -45,9 +47,10 @@ pub(crate) async fn settle(
     // A folder whose launch was interrupted very early has no record yet.
     folder.make_skeleton()?;
     let container = look.container.as_ref().map(|found| found.facts.clone());
-    if let (Some(container), Capture::Docker) = (&container, spec.capture) {
-        fetch_output(&peer.engine, folder, &container.id).await?;
-    }
+    let log_error = match (&container, spec.capture) {
+        (Some(container), Capture::Docker) => last_output(peer, folder, container).await?,
+        _ => None,
+    };
     let exit = folder.exit()?;
     let evidence = evidence(session, &peer.engine, folder, &look, exit.clone()).await?;
     let mut verdict = judge(&evidence);
@@ -67,12 +70,43 @@ pub(crate) async fn settle(
     let settled = Settled {
         outputs_error,
         engine_error,
+        log_error,
         ..record(folder, verdict, exit, container).await?
     };
     notify::mark(folder);
     folder.write_settled(&settled)?;
     watching::after_end(session, Some(peer), folder, &settled.verdict);
     Ok(Some(settled))
+}
+
+/// Fetches what the engine still has of an ended container's output. An engine that cannot read its own log, or a disk
+/// that takes no more, must not keep the run from ending: the answer is why the log is not whole. An error is what may
+/// pass, and is tried again by whoever looks next.
+async fn last_output(
+    peer: &Peer,
+    folder: &RunFolder,
+    container: &ContainerFacts,
+) -> Result<Option<String>, Failure> {
+    let Err(failure) = fetch_output(&peer.engine, folder, &container.id).await else {
+        return Ok(None);
+    };
+    let may_pass = matches!(
+        failure.code,
+        ErrorCode::DockerUnreachable | ErrorCode::DockerDenied | ErrorCode::DockerTimeout
+    );
+    if may_pass {
+        let over = container
+            .finished_at
+            .map(|at| Utc::now().signed_duration_since(at));
+        if over.is_none_or(|over| over < PATIENCE_WITH_LOG) {
+            return Err(failure);
+        }
+        // An engine that answers everything but this has a log that it cannot hand out.
+        facts::look(&peer.engine, folder).await?;
+    }
+    tracing::warn!(run = %folder.run_id(), %failure, "The engine's copy of the output cannot be fetched whole");
+    let words = failure.detail.unwrap_or_else(|| failure.code.to_string());
+    Ok(Some(words.chars().take(DETAIL).collect()))
 }
 
 /// Settles a run that an engine refused to make or start. The caller holds the lock.
@@ -188,6 +222,7 @@ async fn record(
         container,
         outputs_error: None,
         engine_error: None,
+        log_error: None,
     })
 }
 

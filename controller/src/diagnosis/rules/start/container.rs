@@ -30,12 +30,21 @@ pub(in crate::diagnosis::rules) const RULES: &[Rule] = &[
     },
     Rule {
         code: "mount_refused",
-        when: "a folder could not be made visible in the container",
-        looks: &[said(
-            r"(?:error mounting|failed to mount|mounts denied|invalid mount config)\b.*",
-        )],
+        when: "a folder could not be made visible in the container, or what farrun put there not be used in it",
+        looks: &[
+            said(r"(?:error mounting|failed to mount|mounts denied|invalid mount config)\b.*"),
+            // With `init` the engine executes our own program, which lies among the account's files.
+            said(r#"exec: "?/\.farrun/farrun-agent"?: .*[Pp]ermission denied"#),
+            said(r"error while creating mount source path .*[Pp]ermission denied"),
+        ],
         say: "a folder of `{host}` could not be made visible in the container[: {said}]",
-        remedies: &[DOCTOR],
+        remedies: &[
+            tell(
+                "the kernel kept the container from the account's files: SELinux without a label (`ls -Z`, `ausearch -m avc`), an engine that maps users (userns-remap, rootless), an NFS home with `root_squash`, or a mount with `noexec`",
+            ),
+            tell("or move farrun's folder to a local disk: `farrun host set NAME --state PATH`"),
+            DOCTOR,
+        ],
         ..PLAIN
     },
     Rule {
