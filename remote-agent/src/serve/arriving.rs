@@ -14,12 +14,17 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// How often it is looked whether more has arrived.
 const LOOK_APART: Duration = Duration::from_millis(20);
 /// Most bytes that are hashed before a cancellation is looked at.
 const STRETCH: u64 = 16 * 1024 * 1024;
+/// From this many bytes on that the disk may not have yet, it is made to take them while more arrive; the sync at the
+/// end would have to wait for all of them at once.
+const UNSYNCED: u64 = 64 * 1024 * 1024;
 
 pub(crate) async fn commit(
     session: &Session,
@@ -37,9 +42,11 @@ pub(crate) async fn commit(
         hash: sha2::Sha256::new(),
         hashed: 0,
     };
+    let mut disk = Disk::default();
     while following.hashed < size {
         let before = following.hashed;
         following = blocking(move || following.advance()).await?;
+        disk.keep_up(&following).await?;
         if call.cancel.is_cancelled() {
             return Err(cancelled());
         }
@@ -58,6 +65,7 @@ pub(crate) async fn commit(
             () = call.cancel.cancelled() => return Err(cancelled()),
         }
     }
+    disk.finish(&following).await?;
     blocking(move || {
         let Some(file) = open_incoming(&state, &incoming, &sha256, size)? else {
             return Ok(Reply::Done);
@@ -73,7 +81,7 @@ pub(crate) async fn commit(
 struct Following {
     incoming: PathBuf,
     size: u64,
-    file: Option<File>,
+    file: Option<Arc<File>>,
     hash: sha2::Sha256,
     hashed: u64,
 }
@@ -81,7 +89,11 @@ struct Following {
 impl Following {
     /// Hashes what has arrived behind what was hashed, at most a stretch of it.
     fn advance(mut self) -> Result<Self, Failure> {
-        let file = match self.file.take().map_or_else(|| File::open(&self.incoming), Ok) {
+        let file = match self
+            .file
+            .take()
+            .map_or_else(|| File::open(&self.incoming).map(Arc::new), Ok)
+        {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(self),
             Err(error) => return Err(RecordError::io(&self.incoming)(error).into()),
@@ -103,7 +115,7 @@ impl Following {
 
     /// Whether the upload no longer has a name: it has begun, so there was a file.
     fn is_gone(&self) -> bool {
-        let facts = self.file.as_ref().map(File::metadata);
+        let facts = self.file.as_ref().map(|file| file.metadata());
         facts.is_none_or(|facts| facts.is_ok_and(|facts| facts.nlink() == 0))
     }
 
@@ -112,6 +124,44 @@ impl Following {
         let pieces = self.size.div_ceil(UPLOAD_PIECE);
         let marks = read_bounded(&marks_of(&self.incoming), pieces)?.unwrap_or_default();
         Ok(whole_pieces(&marks).saturating_mul(UPLOAD_PIECE).min(self.size))
+    }
+}
+
+/// Has the disk take an upload while it arrives, one sync at a time.
+#[derive(Default)]
+struct Disk {
+    asked_for: u64,
+    syncing: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Disk {
+    /// Begins a sync when much has arrived since the last one and that one is done.
+    async fn keep_up(&mut self, following: &Following) -> Result<(), Failure> {
+        let much = following.hashed.saturating_sub(self.asked_for) >= UNSYNCED;
+        if !much
+            || self
+                .syncing
+                .as_ref()
+                .is_some_and(|syncing| !syncing.is_finished())
+        {
+            return Ok(());
+        }
+        self.finish(following).await?;
+        self.asked_for = following.hashed;
+        let file = following.file.clone();
+        self.syncing = file.map(|file| tokio::task::spawn_blocking(move || file.sync_data()));
+        Ok(())
+    }
+
+    /// Waits for the sync under way. Its error counts: the kernel tells each only once, and no later sync would hear of it.
+    async fn finish(&mut self, following: &Following) -> Result<(), Failure> {
+        let Some(syncing) = self.syncing.take() else {
+            return Ok(());
+        };
+        let synced = syncing
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        Ok(synced.map_err(RecordError::io(&following.incoming))?)
     }
 }
 
@@ -153,6 +203,29 @@ mod tests {
         }
         let found = Sha256::from_bytes(following.hash.finalize().into());
         assert_eq!(found, Sha256::of(&content));
+    }
+
+    #[tokio::test]
+    async fn the_disk_is_asked_when_much_has_arrived() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("x"), b"").unwrap();
+        let mut following = following(folder.path(), 2 * UNSYNCED).advance().unwrap();
+        let mut disk = Disk::default();
+        for (hashed, asked_for) in [
+            (UNSYNCED - 1, 0),
+            (UNSYNCED, UNSYNCED),
+            (2 * UNSYNCED - 1, UNSYNCED),
+        ] {
+            following.hashed = hashed;
+            disk.keep_up(&following).await.unwrap();
+            assert_eq!(disk.asked_for, asked_for);
+        }
+        disk.finish(&following).await.unwrap();
+        disk.syncing = Some(tokio::task::spawn_blocking(|| Err(ErrorKind::StorageFull.into())));
+        assert!(
+            disk.finish(&following).await.is_err(),
+            "an error is not swallowed"
+        );
     }
 
     #[test]

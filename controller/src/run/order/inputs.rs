@@ -8,10 +8,19 @@ use crate::run::RunError;
 use farrun_protocol::spec::{Input, ParentOutput};
 use farrun_protocol::{RunId, Sha256};
 use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{channel, sync_channel};
 use tokio_util::sync::CancellationToken;
+
+/// What is read of a file at once.
+const PIECE: usize = 256 * 1024;
+/// From this size on a file is read ahead of its hash.
+const READ_AHEAD: u64 = 16 * PIECE as u64;
 
 /// One input of an order.
 #[derive(Debug, Clone)]
@@ -237,29 +246,74 @@ fn hash_local(inputs: &[OrderInput], interrupt: &CancellationToken) -> Vec<Resul
 /// # Errors
 /// It cannot be read, or the user interrupted: a large one takes minutes.
 fn hash_file(path: &Path, interrupt: &CancellationToken) -> Result<(Sha256, u64), RunError> {
-    use sha2::Digest as _;
-    use std::io::Read as _;
-    let failed = |source| RunError::Input {
-        path: path.to_owned(),
-        source,
+    read_and_hash(path, interrupt).map_err(|source| match source.kind() {
+        std::io::ErrorKind::Interrupted => RunError::Interrupted { detached: None },
+        _ => RunError::Input {
+            path: path.to_owned(),
+            source,
+        },
+    })
+}
+
+/// A file of many pieces is read by a thread of its own: hashing is work for one processor, and reading takes a sixth of
+/// that time.
+fn read_and_hash(path: &Path, interrupt: &CancellationToken) -> std::io::Result<(Sha256, u64)> {
+    let file = File::open(path)?;
+    let (mut hash, mut size) = (sha2::Sha256::new(), 0);
+    let mut take = |piece: &[u8]| {
+        hash.update(piece);
+        size += piece.len() as u64;
     };
-    let mut file = std::fs::File::open(path).map_err(failed)?;
-    let mut hash = sha2::Sha256::new();
-    let mut size = 0;
-    let mut buffer = vec![0; 256 * 1024];
+    if file.metadata()?.len() < READ_AHEAD {
+        read_pieces(file, interrupt, |buffer| {
+            take(&buffer);
+            Some(buffer)
+        })?;
+    } else {
+        let (sender, pieces) = sync_channel(2);
+        let (back, used) = channel();
+        std::thread::scope(|scope| {
+            let read = move || {
+                read_pieces(file, interrupt, |buffer| {
+                    sender.send(buffer).ok()?;
+                    Some(used.try_recv().unwrap_or_default())
+                })
+            };
+            let reading = scope.spawn(read);
+            for piece in pieces {
+                take(&piece);
+                let _ = back.send(piece);
+            }
+            let lost = |_| Err(std::io::Error::other("the thread that read it ended early"));
+            reading.join().unwrap_or_else(lost)
+        })?;
+    }
+    Ok((Sha256::from_bytes(hash.finalize().into()), size))
+}
+
+/// Reads a file to its end. `take` gets each piece and answers with a buffer for the next, or nothing to stop. An
+/// interrupt of the user is an error of that kind, which reading itself never ends with.
+fn read_pieces(
+    mut file: File,
+    interrupt: &CancellationToken,
+    mut take: impl FnMut(Vec<u8>) -> Option<Vec<u8>>,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; PIECE];
     loop {
         if interrupt.is_cancelled() {
-            return Err(RunError::Interrupted { detached: None });
+            return Err(std::io::ErrorKind::Interrupted.into());
         }
         match file.read(&mut buffer) {
-            Ok(0) => return Ok((Sha256::from_bytes(hash.finalize().into()), size)),
-            Ok(read) => {
-                hash.update(buffer.get(..read).unwrap_or_default());
-                size += read as u64;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(failed(error)),
+            Ok(0) => return Ok(()),
+            Ok(read) => buffer.truncate(read),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
         }
+        match take(buffer) {
+            Some(next) => buffer = next,
+            None => return Ok(()),
+        }
+        buffer.resize(PIECE, 0);
     }
 }
 
@@ -303,6 +357,25 @@ mod tests {
         let (_, none) = hash_inputs(Vec::new(), state.path(), &CancellationToken::new()).unwrap();
         write_sources(&config, &run, &none).unwrap();
         assert!(sources(&config, &run).unwrap().is_remembered());
+    }
+
+    #[test]
+    fn files_of_any_size_have_the_hash_of_their_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("input");
+        for size in [
+            0,
+            1,
+            PIECE,
+            PIECE + 1,
+            READ_AHEAD as usize,
+            READ_AHEAD as usize + 7,
+        ] {
+            let content: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+            std::fs::write(&file, &content).unwrap();
+            let hashed = hash_file(&file, &CancellationToken::new()).unwrap();
+            assert_eq!(hashed, (Sha256::of(&content), size as u64));
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ const LARGE_AHEAD: usize = 16;
 const BATCH: usize = 32;
 /// Threads that look at the local disk.
 const LOOKING: usize = 4;
+/// Freed memory that the allocator is to keep for the next packets; twice this is where glibc begins to give it back.
+const KEPT_FREE: usize = 16 * 1024 * 1024;
 
 /// How a download is done.
 #[derive(Debug, Clone)]
@@ -109,6 +111,7 @@ impl Transfer {
         options: &DownloadOptions,
     ) -> Result<Report, TransferError> {
         check(wanted)?;
+        keep_freed_memory();
         let bytes = wanted
             .iter()
             .fold(0_u64, |sum, file| sum.saturating_add(file.size));
@@ -276,6 +279,12 @@ impl Run {
         self.destination.clear();
         Ok(report)
     }
+}
+
+/// Content comes and goes in pieces of 256 KiB, which glibc gives back to the kernel at once unless it has seen larger ones
+/// go; each would be mapped and zeroed anew. Nothing is touched here, so it costs no memory.
+fn keep_freed_memory() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT_FREE)));
 }
 
 struct StopOnDrop(Arc<Run>);

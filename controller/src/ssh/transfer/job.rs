@@ -29,8 +29,13 @@ pub(super) struct Job {
     destination: Arc<Destination>,
     part: OnceLock<File>,
     blocks: Mutex<Blocks>,
+    /// Held while a block is written: the kernel lets one writer of a file in at a time, and the others would wait for it
+    /// with a processor each.
+    writing: Mutex<()>,
     /// Bytes that were written since the last sync.
     unsynced: AtomicU64,
+    /// Held while the disk is made to take them; whether it ever could not.
+    refused: Mutex<bool>,
     /// Set when the copy in a pack turned out to be of no use.
     unpacked: AtomicBool,
     _turns: Vec<OwnedSemaphorePermit>,
@@ -74,7 +79,9 @@ impl Job {
             destination,
             part: OnceLock::new(),
             blocks: Mutex::new(blocks),
+            writing: Mutex::default(),
             unsynced: AtomicU64::new(0),
+            refused: Mutex::default(),
             unpacked: AtomicBool::new(false),
             _turns: turns,
         }
@@ -156,11 +163,9 @@ impl Job {
             return Err(self.changed());
         }
         let part = self.part().ok_or_else(|| self.error(Errno::NOENT))?;
-        let mut offset = block * BLOCK;
-        for piece in content {
-            part.write_all_at(piece, offset)
-                .map_err(|error| self.error(error))?;
-            offset += piece.len() as u64;
+        {
+            let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+            self.write(part, block * BLOCK, content)?;
         }
         self.unsynced.fetch_add(self.wanted.block_length(block), Relaxed);
         let mut blocks = self.lock();
@@ -168,13 +173,31 @@ impl Job {
         Ok(blocks.missing == 0)
     }
 
-    /// Has the disk take what was written, when that is much. Whether it could is told by the sync at the end.
-    pub(super) fn sync_early(&self) {
+    /// Has the disk take what was written, when that is much.
+    pub(super) fn sync_early(&self) -> Result<(), TransferError> {
         let many = |bytes: u64| (bytes >= UNSYNCED).then_some(0);
-        if self.unsynced.fetch_update(Relaxed, Relaxed, many).is_ok()
-            && let Some(part) = self.part()
-        {
-            let _ = part.sync_data();
+        match self.part() {
+            Some(part) if self.unsynced.fetch_update(Relaxed, Relaxed, many).is_ok() => {
+                self.note_early(|| part.sync_data())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Syncs, and remembers a failure: the kernel tells each only once, and the sync at the end would not hear of it.
+    pub(super) fn note_early(&self, sync: impl FnOnce() -> std::io::Result<()>) -> Result<(), TransferError> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        sync().map_err(|error| {
+            *refused = true;
+            self.error(error)
+        })
+    }
+
+    /// Waits for a sync under way, and fails if one has failed.
+    pub(super) fn check_early(&self) -> Result<(), TransferError> {
+        match *self.refused.lock().unwrap_or_else(PoisonError::into_inner) {
+            true => Err(self.error(Errno::IO)),
+            false => Ok(()),
         }
     }
 
@@ -183,12 +206,7 @@ impl Job {
             return Err(self.changed());
         }
         let (part, is_new) = self.destination.whole_part(&self.part_name)?;
-        let mut offset = 0;
-        for piece in content {
-            part.write_all_at(piece, offset)
-                .map_err(|error| self.error(error))?;
-            offset += piece.len() as u64;
-        }
+        self.write(&part, 0, content)?;
         // An older part may have been longer.
         if !is_new {
             part.set_len(self.wanted.size)
@@ -196,6 +214,15 @@ impl Job {
         }
         // It is settled and closed at once: thousands of them may wait for their names.
         self.settle(&part)
+    }
+
+    fn write(&self, part: &File, mut offset: u64, content: &[Bytes]) -> Result<(), TransferError> {
+        for piece in content {
+            part.write_all_at(piece, offset)
+                .map_err(|error| self.error(error))?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
     }
 
     /// Gives the part what the final file shall have, while no other name leads to it.

@@ -227,12 +227,12 @@ impl Lane {
         run.count_fetched(length);
         let path = run.destination.folder.path();
         blocking(path, move || {
-            let complete = job.accept(block, &content);
+            let complete = job.accept(block, &content)?;
             drop((content, memory));
-            if matches!(complete, Ok(false)) {
-                job.sync_early();
+            if !complete {
+                job.sync_early()?;
             }
-            complete
+            Ok(complete)
         })
         .await
     }

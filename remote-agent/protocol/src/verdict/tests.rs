@@ -258,10 +258,7 @@ fn without_an_engine_the_other_facts_do() {
         // Whatever asked it to end: the engine went.
         (down(asked.clone()), failed_by(Reason::EngineRestart)),
         (outlives(asked.clone()), failed_by(Reason::KilledByOther)),
-        (
-            rebooted(down(asked.clone()), "12:05:00"),
-            failed_by(Reason::HostReboot),
-        ),
+        (rebooted(down(asked), "12:05:00"), failed_by(Reason::HostReboot)),
         // Nothing was recorded, and PID 1 lives no more.
         (down(Evidence::default()), failed_by(Reason::EngineRestart)),
         (outlives(Evidence::default()), failed_by(Reason::KilledByOther)),
