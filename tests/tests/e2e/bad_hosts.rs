@@ -234,7 +234,7 @@ fn agent_that_is_torn_is_put_there_again() {
         std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o555)).unwrap();
         let outcome = lab.shell(&[], "echo again");
         assert_eq!(
-            (outcome.code, &*outcome.text()),
+            (outcome.code, outcome.text()),
             (0, "again\n"),
             "{what}: {outcome}"
         );
