@@ -98,10 +98,11 @@ pub(super) fn refresh(settings: &Settings, store: &Store, before: Before) -> Ref
         holders,
     };
     let detected = kept.unwrap_or(new);
+    // The sample last: whoever waits, in this process or another, takes it for the end of the reading.
     let written = store
-        .write_sample(&stored)
-        .and_then(|()| store.write_facts(&facts))
-        .and_then(|()| store.write_detected(&detected));
+        .write_facts(&facts)
+        .and_then(|()| store.write_detected(&detected))
+        .and_then(|()| store.write_sample(&stored));
     Refreshed {
         stored,
         facts,
