@@ -100,6 +100,8 @@ async fn show(
     let mut ticks = tokio::time::interval(DRAW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut continued = signal(SignalKind::from_raw(Signal::CONT.as_raw())).ok();
+    // Stops of its own, after which the terminal has been taken already when their signal is heard.
+    let mut own_stops = 0_usize;
     let mut drawn = Instant::now();
     let mut looked: Option<Instant> = None;
     let mut changed = true;
@@ -116,6 +118,7 @@ async fn show(
                     if let Err(error) = screen.suspend() {
                         return Ok(Left::Unusable(error));
                     }
+                    own_stops += 1;
                     now = true;
                 }
                 Some(key) => {
@@ -124,7 +127,9 @@ async fn show(
                 }
             },
             Some(()) = next(&mut continued) => {
-                if let Err(error) = screen.take_again() {
+                if own_stops > 0 {
+                    own_stops -= 1;
+                } else if let Err(error) = screen.take_again() {
                     return Ok(Left::Unusable(error));
                 }
                 now = true;
