@@ -105,7 +105,7 @@ fn upload_to_a_full_host_is_kept_and_goes_on_later() {
     let outcome = lab.shell(&["--input", &input, "--mount", &mount], Counter::COUNT);
     let _ = outcome
         .expect_code(1)
-        .expect_error("are needed")
+        .expect_error("the disk of `lab` is full")
         .expect_error("farrun attach");
     disk.grow("64m");
     let _ = lab.home.farrun(&["attach", "@last"]).ok();
@@ -129,7 +129,7 @@ fn agent_that_does_not_fit_is_said_and_goes_there_later() {
     // An upgrade of farrun finds the disk full in the same way; here the agent that is there makes room for nothing.
     std::fs::remove_dir_all(lab.state().join("agents")).unwrap();
     let filler = lab.state().join("filler");
-    assert!(std::fs::write(&filler, noise(66_000_000)).is_err());
+    assert!(std::fs::write(&filler, noise(70_000_000)).is_err());
     let _ = lab
         .shell(&["--detach"], "true")
         .expect_code(3)

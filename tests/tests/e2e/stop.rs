@@ -27,7 +27,7 @@ fn a_second_stop_changes_nothing() {
     let run = lab.detached(&[], "exec sleep 600");
     let _ = lab.home.farrun(&["stop", &run]).ok();
     lab.wait_status(&run, &["cancelled"], SOON);
-    let _ = lab.home.farrun(&["stop", &run]).expect_code(7);
+    let _ = lab.home.farrun(&["stop", &run]).expect_code(5);
     assert_eq!(lab.status(&run), "cancelled");
 }
 

@@ -297,7 +297,7 @@ fn figure(name: &str) -> &'static str {
     match name {
         "run" => "rs_k3v9abcd",
         "host" => "gpu1",
-        "more_gpus" => "2",
+        "more_gpus" | "twice_gpus" => "2",
         "more_time" => "40m",
         "more_memory" | "more_shm" | "host_share" | "min_free" | "larger" => "24g",
         "smaller" | "fewer_workers" => "batch_size=2",
