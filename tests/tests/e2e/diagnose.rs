@@ -190,11 +190,12 @@ fn what_a_killed_observer_did_not_collect_is_collected_at_the_next_contact() {
     let bundle = wait_for("the evidence on the host", SOON, || kept(&lab, &run));
     assert_eq!(bundle["trigger"], "failure", "{bundle}");
 
-    // Killed between the end, which is written down, and its evidence.
-    lab.end_observer();
+    // Killed between the end, which is written down, and its evidence. Killed last: one that a conversation starts in
+    // between would find everything explained and not look again.
     let folder = lab.run_folder(&run);
     std::fs::remove_dir_all(folder.join("diagnostics")).unwrap();
     std::fs::create_dir(folder.join(".diagnostics.half")).unwrap();
+    lab.end_observer();
     let ended = std::fs::read(folder.join("settled.json")).unwrap();
     let other = lab.shell(&[], "true").ok();
     let again = wait_for("the evidence on the host", SOON, || kept(&lab, &run));
