@@ -55,6 +55,7 @@ pub async fn carry_out_with(
     args: &LaunchArgs,
     secrets: BTreeMap<String, Secret>,
 ) -> Result<Option<Ended>, CommandError> {
+    args.place.check(&order.spec.gpus)?;
     tell_promise(context, &order);
     ordering::decide_host(context, controller, &mut order).await?;
     if args.dry_run {
@@ -91,6 +92,7 @@ pub async fn send(
     args: &LaunchArgs,
     secrets: BTreeMap<String, Secret>,
 ) -> Result<Option<Run>, CommandError> {
+    args.place.check(&order.spec.gpus)?;
     tell_promise(context, &order);
     ordering::decide_host(context, controller, &mut order).await?;
     if args.dry_run {

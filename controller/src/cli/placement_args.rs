@@ -1,6 +1,7 @@
 //! The flags that say where a run goes and which GPUs it gets, and how their values are read.
 
 use super::launch_args::{parse_seconds, parse_size};
+use crate::error::CommandError;
 use farrun_protocol::lease::{Placement, Wait};
 use farrun_protocol::spec::Gpus;
 
@@ -53,6 +54,24 @@ impl PlacementArgs {
     /// Whether the host that fits best is wanted.
     pub fn any_host(&self) -> bool {
         self.host.as_deref() == Some(ANY)
+    }
+
+    /// Refuses what says how GPUs are chosen where a run gets none. `--wait` and `--priority` may stand there: such a run
+    /// never waits.
+    ///
+    /// # Errors
+    /// The flag that would be ignored.
+    pub fn check(&self, gpus: &Gpus) -> Result<(), CommandError> {
+        let flag = match () {
+            () if *gpus != Gpus::None => return Ok(()),
+            () if self.min_free.is_some() => "--min-free",
+            () if self.share => "--share",
+            () => return Ok(()),
+        };
+        Err(
+            CommandError::usage(format!("{flag} says which GPUs will do, and this run gets none"))
+                .hint("say how many with `--gpus`, or leave the flag away"),
+        )
     }
 
     /// What a spec says beyond the GPUs; `wait` is what happens without a free one unless the flags say otherwise.
@@ -142,6 +161,7 @@ fn place(device: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Exit;
 
     fn devices(names: &[&str]) -> Result<Gpus, String> {
         Ok(Gpus::Devices(
@@ -182,6 +202,25 @@ mod tests {
         };
         assert_eq!(says(&some), Wait::Seconds(5));
         assert!(some.placement(&Gpus::None, Wait::Until).is_default());
+    }
+
+    #[test]
+    fn a_flag_about_gpus_is_not_ignored() {
+        let free = PlacementArgs {
+            min_free: Some(1 << 30),
+            ..PlacementArgs::default()
+        };
+        let share = PlacementArgs {
+            share: true,
+            ..PlacementArgs::default()
+        };
+        for (args, flag) in [(&free, "--min-free"), (&share, "--share")] {
+            let refused = args.check(&Gpus::None).unwrap_err();
+            assert_eq!(refused.exit, Exit::Usage);
+            assert!(refused.message.contains(flag), "{refused:?}");
+            assert!(args.check(&Gpus::Count(1)).is_ok());
+        }
+        assert!(PlacementArgs::default().check(&Gpus::None).is_ok());
     }
 
     #[test]
