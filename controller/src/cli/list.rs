@@ -83,18 +83,18 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         context.ui.note("no runs");
     } else {
         context.ui.table(&table(&runs));
-        if let Some(run) = runs.iter().find(|run| is_unexplained(run)) {
-            context
-                .ui
-                .hint(format!("`farrun why {}` tells why it failed", run.id));
+        if let Some(run) = unexplained(&runs) {
+            let hint = format!("`farrun why {}` shows what is known of its end", run.id);
+            context.ui.hint(hint);
         }
     }
     Ok(Exit::Completed)
 }
 
-/// Whether it failed and nobody has read its evidence yet.
-fn is_unexplained(run: &RunSummary) -> bool {
-    run.status == RunStatus::Failed && run.finding.is_none()
+/// The newest run that failed, when no cause of it is known; an older one has been passed over already.
+fn unexplained(runs: &[RunSummary]) -> Option<&RunSummary> {
+    let newest = runs.iter().find(|run| run.status == RunStatus::Failed);
+    newest.filter(|run| run.finding.is_none())
 }
 
 /// What its evidence shows, else how it ended.
@@ -118,4 +118,45 @@ fn table(runs: &[RunSummary]) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(id: &str, status: RunStatus, finding: Option<&str>) -> RunSummary {
+        RunSummary {
+            id: id.parse().unwrap(),
+            name: "city".to_owned(),
+            prompt_id: None,
+            host: "gpu1".to_owned(),
+            operation: "inference".to_owned(),
+            status,
+            reason: None,
+            error_message: None,
+            exit_code: None,
+            finding: finding.map(str::to_owned),
+            finding_text: None,
+            gpus: String::new(),
+            log_length: None,
+            owner: None,
+            created_at: Utc::now(),
+            started_at: None,
+            ended_at: None,
+            confirmed_at: None,
+        }
+    }
+
+    #[test]
+    fn only_the_newest_run_that_failed_is_pointed_at() {
+        let well = summary("rs_aaaaaaaa", RunStatus::Completed, None);
+        let known = summary("rs_bbbbbbbb", RunStatus::Failed, Some("time_limit"));
+        let unknown = summary("rs_cccccccc", RunStatus::Failed, None);
+        let told = |runs: &[RunSummary]| unexplained(runs).map(|run| run.id.to_string());
+        assert_eq!(
+            told(&[well.clone(), unknown.clone(), known.clone()]).as_deref(),
+            Some("rs_cccccccc")
+        );
+        assert_eq!(told(&[well, known, unknown]), None);
+    }
 }

@@ -77,9 +77,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     print_outputs(context, &outputs);
     print_events(context, &events);
     if run.status == RunStatus::Failed {
-        context
-            .ui
-            .hint(format!("`farrun why {}` tells why it failed", run.id));
+        let tells = match &run.finding {
+            Some(_) => "tells why it failed",
+            None => "shows what is known of its end",
+        };
+        context.ui.hint(format!("`farrun why {}` {tells}", run.id));
     }
     Ok(Exit::Completed)
 }

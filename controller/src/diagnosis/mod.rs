@@ -12,6 +12,7 @@
 //! | `judge` | applies the table; decides which match is the cause |
 //! | `remedy`, `words` | figures and words of this run for a rule's templates |
 //! | `ending` | what an exit code, a signal or a reason means by itself |
+//! | `steps` | what to try, also without a cause |
 //! | `surroundings` | who else was there, memory, disks, what happened when |
 //! | `page` | a page of HTML to read, print and send |
 //!
@@ -24,6 +25,7 @@ mod judge;
 pub mod page;
 mod remedy;
 mod rules;
+mod steps;
 mod surroundings;
 mod words;
 
@@ -31,6 +33,7 @@ pub use finding::{
     Certainty, Context, Diagnosis, DiskContext, Document, Finding, GpuContext, LogLine, MemoryContext,
     Missing, Moment, OtherUse, Quote, Remedy,
 };
+pub use steps::steps;
 
 use crate::model::{Run, RunStatus};
 use evidence::Evidence;
@@ -75,7 +78,20 @@ pub fn read(folder: Option<&Path>, facts: &Facts<'_>) -> Option<Diagnosis> {
         return None;
     }
     let evidence = Evidence::read(folder, facts);
-    Some(judge::judge(&evidence, facts))
+    let mut diagnosis = judge::judge(&evidence, facts);
+    mark_cause(&mut diagnosis);
+    Some(diagnosis)
+}
+
+/// Marks among the last lines the one that the cause was read from, as it is marked among those around it.
+fn mark_cause(diagnosis: &mut Diagnosis) {
+    let cause = diagnosis.around.iter().find(|line| line.cause);
+    let Some(cause) = cause.filter(|cause| cause.offset.is_some()) else {
+        return;
+    };
+    for line in &mut diagnosis.last_lines {
+        line.cause = line.offset == cause.offset;
+    }
 }
 
 /// The cause as `list` and `show` tell it: its code and one sentence, which says when it is not certain.

@@ -196,6 +196,10 @@ async fn after_failure(controller: &Controller, id: &RunId, error: RunError) -> 
         )),
         _ => None,
     };
+    let own_words = match &error {
+        RunError::Link(LinkError::Agent(AgentError::Failed(failure))) => own_words(failure),
+        _ => None,
+    };
     let said = error.to_string();
     tracing::warn!(error = ?said, refused = refused.is_some(), "The order was not carried out");
     let settle = |row: &mut Run| {
@@ -210,7 +214,8 @@ async fn after_failure(controller: &Controller, id: &RunId, error: RunError) -> 
             row.status = RunStatus::Failed;
             row.reason = Some(reason);
             let detail = detail.unwrap_or(said);
-            row.error_message = Some(explain::without_record(reason, Some(&detail), &row.spec));
+            let message = || explain::without_record(reason, Some(&detail), &row.spec);
+            row.error_message = Some(own_words.unwrap_or_else(message));
             row.ended_at = Some(Utc::now());
         }
     };
@@ -241,6 +246,21 @@ fn detail_of(failure: &Failure) -> Option<String> {
         (Some(detail), ErrorCode::NoGpu) => Some(gpu_words::no_gpu_detail(detail)),
         (detail, _) => detail.clone(),
     }
+}
+
+/// What a failure is called where the words of its reason would be untrue: the host was reached, and no engine refused
+/// anything. The diagnosis knows these words.
+fn own_words(failure: &Failure) -> Option<String> {
+    let words = match failure.code {
+        ErrorCode::MountMissing => "a folder to mount does not exist on the host",
+        ErrorCode::DockerUnreachable => "no container engine answers on the host",
+        ErrorCode::DockerDenied => "the account may not use Docker on the host",
+        _ => return None,
+    };
+    Some(match &failure.detail {
+        Some(detail) => format!("{words}: {detail}"),
+        None => words.to_owned(),
+    })
 }
 
 /// A host on which jobs have no GPU is no place for one that needs it: that is said before anything is sent.
@@ -363,5 +383,28 @@ async fn not_started(
             order::not_taken(controller, &run.id).await?;
             Err(AgentError::Failed(failure).into())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_engine_refused_is_not_called_so() {
+        let missing = Failure::new(ErrorCode::MountMissing, "/srv/nothere");
+        assert_eq!(
+            own_words(&missing).as_deref(),
+            Some("a folder to mount does not exist on the host: /srv/nothere")
+        );
+        let away = Failure::new(ErrorCode::DockerUnreachable, "unix:///run/docker.sock: gone");
+        assert_eq!(
+            own_words(&away).as_deref(),
+            Some("no container engine answers on the host: unix:///run/docker.sock: gone")
+        );
+        assert_eq!(
+            own_words(&Failure::new(ErrorCode::DockerRefused, "no such user")),
+            None
+        );
     }
 }

@@ -14,6 +14,7 @@ use crate::run::order::LocalPaths;
 use crate::run::why::{self, Why};
 use crate::run::{RunError, reconcile};
 use crate::store::RunFilter;
+use crate::ui::format;
 use chrono::Utc;
 use serde::Serialize;
 use std::io::Write as _;
@@ -47,7 +48,7 @@ pub struct Args {
 /// There is no such run, the page cannot be written, or the database. A host that does not answer costs only evidence.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
-    let run = which(&controller, context, &args).await?;
+    let (run, is_heard) = which(&controller, context, &args).await?;
     let why = why::of(&controller, run, !args.offline).await?;
     let page = match &args.html {
         Some(file) => write_page(&controller, &why, file.clone())?,
@@ -71,7 +72,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
                 context.ui.line(line);
             }
         }
-        None => say_why_not(context, &why.run),
+        None => say_why_not(context, &why.run, is_heard),
     }
     if let Some(page) = page {
         context.ui.note(format!("the page is `{}`", page.display()));
@@ -126,24 +127,29 @@ struct WhyView<'a> {
     page: Option<&'a PathBuf>,
 }
 
-/// The run that is meant, after settling what happened to it while nobody looked.
-async fn which(controller: &Controller, context: &Context, args: &Args) -> Result<Run, CommandError> {
+/// The run that is meant, after settling what happened to it while nobody looked; and whether its host was heard just
+/// now, without which nothing is known of what happened since.
+async fn which(controller: &Controller, context: &Context, args: &Args) -> Result<(Run, bool), CommandError> {
     let named = match &args.run {
         Some(reference) => Some(find::run(controller, reference).await?),
         None => None,
     };
+    let mut unheard = Vec::new();
     let open = named.as_ref().is_none_or(|run| !run.status.is_settled());
     if open && !args.offline {
         let host = named.as_ref().map(|run| run.host.as_str());
         let reconciled = reconcile::all(controller, host, reconcile::BRIEF).await?;
         for (host, cause) in reconciled.silent {
             context.ui.warning(format!("`{host}` did not answer ({cause})"));
+            unheard.push(host);
         }
     }
-    match named {
-        Some(run) => Ok(controller.store.run(&run.id).await?.unwrap_or(run)),
-        None => newest_that_failed(controller).await,
-    }
+    let run = match named {
+        Some(run) => controller.store.run(&run.id).await?.unwrap_or(run),
+        None => newest_that_failed(controller).await?,
+    };
+    let is_heard = !args.offline && !unheard.contains(&run.host);
+    Ok((run, is_heard))
 }
 
 async fn newest_that_failed(controller: &Controller) -> Result<Run, CommandError> {
@@ -157,15 +163,28 @@ async fn newest_that_failed(controller: &Controller) -> Result<Run, CommandError
 }
 
 /// Says of a run without an end that asks why, how it stands.
-fn say_why_not(context: &Context, run: &Run) {
-    let (note, hint) = standing(run);
+fn say_why_not(context: &Context, run: &Run, is_heard: bool) {
+    let (note, hint) = standing(run, is_heard);
     context.ui.note(note);
     context.ui.hint(hint);
 }
 
-fn standing(run: &Run) -> (String, String) {
+fn standing(run: &Run, is_heard: bool) -> (String, String) {
     let (id, host) = (&run.id, &run.host);
     match run.status {
+        RunStatus::Running | RunStatus::Queued if !is_heard => {
+            let age = run
+                .confirmed_at
+                .map(|at| format!(", {}", format::age(at, Utc::now())));
+            (
+                format!(
+                    "{id} was {} when `{host}` was last heard{}; what happened to it since is not known",
+                    run.status,
+                    age.unwrap_or_default()
+                ),
+                format!("`farrun why {id}` asks `{host}` again"),
+            )
+        }
         RunStatus::Completed => (
             format!("{id} completed; nothing failed"),
             format!("see `farrun show {id}`"),
@@ -184,7 +203,7 @@ fn standing(run: &Run) -> (String, String) {
         RunStatus::Running => (
             format!("{id} is {} on `{host}`; it has not failed", outcome::state(run)),
             format!(
-                "see `farrun logs {id} --tail 50`; `farrun diagnose {host}` collects evidence of the host"
+                "see `farrun logs {id} --tail 50`; `farrun diagnose {id}` collects evidence of it as it is now"
             ),
         ),
         RunStatus::Queued => (

@@ -2,7 +2,7 @@
 
 use super::{missing, surroundings};
 use crate::cli::outcome;
-use crate::diagnosis::{Certainty, Diagnosis, Finding, LogLine, Quote};
+use crate::diagnosis::{Certainty, Diagnosis, Finding, LogLine, Quote, steps};
 use crate::run::why::Why;
 use crate::ui::escape;
 use crate::ui::format;
@@ -22,10 +22,10 @@ pub(super) fn lines(why: &Why, diagnosis: &Diagnosis, width: Option<usize>) -> V
     text.head(why, diagnosis);
     match &diagnosis.cause {
         Some(cause) => text.cause(cause),
-        None => text.no_cause(diagnosis),
+        None => text.no_cause(),
     }
-    text.around(diagnosis);
-    text.try_this(diagnosis);
+    text.its_log(diagnosis);
+    text.try_this(why, diagnosis);
     text.section("WHAT SURROUNDED IT", surroundings::rows(&diagnosis.context));
     text.also(diagnosis);
     text.missing(why, diagnosis);
@@ -127,17 +127,17 @@ impl Text {
         }
     }
 
-    fn no_cause(&mut self, diagnosis: &Diagnosis) {
+    fn no_cause(&mut self) {
         self.gap();
         self.push("", "No known cause fits what is here.");
-        if !diagnosis.last_lines.is_empty() {
-            self.log("THE LAST LINES OF ITS LOG", &diagnosis.last_lines);
-        }
     }
 
-    fn around(&mut self, diagnosis: &Diagnosis) {
+    /// The log where the cause was read from it, else its end: that tells what the job did last.
+    fn its_log(&mut self, diagnosis: &Diagnosis) {
         if !diagnosis.around.is_empty() {
             self.log("ITS LOG THERE", &diagnosis.around);
+        } else if !diagnosis.last_lines.is_empty() {
+            self.log("THE LAST LINES OF ITS LOG", &diagnosis.last_lines);
         }
     }
 
@@ -149,9 +149,8 @@ impl Text {
         }
     }
 
-    fn try_this(&mut self, diagnosis: &Diagnosis) {
-        let remedies = diagnosis.cause.iter().flat_map(|cause| &cause.remedies);
-        for (index, remedy) in remedies.enumerate() {
+    fn try_this(&mut self, why: &Why, diagnosis: &Diagnosis) {
+        for (index, remedy) in steps(diagnosis, &why.run).iter().enumerate() {
             if index == 0 {
                 self.gap();
                 self.lines.push("WHAT TO TRY".to_owned());
@@ -181,7 +180,7 @@ impl Text {
         rows.extend(
             why.absent
                 .iter()
-                .map(|why| ("all of the host's".to_owned(), why.clone())),
+                .map(|why| ("everything on the host".to_owned(), why.clone())),
         );
         let matters = diagnosis
             .missing

@@ -3,9 +3,6 @@
 use crate::diagnosis::{Context, DiskContext, GpuContext, MemoryContext, OtherUse};
 use crate::ui::format;
 
-/// A file system with less room than this is told of, and so is one with hardly any inodes.
-const LITTLE: u64 = 20;
-
 /// One row for each thing that is known.
 pub(super) fn rows(context: &Context) -> Vec<(String, String)> {
     let mut rows: Vec<(String, String)> = context.gpus.iter().map(gpu).collect();
@@ -13,7 +10,7 @@ pub(super) fn rows(context: &Context) -> Vec<(String, String)> {
     if !memory.is_empty() {
         rows.push(("memory".to_owned(), memory));
     }
-    rows.extend(disks(&context.disks));
+    rows.extend(disks(context));
     let mut software = Vec::new();
     software.extend(
         context
@@ -92,10 +89,9 @@ fn memory(memory: &MemoryContext) -> String {
     parts.join("; ")
 }
 
-/// Every file system in one row, those with little room first and by themselves.
-fn disks(disks: &[DiskContext]) -> Vec<(String, String)> {
-    let is_full = |disk: &DiskContext| disk.free < disk.total / LITTLE || disk.inodes_free == 0;
-    let row = |disk: &DiskContext, roles: &[&str]| {
+/// Every file system in one row, those with little room first.
+fn disks(context: &Context) -> Vec<(String, String)> {
+    let row = |(disk, roles): (&DiskContext, Vec<&str>)| {
         let inodes = if disk.inodes_free == 0 {
             ", no inodes left"
         } else {
@@ -106,7 +102,7 @@ fn disks(disks: &[DiskContext]) -> Vec<(String, String)> {
             format::bytes(disk.free),
             format::bytes(disk.total)
         );
-        let also = match roles {
+        let also = match roles.as_slice() {
             [_, also @ ..] if !also.is_empty() => format!(" (also {})", also.join(", ")),
             _ => String::new(),
         };
@@ -115,17 +111,5 @@ fn disks(disks: &[DiskContext]) -> Vec<(String, String)> {
             format!("{free}{inodes}, {}{also}", disk.path),
         )
     };
-    let (full, roomy): (Vec<&DiskContext>, Vec<&DiskContext>) = disks.iter().partition(|disk| is_full(disk));
-    let mut rows: Vec<(&DiskContext, Vec<&str>)> = Vec::new();
-    for disk in full.into_iter().chain(roomy) {
-        // Figures that agree to the byte are those of one file system, seen from several paths.
-        let same = |(other, _): &&mut (&DiskContext, _)| {
-            (other.total, other.free, other.inodes_free) == (disk.total, disk.free, disk.inodes_free)
-        };
-        match rows.iter_mut().find(same) {
-            Some((_, roles)) => roles.push(&disk.role),
-            None => rows.push((disk, vec![&disk.role])),
-        }
-    }
-    rows.into_iter().map(|(disk, roles)| row(disk, &roles)).collect()
+    context.file_systems().into_iter().map(row).collect()
 }

@@ -8,6 +8,7 @@ use crate::diagnosis::{
 };
 use crate::model::{Run, RunStatus};
 use crate::run::why::Why;
+use chrono::{TimeDelta, Utc};
 use unicode_width::UnicodeWidthStr as _;
 
 fn run(status: RunStatus) -> Run {
@@ -211,13 +212,19 @@ fn nothing_is_said_twice_and_nothing_that_could_not_matter() {
         disk("engine", 100 << 30),
         disk("tmp", 200 << 30),
     ];
-    found.missing = ["series.jsonl", "nvidia-smi-q.txt", "caches.txt", "gpus.json"]
-        .map(|file| Missing {
-            file: file.to_owned(),
-            why: "it is not there".to_owned(),
-            partial: false,
-        })
-        .into();
+    found.missing = [
+        "series.jsonl",
+        "nvidia-smi-q.txt",
+        "nvidia-smi-q.xml",
+        "caches.txt",
+        "gpus.json",
+    ]
+    .map(|file| Missing {
+        file: file.to_owned(),
+        why: "it is not there".to_owned(),
+        partial: false,
+    })
+    .into();
     let text = lines(&why, &found, None).join("\n");
     assert!(
         text.contains("/state (also tmp)") && text.contains("/engine\n"),
@@ -228,7 +235,7 @@ fn nothing_is_said_twice_and_nothing_that_could_not_matter() {
     why.run.spec.gpus = farrun_protocol::spec::Gpus::All;
     let text = lines(&why, &found, None).join("\n");
     assert!(
-        text.contains("series.jsonl") && !text.contains("caches.txt"),
+        text.contains("series.jsonl") && text.contains("nvidia-smi-q.xml") && !text.contains("caches.txt"),
         "{text}"
     );
 }
@@ -274,13 +281,13 @@ fn every_state_has_its_own_answer() {
     let mut said: Vec<String> = RunStatus::ALL
         .into_iter()
         .filter(|status| !matches!(status, RunStatus::Failed | RunStatus::Cancelled))
-        .map(|status| standing(&run(status)).0)
+        .map(|status| standing(&run(status), true).0)
         .collect();
     let waiting = Run {
         launched_at: None,
         ..run(RunStatus::Pending)
     };
-    let (note, hint) = standing(&waiting);
+    let (note, hint) = standing(&waiting, true);
     assert!(
         note.contains("interrupted") && hint.contains("farrun attach"),
         "{note}"
@@ -290,6 +297,49 @@ fn every_state_has_its_own_answer() {
     let all = said.len();
     said.dedup();
     assert_eq!(said.len(), all, "{said:#?}");
+}
+
+#[test]
+fn a_host_that_is_not_heard_proves_no_life() {
+    for status in [RunStatus::Running, RunStatus::Queued] {
+        let seen = Run {
+            confirmed_at: Some(Utc::now() - TimeDelta::seconds(5)),
+            ..run(status)
+        };
+        let (note, hint) = standing(&seen, false);
+        let told = format!("rs_k3v9abcd was {status} when `gpu1` was last heard, ");
+        assert!(note.starts_with(&told) && note.contains("is not known"), "{note}");
+        assert!(
+            !hint.contains("diagnose") && hint.contains("farrun why"),
+            "{hint}"
+        );
+        let (note, _) = standing(&seen, true);
+        assert!(!note.contains("is not known"), "{note}");
+    }
+    // What is settled does not change any more.
+    let ended = run(RunStatus::Completed);
+    assert_eq!(standing(&ended, false), standing(&ended, true));
+}
+
+#[test]
+fn a_job_that_was_ended_from_outside_shows_its_last_lines() {
+    let mut found = diagnosis(Some(cause()));
+    found.last_lines = vec![line(0, "step 2", false)];
+    let why = Why {
+        run: run(RunStatus::Failed),
+        diagnosis: None,
+        folder: None,
+        absent: None,
+    };
+    let text = lines(&why, &found, None).join("\n");
+    assert!(text.contains("THE LAST LINES OF ITS LOG\n  | step 2\n"), "{text}");
+    assert!(text.contains("farrun logs rs_k3v9abcd --tail 100"), "{text}");
+    found.around = vec![line(0, "step 2", true)];
+    let text = lines(&why, &found, None).join("\n");
+    assert!(
+        !text.contains("THE LAST LINES") && !text.contains("farrun logs"),
+        "{text}"
+    );
 }
 
 /// A value for a figure of a command's template, as the diagnosis writes it.
@@ -329,4 +379,10 @@ fn every_command_that_is_suggested_can_be_typed() {
         }
     }
     assert!(doctors > 0);
+    for step in crate::diagnosis::steps(&diagnosis(None), &run(RunStatus::Failed)) {
+        let command = step.command.unwrap();
+        if let Err(error) = crate::cli::Cli::try_parse_from(command.split(' ')) {
+            panic!("`{command}`: {error}");
+        }
+    }
 }

@@ -16,6 +16,38 @@ pub(in crate::diagnosis) struct KernelLine {
     pub(in crate::diagnosis) text: String,
 }
 
+impl KernelLine {
+    /// What the kernel said, without time, machine and its own name.
+    pub(in crate::diagnosis) fn message(&self) -> &str {
+        let text = self.text.split_once(' ').map_or("", |(_, text)| text);
+        let named = text.strip_prefix("kernel: ").or_else(|| {
+            let (machine, rest) = text.split_once(' ')?;
+            let rest = rest.strip_prefix("kernel: ")?;
+            (!machine.ends_with(':')).then_some(rest)
+        });
+        named.unwrap_or(text)
+    }
+
+    /// The ids of containers that it names.
+    pub(in crate::diagnosis) fn containers(&self) -> impl Iterator<Item = &str> {
+        let words = self.text.split(|c: char| !c.is_ascii_alphanumeric());
+        words.filter(|word| word.len() == 64 && word.chars().all(|c| c.is_ascii_hexdigit()))
+    }
+
+    /// Whether its time has whole seconds only, so that it happened then or up to a second later.
+    pub(in crate::diagnosis) fn is_coarse(&self) -> bool {
+        self.at.timestamp_subsec_nanos() == 0
+    }
+}
+
+/// The process that was ended for want of memory, in each line that tells of one such end.
+pub(in crate::diagnosis) fn victim(message: &str) -> Option<u32> {
+    let marks = ["Killed process ", "Kill process ", "reaped process ", ",pid="];
+    let (_, rest) = marks.iter().find_map(|mark| message.split_once(mark))?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest.get(..digits)?.parse().ok()
+}
+
 /// Every line that begins with a time; others cannot be laid to a run.
 pub(super) fn lines(text: &str) -> Vec<KernelLine> {
     text.lines()
@@ -95,6 +127,25 @@ mod tests {
                 "2026-03-01T10:00:02.500+00:00"
             ]
         );
+    }
+
+    #[test]
+    fn a_message_is_read_without_what_stands_before_it() {
+        for before in ["", "kernel: ", "gpu1 kernel: "] {
+            let text = format!("2026-03-01T10:00:00Z {before}NVRM: Xid (PCI:0000:0b:00): 79, kernel: x\n");
+            let read = lines(&text);
+            assert_eq!(read[0].message(), "NVRM: Xid (PCI:0000:0b:00): 79, kernel: x");
+            assert!(read[0].is_coarse());
+        }
+        assert_eq!(
+            victim("Memory cgroup out of memory: Killed process 7 (x)"),
+            Some(7)
+        );
+        assert_eq!(
+            victim("oom-kill:constraint=X,task=python,pid=4711,uid=0"),
+            Some(4711)
+        );
+        assert_eq!(victim("NVRM: loading"), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::rules::{Found, RULES, Rule};
 use super::{
     Certainty, Diagnosis, Facts, Finding, LAST_LINES, LogLine, Missing, ending, remedy, surroundings, words,
 };
+use farrun_protocol::verdict::Reason;
 use std::collections::BTreeSet;
 
 /// Lines before and behind the one that the cause was read from.
@@ -32,7 +33,7 @@ pub(super) fn judge(evidence: &Evidence, facts: &Facts<'_>) -> Diagnosis {
     let line = cause.as_ref().and_then(|(_, line)| *line);
     Diagnosis {
         run_id: facts.run.id.clone(),
-        ending: ending::words(facts.run, evidence.settled.as_ref()),
+        ending: ending(evidence, facts),
         last_lines: if withheld {
             Vec::new()
         } else {
@@ -50,6 +51,22 @@ pub(super) fn judge(evidence: &Evidence, facts: &Facts<'_>) -> Diagnosis {
         samples: evidence.samples.clone(),
         context: case.context,
     }
+}
+
+/// What the reason means by itself; of an order that was refused in other words than its reason's, only that.
+fn ending(evidence: &Evidence, facts: &Facts<'_>) -> String {
+    let words = ending::words(facts.run, evidence.settled.as_ref());
+    let run = facts.run;
+    let by_reason = matches!(run.reason, Some(Reason::EngineRefused | Reason::NotLaunched));
+    let said = run.error_message.as_deref();
+    let refused_otherwise = by_reason
+        && run.launched_at.is_none()
+        && evidence.settled.is_none()
+        && said.is_some_and(|said| !said.starts_with(&words));
+    if refused_otherwise {
+        return "the order was not carried out".to_owned();
+    }
+    words
 }
 
 /// What each row found, in the order of the table, with the line of the log that it was read from.

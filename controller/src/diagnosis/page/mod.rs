@@ -26,7 +26,7 @@ pub fn page(diagnosis: &Diagnosis, run: &Run, plot: Option<&Plot>) -> String {
     };
     let body = [
         sections::head(diagnosis, run),
-        sections::tries(diagnosis),
+        sections::tries(diagnosis, run),
         sections::log(diagnosis),
         sections::facts(diagnosis, run),
         sections::gpus(diagnosis),

@@ -82,6 +82,30 @@ fn the_page_is_frozen() {
 }
 
 #[test]
+fn what_is_not_printed_leaves_no_heading_and_commands_break_nowhere_on_a_screen() {
+    let folder = folder();
+    let html = page(&folder.read(), &folder.run, None);
+    assert!(html.contains("<section class=\"documents\">\n<h2>The evidence itself</h2>"));
+    let (screen, print) = super::STYLE.split_once("@media print").unwrap();
+    assert!(print.contains("section.documents { display: none; }"));
+    let command = screen
+        .lines()
+        .find(|line| line.starts_with("pre.command "))
+        .unwrap();
+    assert!(
+        command.contains("white-space: pre;") && command.contains("overflow-x: auto;"),
+        "{command}"
+    );
+}
+
+#[test]
+fn a_page_without_a_known_cause_says_what_to_try() {
+    let folder = Folder::new().log("nobody has seen this before\n");
+    let html = page(&folder.read(), &folder.run, None);
+    assert!(html.contains("<pre class=\"command\">farrun logs rs_abcdefgh --tail 100</pre>"));
+}
+
+#[test]
 fn the_policy_allows_this_style_and_nothing_else() {
     let folder = folder();
     let html = page(&folder.read(), &folder.run, Some(&plot()));

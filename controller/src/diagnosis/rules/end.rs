@@ -1,7 +1,7 @@
 //! Ends that say themselves why: those that were asked for, those of the host, and, last, those of which only the way
 //! is known.
 
-use super::{Certainty, Figures, Found, Look, PLAIN, Rule, run, tell};
+use super::{Certainty, Figures, Found, Look, PLAIN, Rule, run, said, tell};
 use crate::diagnosis::judge::Case;
 use farrun_protocol::diagnostics::{EVENTS, SETTLED};
 use farrun_protocol::record::RunFacts;
@@ -33,11 +33,40 @@ pub(super) const BEFORE: &[Rule] = &[
     Rule {
         code: "not_launched",
         when: "the order did not reach the host",
-        looks: &[reason!(NotLaunched)],
+        looks: &[Look::Facts(|case| case.unexplained(Reason::NotLaunched))],
         say: "the order did not reach `{host}`[: {detail}]",
         remedies: &[
             run("look whether the host is well", "farrun host doctor {host}"),
             run("order it again", "farrun rerun {run}"),
+        ],
+        ..PLAIN
+    },
+    Rule {
+        code: "engine_unreachable",
+        when: "no container engine answered on the host when the run was ordered",
+        looks: &[said(
+            r"no container engine answers on the host(?:: (?P<address>[a-z]+://\S*[^\s:]))?|the order did not reach the host: (?P<address2>[a-z]+://\S*[^\s:])",
+        )],
+        say: "no container engine answered on `{host}`[ at {address}], so the job was not started",
+        remedies: &[
+            tell("start Docker there: `sudo systemctl start docker`"),
+            run("see whether it answers", "farrun status {host}"),
+            run("then order it again", "farrun rerun {run}"),
+        ],
+        ..PLAIN
+    },
+    Rule {
+        code: "engine_denied",
+        when: "the account may not use the container engine of the host",
+        looks: &[said(r"the account may not use Docker on the host")],
+        say: "the account may not use Docker on `{host}`, so the job was not started",
+        remedies: &[
+            tell("add the account to the group `docker` there, and log in anew"),
+            run(
+                "or let it be used by way of sudo",
+                "farrun host set {host} --docker-sudo",
+            ),
+            run("then order it again", "farrun rerun {run}"),
         ],
         ..PLAIN
     },

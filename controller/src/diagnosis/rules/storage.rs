@@ -1,9 +1,11 @@
 //! Disks, /dev/shm, and rights on paths.
 
 use super::{Certainty, Figures, Found, Look, PLAIN, Rule, likely, log, run, tell};
+use crate::diagnosis::LAST_LINES;
 use crate::diagnosis::judge::Case;
 use crate::diagnosis::words::size;
 use farrun_protocol::diagnostics::{DISKS, FileSystem};
+use farrun_protocol::spec::Mount;
 
 /// The size of `/dev/shm` that is tried next, at least.
 const SHM: u64 = 8 << 30;
@@ -79,14 +81,22 @@ pub(super) const RULES: &[Rule] = &[
             likely(r"^\S+: (?:standard output|write error|[^:]+): I/O error\s*$"),
             Look::Facts(full),
         ],
-        say: "a disk of `{host}` was full[: {path} has {free} of {total} left][; it was about {file}]",
+        say: "a disk of `{host}` was full[: {path} has {free} of {total} left][; it was about {file}][; {roomy} has {again} free again]",
         figures: fullest,
         remedies: &[
+            run(
+                "bring here what it wrote to {own_outputs} itself",
+                "farrun pull {run}",
+            ),
+            run("then give back what it wrote to {own_outputs}", "farrun gc {run}"),
             run(
                 "give back what old runs left below {state_folder}",
                 "farrun gc {host}",
             ),
-            tell("see on the host what is big: `docker system df`, `df -h`, `du -xsh ~/.cache/huggingface`"),
+            tell("see on the host what is big: {big}"),
+            tell(
+                "or move farrun's folder, {state_folder}, to a larger disk: `farrun host set {host} --state PATH`",
+            ),
             run("then order it again", "farrun rerun {run}"),
         ],
         ..PLAIN
@@ -115,11 +125,12 @@ pub(super) const RULES: &[Rule] = &[
         when: "the job's user has no right to a path",
         looks: &[
             log(r"PermissionError: \[Errno 13\] Permission denied(?:: '(?P<path>[^']+)')?"),
-            likely(
-                r"(?:can't create|cannot create|cannot open|cannot touch|mkdir|cp|mv|rm)\b[^:]*(?:: cannot \w+ (?:directory|file|regular file))? ?['‘]?(?P<path>/[^\s:'’]+)['’]?: Permission denied",
-            ),
+            log(r"\bEACCES: permission denied(?:, \w+ '(?P<path>[^']+)')?"),
+            log(r"\bPermission denied \(os error 13\)"),
+            Look::Facts(refused),
         ],
-        say: "the job's user[ ({user})] has no right to[ {path}] what it wanted to open",
+        say: "the job's user[ ({user})] has no right to {what}[, which is {source} on `{host}`]",
+        figures: rights,
         remedies: &[
             tell(
                 "files of the account on the host have its user id, and the image's user has another: mount a folder that this user may write, or give the order another user",
@@ -160,6 +171,58 @@ pub(super) const RULES: &[Rule] = &[
         ..PLAIN
     },
 ];
+
+/// A path that a shell or a tool was refused, in the words that all of them use. Many a script goes on after that: it is
+/// a cause only among the last lines, and when no Python program failed after it.
+fn refused(case: &Case<'_>) -> Option<Found> {
+    const WORDS: [&str; 3] = [
+        r"(?:can't|cannot|could not|unable to|failed to) [a-z ]+ ['‘`\x22]?(?P<path>/[^:'’\x22]+?)['’\x22]?(?: for (?:reading|writing))?: Permission denied\s*$",
+        r"(?:can't|cannot|could not|unable to|failed to) [a-z ]+ ['‘`\x22]?(?P<path>[^\s:'’\x22]+)['’\x22]?(?: for (?:reading|writing))?: Permission denied\s*$",
+        r"^[^\s:]+: (?:line [0-9]+: |[0-9]+: )?(?P<path>/[^:]+|[^\s:'‘’\x22]+): Permission denied\s*$",
+    ];
+    let all = WORDS.iter().filter_map(|words| case.last_in_log(words));
+    // Of one line the first of the patterns tells most.
+    let later = |best: Found, next: Found| if next.lines > best.lines { next } else { best };
+    let mut found = all.reduce(later)?;
+    let lines = &case.evidence.log.lines;
+    let behind = lines.get(found.lines.first()? + 1..).unwrap_or_default();
+    let went_on = behind.len() > LAST_LINES
+        || behind
+            .iter()
+            .any(|line| line.text.contains("Traceback (most recent call last):"));
+    found.certainty = Some(if went_on {
+        Certainty::Seen
+    } else {
+        Certainty::Likely
+    });
+    Some(found)
+}
+
+/// What it was about, and where that is on the host.
+fn rights(case: &Case<'_>, found: &Found) -> Figures {
+    let path = found.figures.get("path").map(String::as_str);
+    let mut figures = Figures::new();
+    figures.insert("what", path.unwrap_or("what it wanted to open").to_owned());
+    let mount = path.and_then(|path| mount_of(case, path));
+    figures.extend(mount.map(|(mount, rest)| {
+        let source = mount.source.trim_end_matches('/');
+        ("source", format!("{source}{rest}"))
+    }));
+    figures
+}
+
+/// The mount below which a path of the container lies, and what of the path is below it.
+fn mount_of<'a, 'p>(case: &Case<'a>, path: &'p str) -> Option<(&'a Mount, &'p str)> {
+    let mounts = case.facts.run.spec.mounts.iter();
+    let below = mounts.filter_map(|mount| Some((mount, below(path, &mount.target)?)));
+    below.max_by_key(|(mount, _)| mount.target.len())
+}
+
+/// What of a path lies below a folder: nothing, or something that begins with a slash.
+fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(folder.trim_end_matches('/'))?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
 
 /// A write that was cut short, by a job that uses /dev/shm or left it full.
 fn short_write(case: &Case<'_>) -> Option<Found> {
@@ -209,12 +272,42 @@ pub(super) fn fullest(case: &Case<'_>, found: &Found) -> Figures {
             .filter(helps)
             .map(|state| ("state_folder", state.path.clone())),
     );
+    let outputs = &case.facts.run.spec.outputs_target;
+    let file = figures.get("file").cloned();
+    let about = file.as_deref();
+    if figures.contains_key("state_folder")
+        && fullest.is_some()
+        && about.is_some_and(|file| below(file, outputs).is_some())
+    {
+        figures.insert("own_outputs", outputs.clone());
+    }
+    if let (None, Some(disk)) = (fullest, about.and_then(|file| disk_of(case, file))) {
+        figures.insert("roomy", disk.path.clone());
+        figures.insert("again", size(disk.free));
+    }
+    // Nothing is looked for on another disk than the full one.
+    let big = match fullest {
+        None => "`docker system df`, `df -h`, `du -xsh ~/.cache/huggingface`".to_owned(),
+        Some(disk) if disk.role == "engine" => "`docker system df`, `df -h`".to_owned(),
+        Some(disk) => format!("`df -h`, and `du -xhd1` in {}", disk.path),
+    };
+    figures.insert("big", big);
     if let Some(disk) = fullest {
         figures.insert("path", disk.path.clone());
         figures.insert("free", size(disk.free));
         figures.insert("total", size(disk.total));
     }
     figures
+}
+
+/// The file system that a path of the container lies on, when it was looked at.
+fn disk_of<'a>(case: &Case<'a>, path: &str) -> Option<&'a FileSystem> {
+    let mut disks = case.evidence.disks.iter();
+    if let Some((mount, _)) = mount_of(case, path) {
+        return disks.find(|disk| disk.role == "mount" && disk.path == mount.source);
+    }
+    below(path, &case.facts.run.spec.outputs_target)?;
+    disks.find(|disk| disk.role == "state")
 }
 
 /// The path in quotes that the line names.

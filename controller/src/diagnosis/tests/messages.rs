@@ -157,6 +157,11 @@ const LOG: &[(&str, &str)] = &[
         "PermissionError: [Errno 13] Permission denied: '/farrun/outputs/video.mp4'",
     ),
     (
+        "permission_denied",
+        "Error: EACCES: permission denied, open '/data/x'",
+    ),
+    ("permission_denied", "Error: Permission denied (os error 13)"),
+    (
         "too_many_files",
         "OSError: [Errno 24] Too many open files: '/data/1.png'",
     ),
@@ -438,6 +443,26 @@ const SAID: &[(&str, &str, &str)] = &[
         "mount_missing",
         "engine_refused",
         "invalid mount config for type \"bind\": bind source path does not exist: /nope/does/not/exist",
+    ),
+    (
+        "mount_missing",
+        "engine_refused",
+        "a folder to mount does not exist on the host: /data/not here",
+    ),
+    (
+        "engine_unreachable",
+        "not_launched",
+        "no container engine answers on the host: unix:///var/run/docker.sock: No such file or directory (os error 2)",
+    ),
+    (
+        "engine_unreachable",
+        "not_launched",
+        "the order did not reach the host: unix:///var/run/docker.sock: No such file or directory (os error 2)",
+    ),
+    (
+        "engine_denied",
+        "not_launched",
+        "the account may not use Docker on the host: unix:///var/run/docker.sock: Permission denied (os error 13)",
     ),
     (
         "mount_refused",

@@ -8,7 +8,7 @@ pub(in crate::diagnosis) use words::RUN_LOG;
 use words::{named, said};
 
 use super::search::{Hits, PATTERNS, compiled};
-use crate::diagnosis::evidence::Evidence;
+use crate::diagnosis::evidence::{Evidence, Line};
 use crate::diagnosis::rules::{Found, Look, Rule};
 use crate::diagnosis::words::cut;
 use crate::diagnosis::{Certainty, Context, Facts, surroundings};
@@ -103,8 +103,21 @@ impl<'a> Case<'a> {
         let regex = Regex::new(pattern).ok()?;
         let mut lines = self.evidence.log.lines.iter().enumerate();
         let (at, line) = lines.find(|(_, line)| line.last_words && regex.is_match(&line.text))?;
-        let mut found = named(Found::certain(), regex.captures(&line.text).as_ref());
-        found.lines.push(at);
-        Some(found.with_line(line))
+        Some(at_line(&regex, at, line))
     }
+
+    /// As [`Self::in_log`], the last of them.
+    pub(in crate::diagnosis) fn last_in_log(&self, pattern: &str) -> Option<Found> {
+        let regex = Regex::new(pattern).ok()?;
+        let mut lines = self.evidence.log.lines.iter().enumerate().rev();
+        let (at, line) = lines.find(|(_, line)| line.last_words && regex.is_match(&line.text))?;
+        Some(at_line(&regex, at, line))
+    }
+}
+
+/// What a pattern finds in a line that it fits.
+fn at_line(regex: &Regex, at: usize, line: &Line) -> Found {
+    let mut found = named(Found::certain(), regex.captures(&line.text).as_ref());
+    found.lines.push(at);
+    found.with_line(line)
 }

@@ -11,7 +11,9 @@ use regex::Captures;
 pub(in crate::diagnosis) const RUN_LOG: &str = "run.log";
 
 /// Named groups that patterns may have. Names of figures are constants, so they are listed.
-pub(in crate::diagnosis::judge) const NAMES: [&str; 32] = [
+pub(in crate::diagnosis::judge) const NAMES: [&str; 34] = [
+    "address",
+    "address2",
     "bytes",
     "capability",
     "class",
@@ -92,7 +94,12 @@ pub(super) fn named(mut found: Found, captures: Option<&Captures<'_>>) -> Found 
             found.figures.insert(name, words::shown(group.as_str(), 300));
         }
     }
-    for (name, other) in [("program", "other"), ("said", "said2"), ("name", "name2")] {
+    for (name, other) in [
+        ("address", "address2"),
+        ("program", "other"),
+        ("said", "said2"),
+        ("name", "name2"),
+    ] {
         if let Some(value) = found.figures.remove(other) {
             found.figures.insert(name, value);
         }

@@ -65,7 +65,11 @@ pub(in crate::diagnosis::page) fn documents(diagnosis: &Diagnosis) -> String {
             details("document", &document.file, &size, &text)
         })
         .collect();
-    section("The evidence itself", &all)
+    match all.as_str() {
+        "" => String::new(),
+        // Not printed, so that its heading must not be either.
+        all => format!("<section class=\"documents\">\n<h2>The evidence itself</h2>\n{all}</section>\n"),
+    }
 }
 
 /// Where this comes from.

@@ -54,10 +54,15 @@ pub(in crate::diagnosis::page) fn facts(diagnosis: &Diagnosis, run: &Run) -> Str
         ("Container's peak", memory.peak.map(size)),
     ];
     let disks: Vec<(String, String)> = context
-        .disks
-        .iter()
-        .map(|disk| {
-            let left = format!("{} of {} left, {}", size(disk.free), size(disk.total), disk.path);
+        .file_systems()
+        .into_iter()
+        .map(|(disk, roles)| {
+            let also = match roles.as_slice() {
+                [_, also @ ..] if !also.is_empty() => format!(" (also {})", also.join(", ")),
+                _ => String::new(),
+            };
+            let (free, total) = (size(disk.free), size(disk.total));
+            let left = format!("{free} of {total} left, {}{also}", disk.path);
             (format!("Disk ({})", disk.role), left)
         })
         .collect();

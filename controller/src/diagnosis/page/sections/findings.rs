@@ -4,7 +4,7 @@ use super::{details, section};
 use crate::diagnosis::page::class;
 use crate::diagnosis::page::html::{line, sentence};
 use crate::diagnosis::words::redacted;
-use crate::diagnosis::{Certainty, Diagnosis, Finding, LogLine, Quote, Remedy};
+use crate::diagnosis::{Certainty, Diagnosis, Finding, LogLine, Quote, Remedy, steps};
 use crate::model::Run;
 
 /// What failed, of what, and how sure that is.
@@ -31,9 +31,9 @@ pub(in crate::diagnosis::page) fn head(diagnosis: &Diagnosis, run: &Run) -> Stri
 }
 
 /// What to try.
-pub(in crate::diagnosis::page) fn tries(diagnosis: &Diagnosis) -> String {
-    let remedies = diagnosis.cause.iter().flat_map(|cause| &cause.remedies);
-    let items: String = remedies
+pub(in crate::diagnosis::page) fn tries(diagnosis: &Diagnosis, run: &Run) -> String {
+    let items: String = steps(diagnosis, run)
+        .iter()
         .map(|remedy| format!("<li>{}</li>\n", advice(remedy)))
         .collect();
     match items.as_str() {

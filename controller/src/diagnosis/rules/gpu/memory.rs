@@ -4,6 +4,7 @@ use super::others::others;
 use crate::diagnosis::judge::Case;
 use crate::diagnosis::rules::{Figures, Found, PLAIN, Rule, log, run, seen};
 use crate::diagnosis::words::{self, read_size, size};
+use farrun_protocol::spec::Gpus;
 
 /// Rows about it.
 pub(in crate::diagnosis::rules) const RULES: &[Rule] = &[Rule {
@@ -28,7 +29,7 @@ pub(in crate::diagnosis::rules) const RULES: &[Rule] = &[Rule {
         ),
         seen(r"torch\.(?:cuda\.)?OutOfMemoryError|CUDA out of memory"),
     ],
-    say: "the GPU's memory was full[: the job asked for {need} more][; GPU {gpu} has {total}][, {free} of it free][; {own} were the job's own][; {unused} were reserved and not used, so the memory was fragmented][; others on it: {others}]",
+    say: "the GPU's memory was full[: the job asked for {need} more][; GPU {gpu} has {total}][, {free} of it free][; {own} were the job's own][; {unused} were reserved and not used, so the memory was fragmented][; others on it: {others}][; the order itself had {no_gpus}]",
     figures: memory,
     remedies: &[
         run(
@@ -39,6 +40,10 @@ pub(in crate::diagnosis::rules) const RULES: &[Rule] = &[Rule {
             "let PyTorch use memory that it has reserved: {unused} were",
             "farrun rerun {run} --env PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",
         ),
+        run(
+            "give it a GPU of its own: the order had {no_gpus}",
+            "farrun rerun {run} --gpus {more_gpus}",
+        ),
         run("make the job smaller", "farrun rerun {run} --set {smaller}"),
         run(
             "use a larger GPU",
@@ -48,7 +53,8 @@ pub(in crate::diagnosis::rules) const RULES: &[Rule] = &[Rule {
             "use more GPUs, when the program can share its work among them",
             "farrun rerun {run} --gpus {twice_gpus}",
         ),
-        run("see how its memory grew", "farrun gpu --run {run}"),
+        // Of a run without a GPU nobody wrote that down.
+        run("see how its memory {grew}", "farrun gpu --run {run}"),
     ],
     ..PLAIN
 }];
@@ -91,15 +97,30 @@ fn memory(case: &Case<'_>, found: &Found) -> Figures {
     {
         figures.insert("unused", size(unused));
     }
-    figures.extend(others(case));
+    // An order without GPUs asks for none of any size.
+    let has_gpus = case.facts.run.spec.gpus != Gpus::None;
+    let (name, words) = if has_gpus {
+        ("grew", "grew")
+    } else {
+        ("no_gpus", "no GPU")
+    };
+    figures.insert(name, words.to_owned());
+    if let Some(others) = others(case) {
+        figures.extend([others]);
+    } else if let Some((others, own)) = named(line, total, figures.get("free").map(String::as_str)) {
+        figures.insert("others", others);
+        figures.entry("own").or_insert(own);
+    }
     let own = case
         .own_gpus()
         .into_iter()
         .filter_map(|gpu| gpu.memory_total.value())
         .min();
     if let Some(mebibytes) = own.or_else(|| total.map(|total| total >> 20)) {
-        figures.insert("min_free", format!("{}g", mebibytes * 9 / 10 / 1024));
-        figures.insert("larger", format!("{}g", mebibytes.div_ceil(1024) + 1));
+        if has_gpus {
+            figures.insert("min_free", format!("{}g", mebibytes * 9 / 10 / 1024));
+            figures.insert("larger", format!("{}g", mebibytes.div_ceil(1024) + 1));
+        }
         figures
             .entry("total")
             .or_insert_with(|| words::mebibytes(mebibytes));
@@ -108,6 +129,32 @@ fn memory(case: &Case<'_>, found: &Found) -> Figures {
         figures.insert("gpu", "0".to_owned());
     }
     figures
+}
+
+/// The processes that PyTorch's message names, and what it says the job itself holds. In a container PyTorch does not
+/// know its own process by its number: those it names are others only when there is room for the job's own beside them.
+fn named(line: &str, total: Option<u64>, free: Option<&str>) -> Option<(String, String)> {
+    const MOST: usize = 4;
+    let (mut names, mut held) = (Vec::new(), 0_u64);
+    for part in line.split("Process ").skip(1).take(MOST) {
+        let (pid, rest) = part.split_once(" has ")?;
+        let (memory, _) = rest.split_once(" memory in use")?;
+        if pid.parse::<u32>().is_err() {
+            return None;
+        }
+        held = held.saturating_add(read_size(memory)?);
+        names.push(format!("process {pid} with {memory}"));
+    }
+    if names.is_empty() {
+        return None;
+    }
+    let others = names.join(", ");
+    if let Some(own) = between(line, "this process has ", " memory in use") {
+        return Some((others, own.to_owned()));
+    }
+    let own = between(line, "Of the allocated memory ", " is allocated by PyTorch")?;
+    let used = total?.checked_sub(free.and_then(read_size)?)?;
+    (held.saturating_add(read_size(own)?) <= used).then(|| (others, own.to_owned()))
 }
 
 /// What stands between two pieces of text, when it is short.

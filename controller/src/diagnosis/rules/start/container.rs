@@ -3,6 +3,7 @@
 use super::{AGAIN, DOCTOR};
 use crate::diagnosis::judge::Case;
 use crate::diagnosis::rules::{Figures, Found, Look, PLAIN, Rule, log, run, said, storage, tell};
+use farrun_protocol::spec::Mount;
 use farrun_protocol::verdict::Reason;
 
 /// Rows about it.
@@ -20,8 +21,12 @@ pub(in crate::diagnosis::rules) const RULES: &[Rule] = &[
     Rule {
         code: "mount_missing",
         when: "a folder that the container should see is not on the host",
-        looks: &[said(r"bind source path does not exist: (?P<path>\S+)")],
-        say: "`{host}` has no folder `{path}`, which the job should see",
+        looks: &[
+            said(r"bind source path does not exist: (?P<path>\S+)"),
+            said(r"a folder to mount does not exist on the host: (?P<path>/.+?)\s*$"),
+        ],
+        say: "the folder {path}, to be mounted[ at {target}], is not on `{host}`",
+        figures: target,
         remedies: &[
             tell("make it on the host, or give another one with `--mount SOURCE:TARGET`"),
             AGAIN,
@@ -127,6 +132,21 @@ pub(in crate::diagnosis::rules) const RULES: &[Rule] = &[
         ..PLAIN
     },
 ];
+
+/// Where a folder of the host should have been seen.
+fn target(case: &Case<'_>, found: &Found) -> Figures {
+    let source = found.figures.get("path").map(String::as_str).unwrap_or_default();
+    // The host tells a path below the account's home in full.
+    let is_it = |mount: &&Mount| match mount.source.strip_prefix('~') {
+        Some(rest) => source.ends_with(rest) && !rest.is_empty(),
+        None => mount.source.trim_end_matches('/') == source.trim_end_matches('/'),
+    };
+    let mount = case.facts.run.spec.mounts.iter().find(is_it);
+    mount
+        .map(|mount| ("target", mount.target.clone()))
+        .into_iter()
+        .collect()
+}
 
 /// The program that the verdict names, where nothing that was said names one.
 fn program(case: &Case<'_>, found: &Found) -> Figures {
