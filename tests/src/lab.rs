@@ -120,6 +120,14 @@ impl Lab {
         self.state.end_observer();
     }
 
+    /// Kills the host's observer, once the one who was started lives.
+    ///
+    /// # Panics
+    /// When none comes to live, or it stays.
+    pub fn kill_observer(&self) {
+        self.state.kill_observer();
+    }
+
     /// Runs a shell script in a container on the host: `farrun run BUSYBOX … -- /bin/sh -c SCRIPT`.
     ///
     /// # Panics

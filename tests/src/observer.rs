@@ -32,6 +32,15 @@ impl HostState {
         Pid::from_raw(pid).filter(|_| own)
     }
 
+    /// Ends the one who was started, who may not have said yet who it is.
+    pub(crate) fn kill_observer(&self) {
+        crate::wait_until("somebody who observes", Duration::from_secs(60), || {
+            self.observer().is_some()
+        });
+        self.end_observer();
+        assert!(self.observer().is_none(), "it lives on");
+    }
+
     /// Ends it. It would end by itself, but could still write while its folder is being removed.
     pub(crate) fn end_observer(&self) {
         if let Some(pid) = self.observer() {

@@ -1,6 +1,6 @@
 //! Which bundles stay: the newest ones, for some days. And which runs still need one.
 
-use super::place::{self, Place, UNFINISHED, elsewhere, has_failed, host_folder, is_explained};
+use super::place::{self, Place, UNFINISHED, elsewhere, has_failed, host_folder, is_explained, of_state};
 use crate::record::RunFolder;
 use farrun_protocol::diagnostics::{BUNDLE, KEPT, KEPT_DAYS};
 use std::path::{Path, PathBuf};
@@ -45,39 +45,47 @@ pub(crate) fn unexplained(state: &Path) -> Vec<RunFolder> {
     wanted
 }
 
-/// Removes what is too old or too much, and what was left unfinished.
+/// Removes what is too old or too much, and what was left unfinished. Another state folder of this account counts its own:
+/// of what it has outside of it only what is too old goes, for nobody else does that once it is gone.
 pub(super) fn prune(state: &Path) {
-    let mut parents: Vec<PathBuf> = vec![host_folder(state)];
-    parents.extend(folders(&state.join("runs")));
+    let mut own = bundles_below(state);
+    let mut foreign = Vec::new();
     for root in elsewhere(false) {
-        for state in folders(&root) {
-            parents.push(host_folder(&state));
-            parents.extend(folders(&state.join("runs")));
-        }
+        let ours = of_state(&root, state);
+        own.extend(bundles_below(&ours));
+        foreign.extend(
+            folders(&root)
+                .filter(|other| *other != ours)
+                .flat_map(|other| bundles_below(&other)),
+        );
     }
-    let mut bundles: Vec<(Duration, PathBuf)> = Vec::new();
-    for parent in &parents {
-        for folder in folders(parent) {
-            let name = folder.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with(UNFINISHED) {
-                if age_of(&folder).is_some_and(|age| age > ABANDONED) {
-                    let _ = std::fs::remove_dir_all(&folder);
-                }
-            } else if let Some(age) = age_of(&folder.join(BUNDLE)) {
-                bundles.push((age, folder));
-            }
-        }
-    }
-    bundles.sort();
-    for (number, (age, folder)) in bundles.into_iter().enumerate() {
-        if number < KEPT && age <= kept() {
-            continue;
-        }
+    own.sort();
+    let too_many = own.split_off(own.len().min(KEPT));
+    let too_old = own.into_iter().chain(foreign).filter(|(age, _)| *age > kept());
+    for (_, folder) in too_old.chain(too_many) {
         if let Some(run) = folder.parent().filter(|run| run.join("spec.json").exists()) {
             place::mark(run);
         }
         let _ = place::remove(&Place { folder });
     }
+}
+
+/// Bundles of the runs and the host whose folders lie below one folder, with their ages. What was left unfinished is
+/// removed.
+fn bundles_below(state: &Path) -> Vec<(Duration, PathBuf)> {
+    let parents = std::iter::once(host_folder(state)).chain(folders(&state.join("runs")));
+    let mut bundles = Vec::new();
+    for folder in parents.flat_map(|parent| folders(&parent)) {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with(UNFINISHED) {
+            if age_of(&folder).is_some_and(|age| age > ABANDONED) {
+                let _ = std::fs::remove_dir_all(&folder);
+            }
+        } else if let Some(age) = age_of(&folder.join(BUNDLE)) {
+            bundles.push((age, folder));
+        }
+    }
+    bundles
 }
 
 fn folders(parent: &Path) -> impl Iterator<Item = PathBuf> + use<> {
@@ -123,5 +131,29 @@ mod tests {
         );
         let leftovers = std::fs::read_dir(runs.join("rs_aaaaaa21")).unwrap().count();
         assert_eq!(leftovers, 2, "order and marker");
+    }
+
+    #[test]
+    fn what_another_state_folder_has_outside_counts_there() {
+        let (state, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = elsewhere(true).next().unwrap();
+        let parts = [state.path(), other.path()].map(|state| of_state(&root, state));
+        for part in &parts {
+            for number in 0..KEPT + 1 {
+                let folder = part.join(format!("runs/rs_aaaaaa{number:02}/diagnostics"));
+                std::fs::create_dir_all(&folder).unwrap();
+                std::fs::write(folder.join(BUNDLE), "{}").unwrap();
+            }
+        }
+        let old = parts[1].join("diagnostics/old");
+        std::fs::create_dir_all(&old).unwrap();
+        let file = std::fs::File::create(old.join(BUNDLE)).unwrap();
+        file.set_modified(SystemTime::now() - 8 * DAY).unwrap();
+        prune(state.path());
+        let left = parts.each_ref().map(|part| bundles_below(part).len());
+        for part in &parts {
+            std::fs::remove_dir_all(part).unwrap();
+        }
+        assert_eq!(left, [KEPT, KEPT + 1]);
     }
 }

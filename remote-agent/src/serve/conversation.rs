@@ -23,6 +23,8 @@ const SILENCE: Duration = Duration::from_secs(90);
 const QUEUE: usize = 4;
 /// Requests that are answered at once; more are refused.
 const MOST_REQUESTS: usize = 128;
+/// How long observers that are being started are waited for at the end.
+const STARTING: Duration = Duration::from_secs(10);
 /// How long a reading of the GPUs that was begun is waited for at the end; a driver that hangs is given up before.
 const READING: Duration = Duration::from_secs(30);
 
@@ -37,6 +39,9 @@ where
 {
     let session = Arc::new(Session::new(context));
     let end = converse(reader, writer, Arc::clone(&session)).await;
+    // The answer to a short question is read, and the link closed, before an observer that it called for has begun.
+    session.starting.close();
+    let _ = tokio::time::timeout(STARTING, session.starting.wait()).await;
     session.gpus.finish(READING).await;
     end
 }

@@ -12,6 +12,7 @@ use farrun_protocol::{ControllerId, ErrorCode, Failure, RunId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
+use tokio_util::task::TaskTracker;
 
 /// One conversation.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Session {
     pub(crate) advancing: tokio::sync::Mutex<()>,
     /// When an observer was last asked for.
     pub(crate) watch_tried: Arc<tokio::sync::Mutex<Option<Instant>>>,
+    /// Observers that are being started, which the end of the conversation must not prevent.
+    pub(crate) starting: TaskTracker,
     /// Whether this process itself is the observer.
     pub(crate) observes: bool,
 }
@@ -74,6 +77,7 @@ impl Session {
             readers: Mutex::new(HashMap::new()),
             advancing: tokio::sync::Mutex::new(()),
             watch_tried: Arc::default(),
+            starting: TaskTracker::new(),
             observes: false,
         }
     }

@@ -45,7 +45,7 @@ pub(crate) fn for_runs(session: &Arc<Session>, runs: &[RunFacts]) {
 /// Beside the answer to a hello, when runs wait or somebody is to be told of an end.
 pub(crate) fn for_line(session: &Arc<Session>) {
     let own = Arc::clone(session);
-    tokio::spawn(async move {
+    session.starting.spawn(async move {
         if queue::line(&own.context.state).is_ok_and(|line| !line.is_empty())
             || notify::is_due(&own.context.state)
         {
@@ -75,7 +75,9 @@ fn is_unexplained(session: &Session, facts: &RunFacts) -> bool {
 
 fn beside(session: &Arc<Session>) {
     let own = Arc::clone(session);
-    tokio::spawn(async move { ensure(&own, Duration::ZERO).await });
+    session
+        .starting
+        .spawn(async move { ensure(&own, Duration::ZERO).await });
 }
 
 async fn ensure(session: &Session, patience: Duration) -> bool {
@@ -122,12 +124,19 @@ pub(crate) fn after_end(session: &Session, peer: Option<&Peer>, folder: &RunFold
     }
     let (context, tried) = (session.context.clone(), Arc::clone(&session.watch_tried));
     let (own, folder) = (peer.cloned(), folder.clone());
+    let first = ensure_with(context.clone(), Arc::clone(&tried), COMES_UP);
+    let first = session.starting.spawn(first);
     tokio::spawn(async move {
-        for _ in 0..ATTEMPTS {
-            if ensure_with(context.clone(), Arc::clone(&tried), COMES_UP).await {
+        let mut lives = first.await.unwrap_or_default();
+        for _ in 1..ATTEMPTS {
+            if lives {
                 return;
             }
             tokio::time::sleep(TRIED_APART).await;
+            lives = ensure_with(context.clone(), Arc::clone(&tried), COMES_UP).await;
+        }
+        if lives {
+            return;
         }
         let Some(peer) = own.or_else(|| docker_of(&context, &folder)) else {
             return;

@@ -177,7 +177,7 @@ fn what_a_killed_observer_did_not_collect_is_collected_at_the_next_contact() {
     let told = Counter::new();
     let run = lab.detached(&["--mount", &told.mount()], &format!("{WAITS} exit 3"));
     // Killed before the end: nobody sees it.
-    lab.end_observer();
+    lab.kill_observer();
     std::fs::write(told.file("start"), "").unwrap();
     crate::wait_until_settled(&lab, &run);
     wait_until("the container to end", SOON, || {
