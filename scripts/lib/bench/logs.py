@@ -118,7 +118,7 @@ def capture(lab):
         lab.docker("wait", f"farrun-{run}")
         record = lab.state(host) / f"runs/{run}/record"
         kept = (record / "run.log").stat().st_size
-        require(kept == size if arguments else kept >= min(size, 100 * MIB), f"the log holds {kept} bytes")
+        require(kept == size if arguments else kept >= min(size, 100_000_000), f"the log holds {kept} bytes")
         seconds = lifetime(lab, f"farrun-{run}")
         with open(record / "run.log", "rb") as log:
             require(log.readline() == f"{LINE}\n".encode(), "the log holds something else")
