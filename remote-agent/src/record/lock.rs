@@ -4,13 +4,13 @@ use super::RecordError;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// A held lock; dropping it lets go.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -28,10 +28,16 @@ impl Lock {
             .open(path)
             .map_err(RecordError::io(path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { _file: file })),
+            Ok(()) => Ok(Some(Self { file })),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(RecordError::io(path)(io::Error::from(error))),
         }
+    }
+
+    /// Writes words for those who wait into the lock file, in the place of what it holds; best effort. Words that are read
+    /// while others are written may be of both, so each time there must be as many bytes.
+    pub(crate) fn note(&self, words: &str) {
+        let _ = self.file.write_all_at(words.as_bytes(), 0);
     }
 
     /// Waits for the lock by asking again; a waiter that is dropped leaves nothing behind.

@@ -3,10 +3,11 @@
 mod apart;
 
 use super::facts;
+use super::listing::{Turn, elsewhere};
 use super::runs;
 use super::session::{Peer, Session};
 use super::stop_run::require_owner;
-use super::{host, outputs, settle};
+use super::{host, settle};
 use crate::record::{RecordError, RunFolder};
 use crate::residence;
 use farrun_protocol::message::{Collect, Garbage};
@@ -15,11 +16,15 @@ use farrun_protocol::{ErrorCode, Failure, Reply, RunId, layout};
 use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
+use tokio_util::sync::CancellationToken;
 
 /// An upload that nobody continued for this long is given up.
 const STALE: Duration = Duration::from_secs(3 * 24 * 3600);
 /// An input that no order names may be that of an order which is still sending its others.
 const FRESH: Duration = Duration::from_secs(3600);
+
+/// How long whoever lists outputs that are gone is waited for.
+const LISTED: Duration = Duration::from_secs(10);
 
 pub(crate) async fn collect(session: &Session, collect: Collect) -> Result<Reply, Failure> {
     let peer = session.peer()?;
@@ -108,7 +113,10 @@ async fn remove_folder(session: &Session, peer: &Peer, folder: &RunFolder) -> Re
             .await
             .map_err(|problem| Failure::new(ErrorCode::Io, problem))?;
     }
-    for list in outputs::elsewhere(&session.context.state, folder.run_id(), false) {
+    // Whoever lists them finds nothing more, and must not write a list into a folder that is being removed.
+    let (nobody, unheard) = (CancellationToken::new(), |_| {});
+    let _turn = tokio::time::timeout(LISTED, Turn::wait(folder, &nobody, unheard)).await;
+    for list in elsewhere(&session.context.state, folder.run_id(), false) {
         crate::record::remove_if_present(&list)?;
     }
     let removed = std::fs::remove_dir_all(folder.path());

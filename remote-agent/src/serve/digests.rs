@@ -1,7 +1,7 @@
 //! The hashes of large outputs, taken when something needs them.
 
 use super::call::{Call, blocking, cancelled};
-use super::outputs::elsewhere;
+use super::listing::elsewhere;
 use super::runs;
 use super::session::Session;
 use crate::outputs;

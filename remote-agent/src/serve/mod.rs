@@ -23,6 +23,7 @@ mod hello;
 mod host;
 mod inputs;
 mod launch;
+mod listing;
 mod log_reader;
 mod notify;
 mod outputs;
@@ -43,6 +44,7 @@ pub(crate) use asked::noted;
 pub(crate) use diagnose::of_run as diagnose_run;
 pub(crate) use facts::{settle_if_ended_at as settle_if_ended, stored as stored_facts};
 pub(crate) use gpus::whole_report as gpu_report;
+pub(crate) use listing::Turn as ListingTurn;
 pub(crate) use session::{Peer, Session};
 
 use farrun_protocol::preamble;

@@ -1,16 +1,15 @@
 //! The list of what an ended run left, with hashes.
 
 use super::call::{Call, blocking};
+use super::listing::Turn;
 use super::runs;
 use super::session::Session;
 use super::settle;
-use crate::diagnostics;
-use crate::outputs::{Hashing, build_somewhere};
-use crate::record::{RunFolder, file_sha256, make_private_folder};
+use crate::outputs::Hashing;
+use crate::record::{RunFolder, file_sha256};
 use farrun_protocol::message::ManifestReply;
 use farrun_protocol::record::{Phase, RunFacts};
 use farrun_protocol::{ErrorCode, Failure, Progress, Reply, RunId};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Opens what could not be opened when the run was settled: an engine that was down then may be there again.
@@ -37,18 +36,16 @@ pub(crate) async fn outputs(session: &Session, run_id: RunId, call: &Arc<Call>) 
         return Err(Failure::new(ErrorCode::RunActive, run_id));
     }
     open(session, &folder, &facts).await?;
+    let tell = |call: &Call, hashing: Hashing| {
+        call.frequent_progress(&Progress::Hashing {
+            bytes_done: hashing.bytes_done,
+            bytes: hashing.bytes,
+        });
+    };
+    let turn = Turn::wait(&folder, &call.cancel, |hashing| tell(call, hashing)).await?;
     let call = Arc::clone(call);
-    let state = session.context.state.clone();
     blocking(move || {
-        let (root, own, pack) = (folder.outputs(), folder.manifest(), folder.pack());
-        let other = |make| elsewhere(&state, &run_id, make);
-        let report = |hashing: Hashing| {
-            call.frequent_progress(&Progress::Hashing {
-                bytes_done: hashing.bytes_done,
-                bytes: hashing.bytes,
-            });
-        };
-        let (manifest, path) = build_somewhere(&root, &run_id, &own, &other, &pack, report)?;
+        let (manifest, path) = turn.list(|hashing| tell(&call, hashing))?;
         let (sha256, size) = file_sha256(&path)?;
         let packed = manifest.files.iter().any(|file| file.packed_at.is_some());
         Ok(Reply::Manifest(ManifestReply {
@@ -62,18 +59,4 @@ pub(crate) async fn outputs(session: &Session, run_id: RunId, call: &Arc<Call>) 
         }))
     })
     .await
-}
-
-/// Where the list of a run's outputs lies when the state folder has no room for it; with `make` the folders are made.
-pub(super) fn elsewhere(state: &Path, run_id: &RunId, make: bool) -> Vec<PathBuf> {
-    let place = |root: PathBuf| {
-        let folder = diagnostics::of_state(&root, state);
-        let lists = folder.join("manifests");
-        if make {
-            // Where they cannot be made nothing can be written either.
-            let _ = make_private_folder(&folder).and_then(|()| make_private_folder(&lists));
-        }
-        lists.join(format!("{run_id}.json"))
-    };
-    diagnostics::elsewhere(make).map(place).collect()
 }

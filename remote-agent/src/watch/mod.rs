@@ -7,6 +7,7 @@
 //! card        which one lives, and whether it should make room
 //! open_runs   which runs have not ended
 //! evidence    what did not succeed gets its evidence collected
+//! listing     what succeeded gets its outputs listed
 //! rounds      the engine and the line: what ended, what can start
 //! sampling    what GPUs do
 //! observer    all of it until there is nothing left to do
@@ -15,6 +16,7 @@
 mod card;
 mod detach;
 mod evidence;
+mod listing;
 mod observer;
 mod open_runs;
 mod rounds;

@@ -2,6 +2,7 @@
 
 use super::card::Post;
 use super::evidence::Evidence;
+use super::listing::Listings;
 use super::observer::Observed;
 use super::open_runs::{OpenRun, OpenRuns};
 use crate::notify::Deliveries;
@@ -47,6 +48,7 @@ pub(super) struct Rounds {
     advancing: Option<JoinHandle<()>>,
     settling: JoinSet<RunFolder>,
     evidence: Evidence,
+    listings: Listings,
     settle_tried: HashMap<RunId, Instant>,
     deliveries: Deliveries,
     /// Until when an engine that does not answer is waited for.
@@ -74,6 +76,7 @@ impl Rounds {
             advancing: None,
             settling: JoinSet::new(),
             evidence,
+            listings: Listings::default(),
             settle_tried: HashMap::new(),
             deliveries,
             engine_until: Instant::now() + engine_comes_up,
@@ -87,7 +90,9 @@ impl Rounds {
         let mut busy = Instant::now();
         while busy.elapsed() < LINGERS && post.is_kept() {
             self.round().await;
-            if self.evidence.go_on() || self.is_busy() {
+            let collecting = self.evidence.go_on();
+            let listing = self.listings.go_on();
+            if collecting || listing || self.is_busy() {
                 busy = Instant::now();
             }
             tokio::time::sleep(APART).await;
@@ -106,12 +111,12 @@ impl Rounds {
     async fn round(&mut self) {
         while let Some(settled) = self.settling.try_join_next() {
             // At the moment of its end, not when it is next listed.
-            settled.into_iter().for_each(|run| self.evidence.ended(run));
+            settled.into_iter().for_each(|run| self.ended(run));
         }
         // Costs a look at a folder, and tells of ends that conversations have recorded.
         self.open.look();
         for run in self.open.take_ended() {
-            self.evidence.ended(run);
+            self.ended(run);
         }
         self.deliveries.look();
         let mut changed = self.look_at_line();
@@ -127,6 +132,11 @@ impl Rounds {
         if !self.line.is_empty() && (eager || due(self.tried, TRIED_APART)) {
             self.advance();
         }
+    }
+
+    fn ended(&mut self, run: RunFolder) {
+        self.listings.ended(&run);
+        self.evidence.ended(run);
     }
 
     fn asks_apart(&self) -> Duration {

@@ -70,6 +70,11 @@ impl RunFolder {
         self.path.join("manifest.json")
     }
 
+    /// The lock of whoever lists the outputs.
+    pub fn listing(&self) -> PathBuf {
+        self.path.join("outputs.lock")
+    }
+
     /// Copies of the small outputs, end to end.
     pub fn pack(&self) -> PathBuf {
         self.path.join("outputs.pack")
