@@ -55,6 +55,8 @@ impl Kind {
         })
     }
 }
+/// Bytes of a payload that travel with the head of their frame.
+const WITH_HEAD: usize = 32 * 1024;
 
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,11 +105,15 @@ impl Frame {
             return Err(FrameError::TooLarge(self.payload.len()));
         }
         buffer.reserve(4 + HEAD + self.payload.len());
+        self.put_head(buffer);
+        buffer.extend_from_slice(&self.payload);
+        Ok(())
+    }
+
+    fn put_head(&self, buffer: &mut BytesMut) {
         buffer.put_u32((HEAD + self.payload.len()) as u32);
         buffer.put_u8(self.kind as u8);
         buffer.put_u64(self.id);
-        buffer.extend_from_slice(&self.payload);
-        Ok(())
     }
 
     /// Takes one whole frame off the front of `buffer`, or answers `None` while it is incomplete.
@@ -175,14 +181,21 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 }
 
-/// Writes one frame and flushes it.
+/// Writes one frame and flushes it. A large payload is not copied: its beginning goes with the head, the rest behind it.
 ///
 /// # Errors
 /// A payload that is too large, or a broken stream.
 pub async fn write_frame<W: AsyncWrite + Unpin>(stream: &mut W, frame: &Frame) -> Result<(), FrameError> {
-    let mut buffer = BytesMut::new();
-    frame.encode(&mut buffer)?;
+    let payload = &frame.payload;
+    if payload.len() > MAX_PAYLOAD {
+        return Err(FrameError::TooLarge(payload.len()));
+    }
+    let (with_head, behind) = payload.split_at(payload.len().min(WITH_HEAD));
+    let mut buffer = BytesMut::with_capacity(4 + HEAD + with_head.len());
+    frame.put_head(&mut buffer);
+    buffer.extend_from_slice(with_head);
     stream.write_all(&buffer).await?;
+    stream.write_all(behind).await?;
     stream.flush().await?;
     Ok(())
 }
@@ -230,6 +243,30 @@ mod tests {
             while let Ok(Some(_)) = Frame::decode(&mut buffer) {}
             prop_assert!(buffer.capacity() <= 4 * (MAX_LENGTH + 400));
         }
+    }
+
+    #[tokio::test]
+    async fn a_written_frame_is_the_encoded_one() {
+        for length in [0, 1, WITH_HEAD - 1, WITH_HEAD, WITH_HEAD + 1, MAX_PAYLOAD] {
+            let payload: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let frame = Frame {
+                kind: Kind::LogChunk,
+                id: 7,
+                payload: payload.into(),
+            };
+            let (mut written, mut encoded) = (Vec::new(), BytesMut::new());
+            write_frame(&mut written, &frame).await.unwrap();
+            frame.encode(&mut encoded).unwrap();
+            assert_eq!(written, encoded, "{length}");
+        }
+        let frame = Frame {
+            kind: Kind::Reply,
+            id: 7,
+            payload: vec![0; MAX_PAYLOAD + 1].into(),
+        };
+        let mut written = Vec::new();
+        let refused = write_frame(&mut written, &frame).await;
+        assert!(matches!(refused, Err(FrameError::TooLarge(_))) && written.is_empty());
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! One request that is being answered: its way out and its cancellation.
 
-use super::turns::Answered;
+use super::fetch_log::Fetched;
 use bytes::Bytes;
 use farrun_protocol::frame::{Frame, Kind, MAX_PAYLOAD};
-use farrun_protocol::log::LogChunk;
 use farrun_protocol::{ErrorCode, Failure, Progress, Reply};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -15,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) enum Answer {
     /// A JSON reply.
     Reply(Reply),
-    /// Run-log bytes, and what lets the request behind this one go on.
-    Chunk(LogChunk, Answered),
+    /// Run-log bytes.
+    Chunk(Fetched),
 }
 
 /// One request's way to the outside.
@@ -68,10 +67,14 @@ impl Call {
 
     /// Sends the one answer.
     pub(crate) async fn finish(&self, answer: Result<Answer, Failure>) {
-        let mut chunk_answered = None;
+        let mut held = None;
         let frame = match answer {
-            Ok(Answer::Chunk(chunk, answered)) => {
-                chunk_answered = Some(answered);
+            Ok(Answer::Chunk(Fetched {
+                chunk,
+                answered,
+                room,
+            })) => {
+                held = Some((answered, room));
                 self.frame(Kind::LogChunk, chunk.encode())
             }
             Ok(Answer::Reply(reply)) => self.json(Kind::Reply, &reply),
@@ -79,7 +82,7 @@ impl Call {
         };
         // A writer that is gone has ended the conversation already.
         let _ = self.outbox.send(frame).await;
-        drop(chunk_answered);
+        drop(held);
     }
 
     fn json<T: serde::Serialize>(&self, kind: Kind, value: &T) -> Frame {

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 /// A peer that lives pings far more often; sshd may keep a dead one's channel open for hours.
 const SILENCE: Duration = Duration::from_secs(90);
 /// Frames on their way to the writer; each can hold a megabyte.
-const QUEUE: usize = 4;
+const QUEUE: usize = 2;
 /// Requests that are answered at once; more are refused.
 const MOST_REQUESTS: usize = 128;
 /// How long observers that are being started are waited for at the end.
@@ -191,7 +191,7 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
         Request::FetchLog(fetch) => {
             return fetch_log::fetch_log(session, fetch, call)
                 .await
-                .map(|(chunk, answered)| Answer::Chunk(chunk, answered));
+                .map(Answer::Chunk);
         }
         Request::HashLog { run_id, length } => hash_log::hash_log(session, run_id, length).await,
         Request::StopRun { run_id, grace, kill } => {

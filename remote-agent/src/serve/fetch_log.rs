@@ -12,6 +12,7 @@ use farrun_protocol::spec::Capture;
 use farrun_protocol::{ErrorCode, Failure};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Longest wait for a byte.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -22,11 +23,21 @@ const LOOK_SOON: Duration = Duration::from_millis(30);
 /// How often the engine is asked for output when it captures it.
 const LOOK_FOR_OUTPUT: Duration = Duration::from_millis(500);
 
+/// Bytes of a log, and what is held until they are queued for the peer.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(super) chunk: LogChunk,
+    /// Lets the request behind this one go on.
+    pub(super) answered: Answered,
+    /// Their room among the chunks of this conversation.
+    pub(super) room: Option<OwnedSemaphorePermit>,
+}
+
 pub(crate) async fn fetch_log(
     session: &Arc<Session>,
     fetch: FetchLog,
     call: &Call,
-) -> Result<(LogChunk, Answered), Failure> {
+) -> Result<Fetched, Failure> {
     session.peer()?;
     let folder = session.folder(&fetch.run_id);
     let reader = session.reader(&fetch.run_id)?;
@@ -41,12 +52,25 @@ pub(crate) async fn fetch_log(
     loop {
         // The record of the end is read first: a log that was complete then is complete now.
         let end = folder.settled()?.map(|settled| settled.log);
+        let room = match reader.length()? > fetch.offset {
+            true => tokio::select! {
+                () = call.cancel.cancelled() => return Err(cancelled()),
+                room = Arc::clone(&session.chunks).acquire_owned() => room.ok(),
+            },
+            // There is nothing to read into memory.
+            false => None,
+        };
         let chunk = read(&reader, &fetch, end)?;
         let left = deadline.saturating_duration_since(Instant::now());
         if !chunk.bytes.is_empty() || chunk.end.is_some() || left.is_zero() {
             let reaches = chunk.offset + chunk.bytes.len() as u64;
-            return Ok((chunk, reader.turns.answered(fetch.place, reaches)));
+            return Ok(Fetched {
+                answered: reader.turns.answered(fetch.place, reaches),
+                chunk,
+                room,
+            });
         }
+        drop(room);
         let waiting = wait_for_news(session, &folder, &reader, engine_capture, left);
         tokio::select! {
             () = call.cancel.cancelled() => return Err(cancelled()),

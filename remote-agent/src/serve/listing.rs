@@ -116,6 +116,7 @@ pub(super) fn elsewhere(state: &Path, run_id: &RunId, make: bool) -> Vec<PathBuf
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt as _;
 
     fn folder(state: &Path) -> RunFolder {
         let folder = RunFolder::new(state, &"rs_aaaaaaaaaaaa".parse().unwrap());
@@ -142,6 +143,18 @@ mod tests {
             async move { Turn::wait(&folder, &cancel, |hashing| tell.send(hashing).unwrap()).await }
         });
         assert_eq!(told.recv().await, Some(half));
+        // A list that is no younger than a file is not believed, and the clock of a file system moves in steps.
+        let changed = |path: &Path| {
+            let facts = std::fs::metadata(path).unwrap();
+            (facts.ctime(), facts.ctime_nsec())
+        };
+        let (deadline, tick) = (
+            Instant::now() + Duration::from_secs(30),
+            state.path().join("tick"),
+        );
+        while std::fs::write(&tick, "").is_err() || changed(&tick) <= changed(&folder.outputs().join("a")) {
+            assert!(Instant::now() < deadline, "the clock stands still");
+        }
         let (manifest, path) = first.list(|_| {}).unwrap();
         assert_eq!((manifest.files.len(), &path), (1, &folder.manifest()));
         let second = waiting.await.unwrap().unwrap();

@@ -12,7 +12,11 @@ use farrun_protocol::{ControllerId, ErrorCode, Failure, RunId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Instant;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+
+/// Chunks of logs that are made ready at the same time.
+const MOST_CHUNKS: usize = 2;
 
 /// One conversation.
 #[derive(Debug)]
@@ -24,6 +28,9 @@ pub(crate) struct Session {
     pub(crate) containers: Containers,
     peer: OnceLock<Peer>,
     readers: Mutex<HashMap<RunId, Arc<LogReader>>>,
+    /// Chunks of logs that are on their way from a file to the queue of the writer. Each can hold a megabyte, and any number of
+    /// logs may be followed.
+    pub(crate) chunks: Arc<Semaphore>,
     /// Held by the one task of this conversation that starts what waits.
     pub(crate) advancing: tokio::sync::Mutex<()>,
     /// When an observer was last asked for.
@@ -75,6 +82,7 @@ impl Session {
             containers: Containers::default(),
             peer: OnceLock::new(),
             readers: Mutex::new(HashMap::new()),
+            chunks: Arc::new(Semaphore::new(MOST_CHUNKS)),
             advancing: tokio::sync::Mutex::new(()),
             watch_tried: Arc::default(),
             starting: TaskTracker::new(),
