@@ -68,6 +68,22 @@ fn detached_run_is_pulled_later_and_twice() {
 }
 
 #[test]
+fn outputs_are_listed_with_nobody_connected_and_listed_once() {
+    let lab = Lab::new();
+    let run = lab.detached(&[], &format!("{WRITES}; sleep 1"));
+    let manifest = lab.run_folder(&run).join("manifest.json");
+    farrun_tests::wait_until("the host's list of outputs", SOON, || manifest.exists());
+    let written = || {
+        let facts = std::fs::metadata(&manifest).unwrap();
+        (facts.ino(), facts.mtime(), facts.mtime_nsec())
+    };
+    let before = written();
+    let _ = lab.home.farrun(&["pull", &run]).ok();
+    assert_eq!(named(&lab, "tiny"), b"tiny");
+    assert_eq!(written(), before);
+}
+
+#[test]
 fn outputs_of_a_failed_run_come_too() {
     let lab = Lab::new();
     let _ = lab

@@ -160,7 +160,8 @@ impl Transfer {
                 .bytes_done()
                 .saturating_sub(run.counts.bytes_kept.load(Relaxed))
         };
-        let mut joining = std::pin::pin!(growth::joining(self.more.as_ref(), bytes, &fetched));
+        let is_far = self.lanes.first().is_some_and(Sftp::is_far);
+        let mut joining = std::pin::pin!(growth::joining(self.more.as_ref(), bytes, is_far, &fetched));
         let (mut broken, mut grows) = (Vec::new(), self.more.is_some());
         loop {
             tokio::select! {

@@ -55,6 +55,11 @@ impl Sftp {
         Self::start_with(stream, host, Timing::default()).await
     }
 
+    /// Whether the host is far away, as its first answers say.
+    pub(super) fn is_far(&self) -> bool {
+        self.session.reads.is_far()
+    }
+
     /// The same with other patience.
     pub async fn start_with<S>(stream: S, host: &str, timing: Timing) -> Result<Self, TransferError>
     where

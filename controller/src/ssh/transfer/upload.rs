@@ -135,7 +135,7 @@ impl Upload {
             Further::Coming(coming) => coming,
             _ => futures_util::stream::empty().boxed(),
         };
-        let growing = growth::joining(more.as_ref(), bytes, &fetched);
+        let growing = growth::joining(more.as_ref(), bytes, self.first.is_far(), &fetched);
         let mut joining = std::pin::pin!(futures_util::stream::select(coming, growing));
         let mut running = FuturesUnordered::from_iter([run_lane(Arc::clone(run), self.first)]);
         let (mut broken, mut joins) = (None, true);

@@ -1,7 +1,7 @@
 //! How many requests may be under way on one connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -22,6 +22,7 @@ pub(super) struct Window {
     size: AtomicUsize,
     ceiling: usize,
     quickest_us: AtomicU64,
+    is_far: AtomicBool,
 }
 
 /// The right to have one request under way.
@@ -38,11 +39,13 @@ impl Window {
             size: AtomicUsize::new(start),
             ceiling,
             quickest_us: AtomicU64::new(u64::MAX),
+            is_far: AtomicBool::new(false),
         })
     }
 
     /// Learns how far away the host is, before anything large is asked for.
     pub(super) fn begin(&self, round_trip: Duration) {
+        self.is_far.store(round_trip >= LONG_TRIP, Relaxed);
         let more = LONG_START
             .min(self.ceiling)
             .saturating_sub(self.size.load(Relaxed));
@@ -50,6 +53,11 @@ impl Window {
             self.size.fetch_add(more, Relaxed);
             self.slots.add_permits(more);
         }
+    }
+
+    /// Whether the host is far away.
+    pub(super) fn is_far(&self) -> bool {
+        self.is_far.load(Relaxed)
     }
 
     /// Waits for a free slot. None never happens, because the semaphore is never closed.
