@@ -360,6 +360,32 @@ fn a_process_of_somebody_else_on_a_leased_gpu_is_told_and_harms_nobody() {
 }
 
 #[test]
+fn show_plots_a_run_at_a_terminal_and_asks_for_nothing() {
+    let host = host_with(1);
+    let run = host.lab.detached(&["--gpus", "1"], "exec sleep 600");
+    wait_for("samples", SOON, || {
+        let samples = host.lab.show(&run)["run"]["gpu_summary"]["samples"].as_u64();
+        samples.filter(|samples| *samples > 1)
+    });
+    let shown = || {
+        let mut terminal = Pty::start(&host.lab.home.command(&["show", &run]), 60, 100);
+        assert_eq!(terminal.wait(SOON), Some(0), "{}", terminal.words(0));
+        terminal.wait_for(0, "pending -> running", SOON);
+        terminal.words(0)
+    };
+    let words = shown();
+    assert!(words.contains("GPU 0 utilisation (%)"), "{words}");
+    let changed = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-p", "-P", "", "-N", "sesame", "-f"])
+        .arg(host.lab.sshd.identity())
+        .status();
+    assert!(changed.unwrap().success());
+    let words = shown();
+    assert!(!words.contains("GPU 0 utilisation (%)"), "{words}");
+    assert!(!words.contains("assphrase for"), "{words}");
+}
+
+#[test]
 fn locks_that_cannot_be_made_are_a_refusal_that_names_them() {
     // Not even root makes a folder there.
     let host = host_with_locks(1, "/proc/locks-of-farrun", tempfile::tempdir().unwrap());
