@@ -34,7 +34,7 @@ mod registry;
 mod sshd;
 mod wait;
 
-pub use engine::{Engine, EngineOptions};
+pub use engine::{Engine, EngineOptions, Toolkit};
 pub use home::{Background, Home};
 pub use image::{BUSYBOX, SCRATCH, USER};
 pub use lab::{Lab, TEST_ACCOUNT, test_account};

@@ -115,6 +115,9 @@ pub enum ExecError {
         /// What `NVIDIA_VISIBLE_DEVICES` says inside; none when it says nothing.
         #[serde(default)]
         seen: Option<String>,
+        /// Whether there is no device of any GPU, whatever the variable says.
+        #[serde(default)]
+        no_device: bool,
     },
     /// The record could not be opened or claimed.
     Record {
@@ -131,10 +134,21 @@ impl ExecError {
             Self::NotExecutable { program, error } => Some(format!("{program}: {error}")),
             Self::WorkingDirectory { path, error } => Some(format!("{path}: {error}")),
             Self::SecretsMissing => None,
-            Self::GpuHidden { wanted, seen } => Some(format!(
-                "the container cannot see its GPU: {wanted} was given and NVIDIA_VISIBLE_DEVICES is {}",
-                seen.as_deref().unwrap_or("not set")
-            )),
+            Self::GpuHidden {
+                wanted,
+                seen,
+                no_device,
+            } => {
+                let seen = seen.as_deref().unwrap_or("not set");
+                let device = if *no_device {
+                    "; its /dev has no device of a GPU"
+                } else {
+                    ""
+                };
+                Some(format!(
+                    "the container cannot see its GPU: {wanted} was given and NVIDIA_VISIBLE_DEVICES is {seen}{device}"
+                ))
+            }
             Self::GpuLock { lock, error } => Some(format!("{lock}: {error}")),
             Self::Record { error } => Some(error.clone()),
         }

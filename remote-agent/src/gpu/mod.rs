@@ -62,4 +62,4 @@ pub(crate) use process::start as process_start;
 pub use program::Program;
 pub use settings::Settings;
 pub use sight::{ROLE as SIGHT_ROLE, look as look_for_gpus};
-pub(crate) use sight::{Sight, VISIBLE, is_as_wanted};
+pub(crate) use sight::{Sight, is_of_a_gpu};

@@ -1,7 +1,7 @@
 //! GPUs from the user's side: what the program shows of them, who gets which, and runs that wait for one.
 
 use crate::SOON;
-use farrun_tests::{Engine, EngineOptions, Lab, NvidiaSmi, Pty, SshdOptions, wait_for};
+use farrun_tests::{Engine, EngineOptions, Lab, NvidiaSmi, Pty, SshdOptions, Toolkit, wait_for};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(crate) fn host_with(count: u32) -> Gpus {
 
 fn host_with_locks(count: u32, folder: &str, locks: tempfile::TempDir) -> Gpus {
     let engine = Engine::own(EngineOptions {
-        fake_gpu: true,
+        toolkit: Toolkit::Gives,
         ..EngineOptions::default()
     });
     let smi = NvidiaSmi::with_gpus(count);

@@ -200,11 +200,12 @@ async fn require_sight(run: &Run<'_>, lease: &Lease, id: &str) -> Result<(), Sto
         return Ok(());
     };
     let gpus = uuids(&lease.gpus);
-    let Some(sight) = gpu::Sight::read(&printed).filter(|sight| sight.hides(&gpus)) else {
+    let Some(sight) = gpu::Sight::read(&printed).filter(gpu::Sight::hides) else {
         return Ok(());
     };
     let hidden = ExecError::GpuHidden {
         wanted: gpus.join(","),
+        no_device: true,
         seen: sight.said,
     };
     run.peer.engine.kill(id).await?;
