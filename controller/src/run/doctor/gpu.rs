@@ -358,7 +358,8 @@ fn in_container(checkup: &Checkup) -> Check {
 
 fn inside(seen: &Seen, image: &str) -> Check {
     const NAME: &str = "gpu_container";
-    if seen.smi_code == Some(0) {
+    // It ends with 0 as well where it finds none.
+    if seen.smi_code == Some(0) && seen.smi_said.contains("UUID:") {
         return Check::ok(
             GROUP,
             NAME,
@@ -379,7 +380,10 @@ fn inside(seen: &Seen, image: &str) -> Check {
         Some(code) => Check::broken(
             GROUP,
             NAME,
-            format!("a container has the GPU's devices, but nvidia-smi ends with {code} in it"),
+            match code {
+                0 => "a container has the GPU's devices, but nvidia-smi finds no GPU in it".to_owned(),
+                _ => format!("a container has the GPU's devices, but nvidia-smi ends with {code} in it"),
+            },
         )
         .seen(&seen.smi_said)
         .remedy("on the host: see that driver and toolkit are of one age, and restart Docker"),

@@ -393,6 +393,28 @@ fn every_fault_of_a_gpu_has_a_remedy() {
             Broken,
             "CDI",
         ),
+        // Without a GPU it lists none and ends well.
+        (
+            inside(Seen {
+                smi_code: Some(0),
+                smi_said: "No devices found.\n".into(),
+                ..seen()
+            }),
+            "gpu_container",
+            Broken,
+            "nvidia-ctk",
+        ),
+        (
+            inside(Seen {
+                device_files: vec!["nvidia0".into()],
+                smi_code: Some(0),
+                smi_said: "No devices found.\n".into(),
+                ..seen()
+            }),
+            "gpu_container",
+            Broken,
+            "of one age",
+        ),
     ] {
         expect(&checkup, name, verdict, remedy);
     }
