@@ -114,6 +114,12 @@ fn mount(source: &str, target: &str) -> Mount {
 fn an_order_that_was_refused_says_what_was_missing() {
     for (reason, message, code, told) in [
         (
+            Reason::GpuRefused,
+            "the host has no such GPUs: 7 are wanted and 4 are there",
+            "gpu_no_such",
+            "`gpu1` has no such GPUs: 7 are wanted and 4 are there",
+        ),
+        (
             Reason::EngineRefused,
             "a folder to mount does not exist on the host: /srv/nothere",
             "mount_missing",
