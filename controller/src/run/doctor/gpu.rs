@@ -259,9 +259,17 @@ fn toolkit(checkup: &Checkup, engine: Option<&EngineCheckup>) -> Check {
     let facts = match &checkup.toolkit {
         Ok(facts) => facts,
         Err(why) if why.why == Why::Absent => {
-            let given = engine.is_some_and(|engine| engine.cdi_devices > 0);
-            return if given {
+            let described = engine.is_some_and(|engine| engine.cdi_devices > 0);
+            let seen = checkup.gpu_container.as_ref().ok().and_then(|trial| trial.seen.as_ref());
+            let given = seen.is_some_and(|seen| !seen.device_files.is_empty());
+            return if described {
                 Check::ok(GROUP, NAME, "the engine knows GPUs by CDI")
+            } else if given {
+                Check::note(
+                    GROUP,
+                    NAME,
+                    "NVIDIA's container toolkit lies where it was not looked for: containers get GPUs all the same",
+                )
             } else {
                 Check::broken(
                     GROUP,
