@@ -46,9 +46,7 @@ mod store;
 mod text;
 
 #[cfg(test)]
-mod hostile_tests;
-#[cfg(test)]
-mod query_tests;
+mod tests;
 
 pub(crate) use ask::run_limited;
 pub use child::ChildLimits;

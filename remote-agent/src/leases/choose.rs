@@ -330,5 +330,4 @@ fn refusals(units: &[Unit], parts: &[Part], against: impl Fn(&Unit) -> Vec<Obsta
 }
 
 #[cfg(test)]
-#[path = "choose_tests.rs"]
 mod tests;
