@@ -31,6 +31,7 @@ mod process;
 mod proxy;
 mod pty;
 mod registry;
+mod small_disk;
 mod sshd;
 mod wait;
 
@@ -44,5 +45,6 @@ pub use process::{Outcome, privileged, run};
 pub use proxy::{Direction, FaultProxy};
 pub use pty::Pty;
 pub use registry::{FRESH_LAYER, Registry};
+pub use small_disk::SmallDisk;
 pub use sshd::{Sshd, SshdOptions};
 pub use wait::{wait_for, wait_until};

@@ -260,7 +260,11 @@ fn toolkit(checkup: &Checkup, engine: Option<&EngineCheckup>) -> Check {
         Ok(facts) => facts,
         Err(why) if why.why == Why::Absent => {
             let described = engine.is_some_and(|engine| engine.cdi_devices > 0);
-            let seen = checkup.gpu_container.as_ref().ok().and_then(|trial| trial.seen.as_ref());
+            let seen = checkup
+                .gpu_container
+                .as_ref()
+                .ok()
+                .and_then(|trial| trial.seen.as_ref());
             let given = seen.is_some_and(|seen| !seen.device_files.is_empty());
             return if described {
                 Check::ok(GROUP, NAME, "the engine knows GPUs by CDI")
