@@ -16,14 +16,19 @@ pub(crate) struct Gpus {
 
 /// A host with so many idle GPUs, an engine that hands them out, and a folder of GPU locks of its own.
 pub(crate) fn host_with(count: u32) -> Gpus {
-    let locks = tempfile::tempdir().unwrap();
-    let folder = locks.path().join("locks").display().to_string();
-    host_with_locks(count, &folder, locks)
+    host_with_toolkit(count, Toolkit::Gives)
 }
 
-fn host_with_locks(count: u32, folder: &str, locks: tempfile::TempDir) -> Gpus {
+/// The same with another way to hand GPUs out.
+pub(crate) fn host_with_toolkit(count: u32, toolkit: Toolkit) -> Gpus {
+    let locks = tempfile::tempdir().unwrap();
+    let folder = locks.path().join("locks").display().to_string();
+    host_with_locks(count, toolkit, &folder, locks)
+}
+
+fn host_with_locks(count: u32, toolkit: Toolkit, folder: &str, locks: tempfile::TempDir) -> Gpus {
     let engine = Engine::own(EngineOptions {
-        toolkit: Toolkit::Gives,
+        toolkit,
         ..EngineOptions::default()
     });
     let smi = NvidiaSmi::with_gpus(count);
@@ -388,7 +393,12 @@ fn show_plots_a_run_at_a_terminal_and_asks_for_nothing() {
 #[test]
 fn locks_that_cannot_be_made_are_a_refusal_that_names_them() {
     // Not even root makes a folder there.
-    let host = host_with_locks(1, "/proc/locks-of-farrun", tempfile::tempdir().unwrap());
+    let host = host_with_locks(
+        1,
+        Toolkit::Gives,
+        "/proc/locks-of-farrun",
+        tempfile::tempdir().unwrap(),
+    );
     let refused = host.lab.shell(&["--gpus", "1"], "true").expect_code(5);
     assert!(refused.errors().contains("/proc/locks-of-farrun"), "{refused}");
     assert!(refused.errors().contains("hint:"), "{refused}");

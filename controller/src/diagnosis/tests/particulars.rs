@@ -141,7 +141,11 @@ fn an_order_that_was_refused_says_what_was_missing() {
         let diagnosis = refused(reason, message);
         assert_eq!(codes(&diagnosis), [code]);
         assert_eq!(certain(&diagnosis).sentence, told);
-        assert_eq!(diagnosis.ending, "the order was not carried out");
+        let ending = match reason {
+            Reason::GpuRefused => "the host had no GPU for it",
+            _ => "the order was not carried out",
+        };
+        assert_eq!(diagnosis.ending, ending);
     }
     let gone = refused(
         Reason::NotLaunched,
