@@ -8,11 +8,15 @@
     reason = "a test may fail by panicking, also in the functions that tests share"
 )]
 
+#[allow(dead_code, unreachable_pub, reason = "each suite uses its own part")]
+#[path = "../../tests/src/small_disk.rs"]
+mod small_disk;
 mod store_support;
 
 use farrun::model::RunStatus;
 use farrun::store::{Location, RunFilter, Store, StoreError, Trouble};
 use farrun_protocol::RunId;
+use small_disk::SmallDisk;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -356,57 +360,10 @@ fn acknowledged(line: &str) -> Option<i32> {
     line.split_once("acknowledged ")?.1.trim().parse().ok()
 }
 
-/// A small filesystem of its own, gone with the value.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = privileged("mount")
-            .args([
-                "-t",
-                "tmpfs",
-                "-o",
-                &format!("size=1m,mode=700,{}", owner()),
-                "farrun-test",
-            ])
-            .arg(folder.path())
-            .status()
-            .unwrap();
-        assert!(
-            mounted.success(),
-            "this test needs root or sudo: it mounts a small filesystem"
-        );
-        Self(folder)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = privileged("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
-/// A command of root's, behind `sudo -n` where this account is not root.
-fn privileged(program: &str) -> Command {
-    if rustix::process::geteuid().is_root() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("sudo");
-    command.args(["-n", program]);
-    command
-}
-
-/// That the mounted folder is this account's own.
-fn owner() -> String {
-    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
-    format!("uid={},gid={}", user.as_raw(), group.as_raw())
-}
-
 #[tokio::test]
 async fn a_full_disk_is_named_and_leaves_no_half_state() {
-    let disk = SmallDisk::mount();
-    let location = Location::Sqlite(disk.0.path().join("farrun.db"));
+    let disk = SmallDisk::new("1m");
+    let location = Location::Sqlite(disk.path().join("farrun.db"));
     let store = Store::open(&location, "laptop").await.unwrap();
     let mut made = 0;
     let error = loop {

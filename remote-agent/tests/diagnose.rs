@@ -10,6 +10,9 @@
 
 #[path = "serve_support/in_process.rs"]
 mod in_process;
+#[allow(dead_code, unreachable_pub, reason = "each suite uses its own part")]
+#[path = "../../tests/src/small_disk.rs"]
+mod small_disk;
 #[path = "serve_support/mod.rs"]
 mod support;
 
@@ -26,9 +29,9 @@ use farrun_protocol::record::{FORMAT, Settled};
 use farrun_protocol::verdict::{Reason, RunResult, Verdict};
 use farrun_protocol::{ErrorCode, Progress, Reply, Request, RunId, Sha256};
 use in_process::{context, converse};
+use small_disk::SmallDisk;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 use support::{Peer, code, order};
 use tokio::task::JoinHandle;
@@ -335,26 +338,10 @@ async fn a_host_is_described_without_a_run() {
     assert_eq!(outcome(&bundle, diagnostics::SYSTEM), &Outcome::Collected);
 }
 
-struct SmallDisk(PathBuf);
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount")
-            .args(["-l".as_ref(), self.0.as_os_str()])
-            .status();
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_sends_a_bundle_elsewhere() {
     let world = World::new();
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=1m", "farrun-test"])
-        .arg(&world.state)
-        .status()
-        .unwrap();
-    assert!(mounted.success(), "a tmpfs has to be mounted; that needs root");
-    let _disk = SmallDisk(world.state.clone());
+    let _disk = SmallDisk::mount(&world.state, "1m");
     let run = world.failed(b"the end\n");
     let (mut peer, _serving) = world.talk().await;
     // What it could hold is written; the rest does not fit.

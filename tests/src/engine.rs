@@ -21,10 +21,22 @@ use std::time::Duration;
 pub struct EngineOptions {
     /// Containers go on while the engine is down.
     pub live_restore: bool,
-    /// The engine accepts GPU requests although there is none.
-    pub fake_gpu: bool,
+    /// What the engine has for containers that want a GPU.
+    pub toolkit: Toolkit,
     /// The engine gives a layer up when its connection breaks, instead of trying for more than a minute.
     pub one_download_attempt: bool,
+}
+
+/// A stand-in for NVIDIA's container toolkit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Toolkit {
+    /// None: the engine refuses such containers.
+    #[default]
+    Absent,
+    /// One that puts a device for each GPU into the container.
+    Gives,
+    /// One that lets the container start and gives it nothing, as a broken one does.
+    GivesNothing,
 }
 
 /// A Docker engine and the folder it lives in.
@@ -229,8 +241,8 @@ impl Engine {
         let path = std::env::var("PATH").unwrap_or_default();
         // Debian keeps dockerd where an account's PATH does not lead.
         let mut path = format!("{path}:/usr/sbin:/sbin");
-        if self.options.fake_gpu {
-            path = format!("{}:{path}", self.fake_toolkit().display());
+        if let Some(toolkit) = self.install_toolkit() {
+            path = format!("{}:{path}", toolkit.display());
         }
         let mut command = privileged("unshare");
         command.args(["--net", "env"]).arg(format!("PATH={path}"));
@@ -278,13 +290,18 @@ impl Engine {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
-    fn fake_toolkit(&self) -> PathBuf {
+    fn install_toolkit(&self) -> Option<PathBuf> {
+        let script = match self.options.toolkit {
+            Toolkit::Absent => return None,
+            Toolkit::Gives => include_str!("toolkit_hook.sh"),
+            Toolkit::GivesNothing => "#!/bin/sh\ncat >/dev/null\n",
+        };
         let folder = self.folder.join("toolkit");
         std::fs::create_dir_all(&folder).expect("folder of the toolkit");
         let hook = folder.join("nvidia-container-runtime-hook");
-        std::fs::write(&hook, "#!/bin/sh\ncat >/dev/null\nexit 0\n").expect("the toolkit's hook");
+        std::fs::write(&hook, script).expect("the toolkit's hook");
         std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).expect("mode of the hook");
-        folder
+        Some(folder)
     }
 
     fn hire_caretaker(&self, base: &Path) {

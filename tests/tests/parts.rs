@@ -3,7 +3,8 @@
 
 use farrun_tests::run;
 use farrun_tests::{
-    BUSYBOX, Direction, Engine, EngineOptions, FaultProxy, Registry, SCRATCH, Sshd, SshdOptions, USER,
+    BUSYBOX, Direction, Engine, EngineOptions, FaultProxy, Registry, SCRATCH, Sshd, SshdOptions, Toolkit,
+    USER,
 };
 use std::io::Read as _;
 use std::process::{Command, Stdio};
@@ -126,7 +127,7 @@ fn shared_engine_runs_every_test_image() {
 fn engine_of_ones_own_survives_a_kill_with_its_containers() {
     let engine = Engine::own(EngineOptions {
         live_restore: true,
-        fake_gpu: true,
+        toolkit: Toolkit::Gives,
         ..EngineOptions::default()
     });
     let folder = engine.socket().parent().unwrap().to_path_buf();

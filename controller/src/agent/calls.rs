@@ -6,13 +6,14 @@ use chrono::{DateTime, Utc};
 use farrun_protocol::diagnostics::Bundle;
 use farrun_protocol::doctor::{Checkup, Residence};
 use farrun_protocol::gpu::GpuReport;
+use farrun_protocol::lease::{Fit, Placement};
 use farrun_protocol::log::LogChunk;
 use farrun_protocol::message::{
     Collect, FetchLog, Garbage, HostFacts, InputState, Launch, ManifestReply, RunsPage, SetHook,
 };
 use farrun_protocol::record::RunFacts;
 use farrun_protocol::series::Sample;
-use farrun_protocol::spec::{Input, RunSpec};
+use farrun_protocol::spec::{Gpus, Input, RunSpec};
 use farrun_protocol::{Progress, Reply, Request, RunId, Sha256};
 
 /// Runs that are asked for by name at once: the answer must fit a frame, with the longest record of each.
@@ -225,6 +226,15 @@ impl Client {
     pub async fn gpus(&self, max_age: Option<u64>, detect: bool) -> Result<GpuReport, AgentError> {
         let request = Request::Gpus { max_age, detect };
         ask!(self, request, |_| {}, "`gpus`", Reply::Gpus(report) => *report)
+    }
+
+    /// How an order for these GPUs would fare there now.
+    ///
+    /// # Errors
+    /// See [`AgentError`]; the host's word why it would be refused.
+    pub async fn fit(&self, gpus: Gpus, placement: Placement) -> Result<Fit, AgentError> {
+        let request = Request::Fit { gpus, placement };
+        ask!(self, request, |_| {}, "`fit`", Reply::Fit(fit) => fit)
     }
 
     /// Samples of a run's GPUs later than `after`, and whether there are more.

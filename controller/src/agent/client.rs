@@ -94,6 +94,7 @@ impl Answer {
             Reply::Digests { .. } => "digests",
             Reply::Host(_) => "host",
             Reply::Gpus(_) => "gpus",
+            Reply::Fit(_) => "fit",
             Reply::Series { .. } => "series",
             Reply::Diagnostics { .. } => "diagnostics",
             Reply::Garbage { .. } => "garbage",

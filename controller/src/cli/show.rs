@@ -211,7 +211,7 @@ pub(crate) fn summary(summary: &GpuSummary) -> String {
 
 /// Memory and utilisation in small. What the host does not tell in a moment is left out.
 async fn print_plot(controller: &Controller, context: &Context, run: &Run) {
-    let samples = tokio::time::timeout(reconcile::BRIEF, series::of(controller, run)).await;
+    let samples = tokio::time::timeout(reconcile::BRIEF, series::in_passing(controller, run)).await;
     let Ok(Ok(samples)) = samples else { return };
     let mut plot = super::gpu::plot::plot(run, &samples);
     plot.series

@@ -67,7 +67,7 @@ impl From<AgentError> for CommandError {
                 )
             },
             ErrorCode::NoSuchGpu => Self {
-                causes: gpu_words::refusals(&failure.gpus),
+                causes: gpu_words::no_such(&detail, &failure.gpus),
                 ..with(
                     Exit::Refused,
                     "the host has no such GPUs",

@@ -209,6 +209,16 @@ pub fn refusals(gpus: &[GpuRefusal]) -> Vec<String> {
     gpus.iter().map(refusal).collect()
 }
 
+/// Why a host can never serve an order: what the host says, and what speaks against each GPU. That the order names others
+/// says nothing, and whether one is free does not matter.
+pub fn no_such(why: &str, gpus: &[GpuRefusal]) -> Vec<String> {
+    let against = |gpu: &&GpuRefusal| gpu.obstacles.iter().any(|one| *one != Obstacle::NotNamed);
+    let why = Some(why).filter(|why| !why.is_empty()).map(str::to_owned);
+    why.into_iter()
+        .chain(gpus.iter().filter(against).map(refusal))
+        .collect()
+}
+
 /// Why jobs have no GPU on a host, and what to do about it.
 pub fn no_gpu(trouble: Option<&GpuTrouble>) -> String {
     let Some(trouble) = trouble else {

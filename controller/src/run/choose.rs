@@ -1,16 +1,14 @@
 //! Chooses the host that fits an order best: one whose GPUs are free now, with no more memory than needed, else the one
-//! with the shortest line.
+//! with the shortest line. What a host could give, it says itself; here they are only compared.
 
-use super::RunError;
 use super::gpu_words::mebibytes;
+use super::{RunError, refusal};
+use crate::agent::AgentError;
 use crate::controller::Controller;
-use crate::host::Link;
 use crate::model::Host;
 use chrono::Utc;
-use farrun_protocol::gpu::{Freshness, Gpu, GpuReport, Health};
-use farrun_protocol::lease::{IDLE_MEMORY, Placement, Wait};
-use farrun_protocol::message::HostFacts;
-use farrun_protocol::spec::{Gpus, RunSpec};
+use farrun_protocol::lease::Fit as Told;
+use farrun_protocol::spec::RunSpec;
 use futures_util::future::join_all;
 use std::time::Duration;
 
@@ -98,136 +96,37 @@ pub async fn rank(controller: &Controller, spec: &RunSpec) -> Result<Vec<Candida
 
 async fn ask(controller: &Controller, host: &Host, spec: &RunSpec) -> Result<Fit, RunError> {
     let link = controller.contact_unasked(host).await?;
-    let answers = facts(&link, &spec.gpus).await;
+    let told = link.client.fit(spec.gpus.clone(), spec.placement.clone()).await;
     link.session.close().await;
-    let (facts, report) = answers?;
-    Ok(match report {
-        None => without_gpus(&facts),
-        Some(report) => fit(&spec.gpus, &spec.placement, &report, &facts),
-    })
-}
-
-async fn facts(link: &Link, gpus: &Gpus) -> Result<(HostFacts, Option<GpuReport>), RunError> {
-    if *gpus == Gpus::None {
-        return Ok((link.client.host().await?, None));
-    }
-    let (facts, report) = tokio::join!(link.client.host(), link.client.gpus(None, false));
-    Ok((facts?, Some(report?)))
-}
-
-fn live(facts: &HostFacts) -> usize {
-    facts
-        .containers
-        .iter()
-        .filter(|container| container.status == "running")
-        .count()
-}
-
-fn without_gpus(facts: &HostFacts) -> Fit {
-    match &facts.engine {
-        Err(failure) => Fit::Never {
-            because: failure.to_string(),
-        },
-        Ok(_) => Fit::Now {
-            memory: 0,
-            busy: live(facts),
-            because: format!("{} of our containers run there", live(facts)),
-        },
+    match told {
+        Ok(told) => Ok(judge(&told)),
+        Err(AgentError::Failed(failure)) => Ok(Fit::Never {
+            because: refusal::words(&failure),
+        }),
+        Err(error) => Err(error.into()),
     }
 }
 
-/// How an order for GPUs fits a host that reports these.
-pub fn fit(wanted: &Gpus, placement: &Placement, report: &GpuReport, facts: &HostFacts) -> Fit {
-    let never = |because: String| Fit::Never { because };
-    if let Err(failure) = &facts.engine {
-        return never(failure.to_string());
-    }
-    if report.state == Freshness::Unavailable || report.gpus.is_empty() {
-        return never(super::gpu_words::no_gpu(report.trouble.as_ref()));
-    }
-    let possible: Vec<&Gpu> = report
-        .gpus
-        .iter()
-        .filter(|gpu| is_named(wanted, gpu) && is_large_enough(placement, gpu))
-        .collect();
-    let needed = match wanted {
-        Gpus::None => 0,
-        Gpus::All => report.gpus.len(),
-        Gpus::Count(count) => usize::try_from(*count).unwrap_or(usize::MAX),
-        Gpus::Devices(devices) => devices.len(),
-    };
-    if possible.len() < needed {
-        return never(format!(
-            "{} of its GPUs would do, {needed} are wanted",
-            possible.len()
-        ));
-    }
-    let mut free: Vec<u64> = possible
-        .iter()
-        .filter(|gpu| report.state != Freshness::Stale && is_free(placement, report, gpu))
-        .map(|gpu| gpu.memory_total.value().unwrap_or_default())
-        .collect();
-    free.sort_unstable();
-    let counted = format!("{} of {} GPUs free", free.len(), report.gpus.len());
-    if free.len() >= needed {
-        let memory: u64 = free.iter().take(needed).sum();
-        return Fit::Now {
-            memory,
-            busy: live(facts),
-            because: format!(
-                "{counted}, {} each or more",
-                mebibytes(free.first().copied().unwrap_or_default())
-            ),
+/// What a host's word means beside others'.
+fn judge(told: &Told) -> Fit {
+    let number = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    let counted = format!("{} of {} GPUs free", told.free, told.gpus);
+    let Some(given) = &told.given else {
+        return Fit::Later {
+            line: number(told.running.saturating_add(told.waiting)),
+            because: format!("{counted}, {} in line there", told.waiting),
         };
-    }
-    if placement.wait == Wait::No {
-        return never(format!("{counted}, {needed} are wanted"));
-    }
-    Fit::Later {
-        line: facts.containers.len(),
-        because: format!("{counted}, {needed} are wanted"),
-    }
-}
-
-fn is_named(wanted: &Gpus, gpu: &Gpu) -> bool {
-    let Gpus::Devices(devices) = wanted else {
-        return true;
     };
-    devices.iter().any(|device| {
-        *device == gpu.index.to_string()
-            || gpu.uuid.starts_with(device.as_str())
-            || gpu.name.to_lowercase().contains(&device.to_lowercase())
-    })
-}
-
-fn is_large_enough(placement: &Placement, gpu: &Gpu) -> bool {
-    match (placement.min_free, gpu.memory_total.value()) {
-        (Some(wanted), Some(total)) => total >= wanted,
-        _ => true,
-    }
-}
-
-fn is_free(placement: &Placement, report: &GpuReport, gpu: &Gpu) -> bool {
-    let leased = report
-        .leases
-        .iter()
-        .any(|lease| lease.gpu_uuid == gpu.uuid && !(lease.shared && placement.share));
-    let used = gpu.memory_used.value().unwrap_or_default();
-    let enough = match (placement.min_free, gpu.memory_free.value()) {
-        (Some(wanted), Some(free)) => free >= wanted,
-        (Some(_), None) => false,
-        (None, _) => true,
+    let sizes = given.iter().map(|gpu| gpu.memory_total.unwrap_or_default());
+    let because = match sizes.clone().min() {
+        Some(least) => format!("{counted}, {} each or more", mebibytes(least)),
+        None => format!("{} of our containers run there", told.running),
     };
-    gpu.health == Health::Healthy
-        && !leased
-        && enough
-        && gpu.compute_mode.as_deref() != Some("Prohibited")
-        && (placement.share
-            || (used <= IDLE_MEMORY
-                && !report
-                    .processes
-                    .iter()
-                    .any(|process| process.gpu_uuid == gpu.uuid)))
+    Fit::Now {
+        memory: sizes.fold(0, u64::saturating_add),
+        busy: number(told.running),
+        because,
+    }
 }
 
 /// Chooses the best host, and says why.
@@ -258,75 +157,46 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn gpu(index: u32, total: u64, used: u64) -> serde_json::Value {
-        json!({
-            "uuid": format!("GPU-{index}"), "index": index, "name": "NVIDIA L40S", "memory_total": total,
-            "memory_reserved": 0, "memory_used": used, "memory_free": total - used, "utilization": 0,
-            "memory_utilization": 0, "temperature": 30, "fan": { "absent": "not_available" }, "power": 30_000,
-            "power_limit": 300_000, "ecc_errors": 0, "health": "healthy",
-        })
+    fn judged(told: serde_json::Value) -> Fit {
+        judge(&serde_json::from_value(told).unwrap())
     }
 
-    fn report(gpus: &[serde_json::Value]) -> GpuReport {
-        serde_json::from_value(json!({
-            "state": "fresh", "gpus": gpus,
-            "device": { "device": "cuda", "detected_at": "2026-01-02T03:04:05Z", "boot_id": "b" },
-        }))
-        .unwrap()
-    }
-
-    fn facts() -> HostFacts {
-        serde_json::from_value(json!({
-            "engine": { "Ok": { "version": "28", "api": "1.48", "address": "unix:///x", "live_restore": true,
-                "gpus": true, "root": "/var/lib/docker" } },
-            "disk_free": 1, "disk_total": 2, "uptime": 3, "load": "0.1", "memory_total": 4, "memory_available": 4,
-            "containers": [], "agents": [],
-        }))
-        .unwrap()
-    }
-
-    fn waiting() -> Placement {
-        Placement {
-            wait: Wait::Until,
-            ..Placement::default()
-        }
-    }
-
-    fn judged(wanted: &Gpus, report: &GpuReport) -> Fit {
-        fit(wanted, &waiting(), report, &facts())
+    fn free(memory: &[u64], running: u64) -> Fit {
+        let gpu = |total| json!({"uuid": "GPU-1", "index": 1, "name": "L40S", "memory_total": total});
+        let given: Vec<_> = memory.iter().map(gpu).collect();
+        judged(json!({"given": given, "free": 2, "gpus": 4, "running": running, "waiting": 0}))
     }
 
     #[test]
     fn free_now_beats_waiting_and_smaller_beats_larger() {
-        let one = Gpus::Count(1);
-        let small = judged(&one, &report(&[gpu(0, 24_000, 0)]));
-        let large = judged(&one, &report(&[gpu(0, 80_000, 0)]));
-        let taken = judged(&one, &report(&[gpu(0, 24_000, 20_000)]));
-        let none = judged(&Gpus::Count(2), &report(&[gpu(0, 24_000, 0)]));
-        let mut fits = vec![none.clone(), taken.clone(), large.clone(), small.clone()];
-        fits.sort_by_key(Fit::rank);
-        assert_eq!(fits, [small, large, taken, none]);
-    }
-
-    #[test]
-    fn old_figures_choose_nothing() {
-        let mut stale = report(&[gpu(0, 24_000, 0)]);
-        stale.state = Freshness::Stale;
-        assert!(matches!(judged(&Gpus::Count(1), &stale), Fit::Later { .. }));
-    }
-
-    #[test]
-    fn what_can_never_fit_is_said() {
-        let host = report(&[gpu(0, 24_000, 0), gpu(1, 24_000, 0)]);
-        let large = Placement {
-            min_free: Some(40_000),
-            ..waiting()
+        let line = |running, waiting| {
+            judged(json!({"given": null, "free": 0, "gpus": 1, "running": running, "waiting": waiting}))
         };
-        let fit = super::fit(&Gpus::Count(1), &large, &host, &facts());
-        assert_eq!(fit.because(), "0 of its GPUs would do, 1 are wanted");
-        let named = judged(&Gpus::Devices(vec!["h100".into()]), &host);
-        assert!(matches!(named, Fit::Never { .. }), "{named:?}");
-        let here = judged(&Gpus::Devices(vec!["l40".into()]), &host);
-        assert!(matches!(here, Fit::Now { .. }), "{here:?}");
+        let (small, busy, large) = (free(&[24_000], 0), free(&[24_000], 3), free(&[80_000], 0));
+        let (short, long) = (line(1, 0), line(1, 2));
+        let never = Fit::Never {
+            because: "GPU 0: it is lost".to_owned(),
+        };
+        let mut fits = vec![
+            never.clone(),
+            long.clone(),
+            short.clone(),
+            large.clone(),
+            busy.clone(),
+            small.clone(),
+        ];
+        fits.sort_by_key(Fit::rank);
+        assert_eq!(fits, [small, busy, large, short, long, never]);
+    }
+
+    #[test]
+    fn the_reason_counts_what_the_host_counted() {
+        assert_eq!(
+            free(&[81_920, 24_576], 0).because(),
+            "2 of 4 GPUs free, 24.0 GiB each or more"
+        );
+        assert_eq!(free(&[], 3).because(), "3 of our containers run there");
+        let waits = judged(json!({"given": null, "free": 1, "gpus": 4, "running": 3, "waiting": 2}));
+        assert_eq!(waits.because(), "1 of 4 GPUs free, 2 in line there");
     }
 }

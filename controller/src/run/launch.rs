@@ -5,7 +5,7 @@
 
 use super::owner::Owner;
 use super::reach::{Reach, may_pass};
-use super::{RunError, explain, gpu_words, order, reconcile, stop, upload};
+use super::{RunError, explain, gpu_words, order, reconcile, refusal, stop, upload};
 use crate::agent::AgentError;
 use crate::controller::{Controller, Event};
 use crate::host::{Link, LinkError};
@@ -184,8 +184,10 @@ async fn after_failure(controller: &Controller, id: &RunId, error: RunError) -> 
         order::cancel(controller, id).await?;
     }
     let refused = match &error {
-        RunError::Link(LinkError::Agent(AgentError::Failed(failure))) if !is_passing(failure.code) => {
-            Some((refusal(failure.code), detail_of(failure)))
+        RunError::Link(LinkError::Agent(AgentError::Failed(failure)))
+            if !refusal::is_passing(failure.code) =>
+        {
+            Some((refusal::reason(failure.code), refusal::detail(failure)))
         }
         RunError::InputGone { path, .. } => {
             Some((Reason::NotLaunched, Some(format!("input `{path}` is gone"))))
@@ -197,7 +199,7 @@ async fn after_failure(controller: &Controller, id: &RunId, error: RunError) -> 
         _ => None,
     };
     let own_words = match &error {
-        RunError::Link(LinkError::Agent(AgentError::Failed(failure))) => own_words(failure),
+        RunError::Link(LinkError::Agent(AgentError::Failed(failure))) => refusal::own_words(failure),
         _ => None,
     };
     let said = error.to_string();
@@ -226,43 +228,6 @@ async fn after_failure(controller: &Controller, id: &RunId, error: RunError) -> 
     Ok(error)
 }
 
-/// Whether a host that could not carry out an order may be able to later.
-fn is_passing(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::DiskFull
-            | ErrorCode::Io
-            | ErrorCode::DockerTimeout
-            | ErrorCode::Internal
-            | ErrorCode::Cancelled
-    )
-}
-
-/// What a failure says for people.
-fn detail_of(failure: &Failure) -> Option<String> {
-    let gpus = gpu_words::refusals(&failure.gpus);
-    match (&failure.detail, failure.code) {
-        _ if !gpus.is_empty() => Some(gpus.join("; ")),
-        (Some(detail), ErrorCode::NoGpu) => Some(gpu_words::no_gpu_detail(detail)),
-        (detail, _) => detail.clone(),
-    }
-}
-
-/// What a failure is called where the words of its reason would be untrue: the host was reached, and no engine refused
-/// anything. The diagnosis knows these words.
-fn own_words(failure: &Failure) -> Option<String> {
-    let words = match failure.code {
-        ErrorCode::MountMissing => "a folder to mount does not exist on the host",
-        ErrorCode::DockerUnreachable => "no container engine answers on the host",
-        ErrorCode::DockerDenied => "the account may not use Docker on the host",
-        _ => return None,
-    };
-    Some(match &failure.detail {
-        Some(detail) => format!("{words}: {detail}"),
-        None => words.to_owned(),
-    })
-}
-
 /// A host on which jobs have no GPU is no place for one that needs it: that is said before anything is sent.
 async fn require_device(link: &Link, run: &Run) -> Result<(), RunError> {
     if run.spec.gpus == Gpus::None {
@@ -278,16 +243,6 @@ async fn require_device(link: &Link, run: &Run) -> Result<(), RunError> {
         None => ErrorCode::NoGpu.into(),
     };
     Err(AgentError::Failed(failure).into())
-}
-
-fn refusal(code: ErrorCode) -> Reason {
-    match code {
-        ErrorCode::NoFreeGpu | ErrorCode::NoSuchGpu | ErrorCode::NoGpu | ErrorCode::LocksUnusable => {
-            Reason::GpuRefused
-        }
-        ErrorCode::DockerRefused | ErrorCode::MountMissing => Reason::EngineRefused,
-        _ => Reason::NotLaunched,
-    }
 }
 
 /// The one request that starts the job.
@@ -383,28 +338,5 @@ async fn not_started(
             order::not_taken(controller, &run.id).await?;
             Err(AgentError::Failed(failure).into())
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_no_engine_refused_is_not_called_so() {
-        let missing = Failure::new(ErrorCode::MountMissing, "/srv/nothere");
-        assert_eq!(
-            own_words(&missing).as_deref(),
-            Some("a folder to mount does not exist on the host: /srv/nothere")
-        );
-        let away = Failure::new(ErrorCode::DockerUnreachable, "unix:///run/docker.sock: gone");
-        assert_eq!(
-            own_words(&away).as_deref(),
-            Some("no container engine answers on the host: unix:///run/docker.sock: gone")
-        );
-        assert_eq!(
-            own_words(&Failure::new(ErrorCode::DockerRefused, "no such user")),
-            None
-        );
     }
 }

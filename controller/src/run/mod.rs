@@ -33,6 +33,7 @@ mod pulled;
 pub mod quiet;
 mod reach;
 pub mod reconcile;
+mod refusal;
 pub mod residence;
 pub mod series;
 pub mod stop;

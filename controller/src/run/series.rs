@@ -3,6 +3,7 @@
 use super::RunError;
 use crate::agent::Client;
 use crate::controller::Controller;
+use crate::host::Link;
 use crate::model::Run;
 use chrono::{DateTime, Utc};
 use farrun_protocol::RunId;
@@ -19,6 +20,20 @@ const MOST: usize = 200_000;
 pub async fn of(controller: &Controller, run: &Run) -> Result<Vec<Sample>, RunError> {
     let host = controller.host_of(&run.id, &run.host).await?;
     let link = controller.contact(&host).await?;
+    all(link, run).await
+}
+
+/// As [`of`], without asking the user for anything.
+///
+/// # Errors
+/// As [`of`], also where something would have to be asked.
+pub async fn in_passing(controller: &Controller, run: &Run) -> Result<Vec<Sample>, RunError> {
+    let host = controller.host_of(&run.id, &run.host).await?;
+    let link = controller.contact_unasked(&host).await?;
+    all(link, run).await
+}
+
+async fn all(link: Link, run: &Run) -> Result<Vec<Sample>, RunError> {
     let samples = through(&link.client, &link.host, &run.id, None).await;
     link.session.close().await;
     samples

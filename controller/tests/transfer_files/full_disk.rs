@@ -1,8 +1,8 @@
 //! A disk that runs full while files arrive.
 
 use crate::content::{assert_here, assert_nothing_unverified, make};
-use crate::disk::SmallDisk;
 use crate::server::{connect, hooked};
+use crate::small_disk::SmallDisk;
 use farrun::ssh::transfer::{DownloadOptions, Progress, TransferError};
 
 const MIB: usize = 1024 * 1024;
@@ -10,7 +10,7 @@ const MIB: usize = 1024 * 1024;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fills_up_keeps_what_arrived() {
     let host = tempfile::tempdir().unwrap();
-    let disk = SmallDisk::mount(48);
+    let disk = SmallDisk::new("48m");
     let home = disk.path().join("home");
     let wanted = vec![
         make(host.path(), "large", 40 * MIB, 1),

@@ -2,13 +2,13 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     reason = "the functions that tests share may fail like tests"
 )]
 
 mod content;
-mod disk;
 mod download;
 mod full_disk;
 mod hostile;
@@ -16,4 +16,7 @@ mod pack;
 mod refusals;
 mod resume;
 mod server;
+#[allow(dead_code, unreachable_pub, reason = "each suite uses its own part")]
+#[path = "../../../tests/src/small_disk.rs"]
+mod small_disk;
 mod upload;

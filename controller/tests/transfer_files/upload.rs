@@ -1,8 +1,8 @@
 //! Uploads over one and several connections, and the single operations.
 
 use crate::content::{bytes, make};
-use crate::disk::SmallDisk;
 use crate::server::{connect, cut_after, hooked};
+use crate::small_disk::SmallDisk;
 use farrun::ssh::transfer::{More, Outgoing, Progress, Sftp, Told, TransferError, Upload};
 use farrun_protocol::layout;
 use farrun_protocol::manifest::BLOCK;
@@ -230,7 +230,7 @@ async fn marks_that_are_wrong_or_missing_only_decide_what_is_sent() {
 async fn a_full_disk_of_the_host_keeps_what_arrived() {
     let here = tempfile::tempdir().unwrap();
     make(here.path(), "f", 40 * MIB, 1);
-    let disk = SmallDisk::mount(48);
+    let disk = SmallDisk::new("48m");
     let (local, target) = (here.path().join("f"), disk.path().join("t"));
     std::fs::write(disk.path().join("filler"), vec![1; 20 * MIB]).unwrap();
     let error = send(connect().await, &local, &target, false).await.unwrap_err();

@@ -91,6 +91,22 @@ pub struct LeasedGpu {
     pub memory_total: Option<u64>,
 }
 
+/// How an order would fare on a host now, if it came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fit {
+    /// The GPUs it would be given, none when it wants none; nothing when it would wait in line.
+    #[serde(default)]
+    pub given: Option<Vec<LeasedGpu>>,
+    /// How many GPUs it could be given now, one at a time.
+    pub free: u64,
+    /// How many there are.
+    pub gpus: u64,
+    /// Runs of the account whose containers live.
+    pub running: u64,
+    /// Runs of the account that wait in line.
+    pub waiting: u64,
+}
+
 /// Why one GPU was not given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpuRefusal {

@@ -8,6 +8,10 @@
 //! allocated, and overwritten in place: one line `FARRUN-EXIT 1 <sha256 of the JSON> <length>`, the JSON, and
 //! padding. A file whose checksum does not hold was never finished.
 
+mod exec_error;
+
+pub use exec_error::ExecError;
+
 use crate::gpu::Device;
 use crate::id::{ControllerId, Generation, PromptId, RunId, Sha256};
 use crate::lease::{Lease, QueuePlace};
@@ -74,71 +78,6 @@ pub struct ExitRecord {
     /// Processes of the container that the kernel ended for want of memory.
     #[serde(default)]
     pub oom_kills: u64,
-}
-
-/// Why a main process could not be started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum ExecError {
-    /// No such program.
-    NotFound {
-        /// What was to be executed.
-        program: String,
-    },
-    /// It is there and cannot be executed.
-    NotExecutable {
-        /// What was to be executed.
-        program: String,
-        /// The kernel's error.
-        error: String,
-    },
-    /// The working directory cannot be entered.
-    WorkingDirectory {
-        /// The directory.
-        path: String,
-        /// The kernel's error.
-        error: String,
-    },
-    /// No secrets arrived on stdin.
-    SecretsMissing,
-    /// The lock of a GPU of the run could not be taken.
-    GpuLock {
-        /// The lock file as PID 1 sees it.
-        lock: String,
-        /// Who else has it, or what the kernel said.
-        error: String,
-    },
-    /// The engine did not hand the run's GPUs to the container.
-    GpuHidden {
-        /// UUIDs of the run's GPUs.
-        wanted: String,
-        /// What `NVIDIA_VISIBLE_DEVICES` says inside; none when it says nothing.
-        #[serde(default)]
-        seen: Option<String>,
-    },
-    /// The record could not be opened or claimed.
-    Record {
-        /// What failed.
-        error: String,
-    },
-}
-
-impl ExecError {
-    /// What the kernel said about what, for people.
-    pub fn detail(&self) -> Option<String> {
-        match self {
-            Self::NotFound { program } => Some(program.clone()),
-            Self::NotExecutable { program, error } => Some(format!("{program}: {error}")),
-            Self::WorkingDirectory { path, error } => Some(format!("{path}: {error}")),
-            Self::SecretsMissing => None,
-            Self::GpuHidden { wanted, seen } => Some(format!(
-                "the container cannot see its GPU: {wanted} was given and NVIDIA_VISIBLE_DEVICES is {}",
-                seen.as_deref().unwrap_or("not set")
-            )),
-            Self::GpuLock { lock, error } => Some(format!("{lock}: {error}")),
-            Self::Record { error } => Some(error.clone()),
-        }
-    }
 }
 
 /// What the engine says about a container.

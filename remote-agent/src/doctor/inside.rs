@@ -2,7 +2,7 @@
 
 use super::program::{self, Said};
 use super::space;
-use crate::gpu::ChildLimits;
+use crate::gpu::{ChildLimits, is_of_a_gpu};
 use farrun_protocol::doctor::{Looked, MOST, Seen};
 use std::path::Path;
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn seen(root: &Path, smi: Looked<Said>) -> Seen {
     let entries = std::fs::read_dir(root.join("dev")).into_iter().flatten();
     let mut device_files: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with("nvidia"))
+        .filter(|name| is_of_a_gpu(name))
         .take(MOST)
         .collect();
     device_files.sort();
@@ -55,7 +55,7 @@ mod tests {
     fn what_is_there_is_told() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("dev/shm")).unwrap();
-        for name in ["nvidia0", "nvidiactl", "null"] {
+        for name in ["dxg", "nvidia0", "nvidiactl", "null"] {
             std::fs::write(root.path().join("dev").join(name), "").unwrap();
         }
         let said = Said {
@@ -64,7 +64,7 @@ mod tests {
             stderr: String::new(),
         };
         let seen = seen(root.path(), Ok(said));
-        assert_eq!(seen.device_files, ["nvidia0", "nvidiactl"]);
+        assert_eq!(seen.device_files, ["dxg", "nvidia0", "nvidiactl"]);
         assert_eq!((seen.smi_code, seen.smi_said.as_str()), (Some(0), "GPU 0: x"));
         assert!(seen.shared_memory > 0);
     }

@@ -46,9 +46,7 @@ mod store;
 mod text;
 
 #[cfg(test)]
-mod hostile_tests;
-#[cfg(test)]
-mod query_tests;
+mod tests;
 
 pub(crate) use ask::run_limited;
 pub use child::ChildLimits;
@@ -62,4 +60,4 @@ pub(crate) use process::start as process_start;
 pub use program::Program;
 pub use settings::Settings;
 pub use sight::{ROLE as SIGHT_ROLE, look as look_for_gpus};
-pub(crate) use sight::{Sight, VISIBLE, is_as_wanted};
+pub(crate) use sight::{Sight, is_of_a_gpu};

@@ -332,3 +332,6 @@ fn same_address(one: &str, other: &str) -> bool {
     };
     short(one) == short(other)
 }
+
+#[cfg(test)]
+mod tests;

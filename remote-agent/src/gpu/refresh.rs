@@ -278,3 +278,57 @@ fn remember(history: &mut Vec<Option<u8>>, newest: Option<u8>) {
     let surplus = history.len().saturating_sub(HISTORY);
     history.drain(..surplus);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_of_a_driver_goes_with_the_hour_the_boot_and_the_driver() {
+        let place = |boot: &str, driver: &str| Where {
+            host_id: "h".into(),
+            boot_id: boot.into(),
+            driver: driver.into(),
+        };
+        let known = Facts {
+            cuda: Some(Some("12.5".into())),
+            ..Facts::new("b".into(), "d".into(), 1000)
+        };
+        let hour = Duration::from_secs(3600);
+        let is_kept = |place: &Where, now, detect| {
+            let facts = usable(Some(known.clone()), place, now, detect, hour);
+            facts.cuda.is_some()
+        };
+        let here = place("b", "d");
+        assert!(is_kept(&here, 1000 + 3_600_000, false));
+        assert!(!is_kept(&here, 1001 + 3_600_000, false));
+        assert!(!is_kept(&here, 999, false), "of a later moment");
+        assert!(!is_kept(&here, 1000, true), "everything is found out anew");
+        for other in [place("x", "d"), place("b", "x")] {
+            assert!(!is_kept(&other, 1000, false), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn another_way_to_fail_is_another_driver() {
+        let trouble = |kind| GpuTrouble {
+            kind,
+            detail: None,
+            pid: None,
+            for_ms: None,
+        };
+        let mut facts = Facts::new("b".into(), "d".into(), 1000);
+        let remember = |facts: &mut Facts| facts.cuda = Some(None);
+        remember(&mut facts);
+        learn(&mut facts, None, Some(&trouble(TroubleKind::DriverMismatch)));
+        assert_eq!(
+            (&facts.cuda, facts.class),
+            (&None, Some(TroubleKind::DriverMismatch))
+        );
+        remember(&mut facts);
+        learn(&mut facts, None, Some(&trouble(TroubleKind::DriverMismatch)));
+        assert!(facts.cuda.is_some(), "the same again");
+        learn(&mut facts, None, Some(&trouble(TroubleKind::DriverNotLoaded)));
+        assert!(facts.cuda.is_none());
+    }
+}

@@ -17,8 +17,9 @@ const LONGEST: usize = 500;
 pub(crate) struct Sight {
     /// What the environment of PID 1 says; none when it says nothing or cannot be read.
     pub(crate) said: Option<String>,
-    /// Whether there is any device of a GPU.
-    pub(crate) devices: bool,
+    /// Whether there is any device of a GPU; none when nobody may look.
+    #[serde(default)]
+    pub(crate) devices: Option<bool>,
 }
 
 /// Looks around in the container that this process is in, and answers with one line of JSON.
@@ -27,19 +28,25 @@ pub fn look() -> String {
 }
 
 impl Sight {
+    /// What this process, as PID 1, was told itself, and what there is around it.
+    pub(crate) fn of_pid_1() -> Self {
+        let said = std::env::vars_os().filter(|(name, _)| name == VISIBLE).last();
+        Self {
+            said: said.map(|(_, value)| value.to_string_lossy().chars().take(LONGEST).collect()),
+            devices: has_devices(Path::new("/")),
+        }
+    }
+
     fn of(root: &Path) -> Self {
         let environment = std::fs::read(root.join("proc/1/environ")).unwrap_or_default();
         let mut said = environment.split(|byte| *byte == 0).filter_map(|entry| {
             let value = entry.strip_prefix(VISIBLE.as_bytes())?.strip_prefix(b"=")?;
             Some(String::from_utf8_lossy(value).chars().take(LONGEST).collect())
         });
-        let devices = std::fs::read_dir(root.join("dev")).into_iter().flatten();
         Self {
             // The last one counts: an engine adds its own behind what image and order say.
             said: said.next_back(),
-            devices: devices
-                .flatten()
-                .any(|entry| entry.file_name().to_str().is_some_and(is_of_a_gpu)),
+            devices: has_devices(root),
         }
     }
 
@@ -49,21 +56,31 @@ impl Sight {
     }
 
     /// Whether it is certain that the GPUs of the run are not there. A program may have taken the variable out of its
-    /// environment, so a device speaks for itself.
-    pub(crate) fn hides(&self, gpus: &[String]) -> bool {
-        !self.devices && !is_as_wanted(self.said.as_deref(), gpus)
+    /// environment, so a device speaks for itself; an engine may say the right thing and give nothing.
+    pub(crate) fn hides(&self) -> bool {
+        self.devices == Some(false)
+    }
+
+    /// Whether PID 1 that was told this has the GPUs of its run and no others.
+    pub(crate) fn shows(&self, gpus: &[String]) -> bool {
+        !self.hides() && is_as_wanted(self.said.as_deref(), gpus)
     }
 }
 
+fn has_devices(root: &Path) -> Option<bool> {
+    let mut devices = std::fs::read_dir(root.join("dev")).ok()?.flatten();
+    Some(devices.any(|entry| entry.file_name().to_str().is_some_and(is_of_a_gpu)))
+}
+
 /// Devices of NVIDIA's drivers: on a usual host, in WSL and on boards.
-fn is_of_a_gpu(name: &str) -> bool {
+pub(crate) fn is_of_a_gpu(name: &str) -> bool {
     ["nvidia", "dxg", "nvhost", "nvmap"]
         .iter()
         .any(|start| name.starts_with(start))
 }
 
 /// Whether the variable names these GPUs and no others.
-pub(crate) fn is_as_wanted(said: Option<&str>, gpus: &[String]) -> bool {
+fn is_as_wanted(said: Option<&str>, gpus: &[String]) -> bool {
     // Where devices are described by files (CDI), the variable says `void` and they are there all the same.
     let Some(said) = said else { return false };
     let said: BTreeSet<&str> = said.split(',').collect();
@@ -90,30 +107,37 @@ mod tests {
                 said: said.map(str::to_owned),
                 devices,
             };
-            assert_eq!(sight(false).hides(&gpus), !fine, "{said:?}");
-            assert!(!sight(true).hides(&gpus), "{said:?}");
+            for (devices, hidden) in [(Some(false), true), (Some(true), false), (None, false)] {
+                let sight = sight(devices);
+                assert_eq!(
+                    (sight.hides(), sight.shows(&gpus)),
+                    (hidden, fine && !hidden),
+                    "{sight:?}"
+                );
+            }
         }
     }
 
     #[test]
     fn what_a_container_shows_is_found() {
         let root = tempfile::tempdir().unwrap();
-        let nothing = Sight {
-            said: None,
-            devices: false,
-        };
-        assert_eq!(Sight::of(root.path()), nothing);
+        let nothing = |devices| Sight { said: None, devices };
+        assert_eq!(Sight::of(root.path()), nothing(None));
         for folder in ["proc/1", "dev"] {
             std::fs::create_dir_all(root.path().join(folder)).unwrap();
         }
+        assert_eq!(Sight::of(root.path()), nothing(Some(false)));
         let environment =
             b"A=b\0NVIDIA_VISIBLE_DEVICES=all\0XNVIDIA_VISIBLE_DEVICES=1\0NVIDIA_VISIBLE_DEVICES=GPU-a\0";
         std::fs::write(root.path().join("proc/1/environ"), environment).unwrap();
         std::fs::write(root.path().join("dev/null"), "").unwrap();
         let sight = Sight::of(root.path());
-        assert_eq!((sight.said.as_deref(), sight.devices), (Some("GPU-a"), false));
+        assert_eq!(
+            (sight.said.as_deref(), sight.devices),
+            (Some("GPU-a"), Some(false))
+        );
         std::fs::write(root.path().join("dev/nvidia0"), "").unwrap();
-        assert!(Sight::of(root.path()).devices);
+        assert_eq!(Sight::of(root.path()).devices, Some(true));
         let printed = serde_json::to_string(&sight).unwrap() + "\n";
         assert_eq!(Sight::read(printed.as_bytes()), Some(sight));
         assert_eq!(Sight::read(b"exec failed"), None);

@@ -2,7 +2,7 @@
 //! what makes them the truth about who has a GPU.
 
 use super::args::GpuLock;
-use crate::gpu::{VISIBLE, is_as_wanted};
+use crate::gpu::Sight;
 use farrun_protocol::record::ExecError;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
@@ -29,15 +29,14 @@ pub(super) fn require_visible(gpus: &[String]) -> Result<(), ExecError> {
     if gpus.is_empty() {
         return Ok(());
     }
-    // The last one counts: an engine adds its own behind what image and order say.
-    let said = std::env::vars_os().filter(|(name, _)| name == VISIBLE).last();
-    let said = said.map(|(_, value)| value.to_string_lossy().into_owned());
-    if is_as_wanted(said.as_deref(), gpus) {
+    let sight = Sight::of_pid_1();
+    if sight.shows(gpus) {
         return Ok(());
     }
     Err(ExecError::GpuHidden {
         wanted: super::bounded(gpus.join(",")),
-        seen: said.map(super::bounded),
+        no_device: sight.hides(),
+        seen: sight.said.map(super::bounded),
     })
 }
 

@@ -110,14 +110,7 @@ pub fn choose(
             [lasting(unit, wish), broken(unit)].concat()
         }),
     })?;
-    let now = |unit: &Unit| -> Vec<Obstacle> {
-        let mut found = lasting(unit, wish);
-        if !unit.divided {
-            found.extend(broken(unit));
-            found.extend(passing(unit, report, held, reserved, wish));
-        }
-        found
-    };
+    let now = |unit: &Unit| against(unit, report, held, reserved, wish);
     let ranked = ranked(&units, |unit| now(unit).is_empty());
     match assign(&units, &ranked, &parts) {
         Some(mut chosen) => {
@@ -126,6 +119,38 @@ pub fn choose(
         }
         None => Err(Refused::NotFree(refusals(&units, &parts, now))),
     }
+}
+
+/// How many GPUs could be given for `wish` now, one at a time, and how many there are.
+pub fn count_free(
+    report: &GpuReport,
+    held: &[HeldLease],
+    reserved: &[Reserved],
+    wish: &Wish,
+) -> (usize, usize) {
+    let units = units(report);
+    let parts = wanted(&units, wish);
+    let free = |unit: &&Unit| {
+        parts.iter().any(|part| part.fits(unit)) && against(unit, report, held, reserved, wish).is_empty()
+    };
+    let whole = units.iter().filter(|unit| !unit.divided);
+    (whole.clone().filter(free).count(), whole.count())
+}
+
+/// Everything that speaks against a GPU now.
+fn against(
+    unit: &Unit,
+    report: &GpuReport,
+    held: &[HeldLease],
+    reserved: &[Reserved],
+    wish: &Wish,
+) -> Vec<Obstacle> {
+    let mut found = lasting(unit, wish);
+    if !unit.divided {
+        found.extend(broken(unit));
+        found.extend(passing(unit, report, held, reserved, wish));
+    }
+    found
 }
 
 /// The GPUs that a waiting run could be given one day, which later ones must leave alone. None when it could not be
@@ -305,5 +330,4 @@ fn refusals(units: &[Unit], parts: &[Part], against: impl Fn(&Unit) -> Vec<Obsta
 }
 
 #[cfg(test)]
-#[path = "choose_tests.rs"]
 mod tests;

@@ -28,7 +28,7 @@ pub(crate) mod fixtures;
 
 pub use account::account;
 pub use allocator::{Allocator, PATIENCE};
-pub use choose::{Refused, Reserved, Wish, choose, usable};
+pub use choose::{Refused, Reserved, Wish, choose, count_free, usable};
 pub use folder::{LockFolder, LocksUnusable};
 pub use held::held;
 pub use lock_file::{Held, Holder, file_name, look, write_holder};

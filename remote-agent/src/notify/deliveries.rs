@@ -121,5 +121,4 @@ fn claim(folder: &RunFolder, owner: &ControllerId) -> Result<bool, RecordError> 
 }
 
 #[cfg(test)]
-#[path = "deliveries_tests.rs"]
 mod tests;

@@ -1,24 +1,17 @@
 //! Listing a run's outputs with hashes.
 
-use super::abreast::abreast;
-use super::content::{hash_blocks, hash_whole};
+use super::hashing::{hash, next_group};
 use super::pack::Pack;
 use super::walk::{EntryKind, FileFacts, walk};
-use crate::record::{RecordError, open_beneath, read_json};
-use farrun_protocol::manifest::{
-    BLOCK, FORMAT, MAX_FILES, Manifest, OutputFile, PACKED_MOST, SkipReason, Skipped,
-};
-use farrun_protocol::{BlockHash, RunId, Sha256};
+use crate::record::{RecordError, read_json};
+use farrun_protocol::RunId;
+use farrun_protocol::manifest::{FORMAT, MAX_FILES, Manifest, PACKED_MOST, SkipReason, Skipped};
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Most things a manifest says were skipped; a job can make any number of links.
 const MAX_SKIPPED: usize = 10_000;
-/// Bytes of small files that are held until they are in a pack.
-const GROUP: u64 = 8 * 1024 * 1024;
-/// Most small files that are hashed side by side before they are packed.
-const MOST_TOGETHER: usize = 1024;
 
 /// How far hashing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,22 +70,13 @@ pub fn build_somewhere(
         .count();
     let mut packing = Pack::begin(pack, small);
     let mut rest = listed.as_slice();
-    while let Some((first, _)) = rest.split_first() {
-        let take = together(rest);
-        let (group, later) = rest.split_at_checked(take).unwrap_or((rest, &[]));
+    while !rest.is_empty() {
+        let (group, later) = next_group(rest);
         rest = later;
-        let hashed = if first.1.size > BLOCK {
-            let hashed = large(root, first, &mut |count| {
-                progress.bytes_done += count;
-                report(progress);
-            });
-            vec![Some(hashed)]
-        } else {
-            hash_group(root, group, &mut |count| {
-                progress.bytes_done += count;
-                report(progress);
-            })
-        };
+        let hashed = hash(root, group, &mut |count| {
+            progress.bytes_done += count;
+            report(progress);
+        });
         for ((path, _), hashed) in group.iter().zip(hashed) {
             match hashed {
                 Some(Ok(Some((mut file, content)))) => {
@@ -211,88 +195,6 @@ fn still_valid(target: &Path, pack: &Path, found: &Found) -> Option<Manifest> {
     (same && pack_is_there).then_some(known)
 }
 
-/// A listed file and what of it may go into a pack, or `None` when the file changed while it was read.
-type Listed = io::Result<Option<(OutputFile, Vec<u8>)>>;
-
-/// How many of the files at the front are hashed side by side: one large file, whose blocks are, or many small ones.
-fn together(files: &[(String, FileFacts)]) -> usize {
-    let mut kept = 0;
-    let small = files.iter().take_while(|(_, facts)| {
-        kept += facts.size.min(PACKED_MOST);
-        facts.size <= BLOCK && kept <= GROUP
-    });
-    small.count().clamp(1, MOST_TOGETHER)
-}
-
-fn hash_group(
-    root: &Path,
-    files: &[(String, FileFacts)],
-    report: &mut dyn FnMut(u64),
-) -> Vec<Option<Listed>> {
-    let mut hashed: Vec<Option<Listed>> = Vec::new();
-    hashed.resize_with(files.len(), || None);
-    abreast(
-        files.len(),
-        |index| files.get(index).map(|listed| small(root, listed)),
-        |index, file| {
-            report(files.get(index).map_or(0, |(_, facts)| facts.size));
-            if let Some(place) = hashed.get_mut(index) {
-                *place = file;
-            }
-        },
-    );
-    hashed
-}
-
-/// A file of at most one block.
-fn small(root: &Path, (path, facts): &(String, FileFacts)) -> Listed {
-    let mut file = open_beneath(root, path)?;
-    let mut content = Vec::new();
-    let (sha256, length) = if facts.size <= PACKED_MOST {
-        content = small_content(&mut file, facts.size)?;
-        (Sha256::of(&content), content.len() as u64)
-    } else {
-        hash_whole(&mut file, facts.size, &|| true)?
-    };
-    let same = length == facts.size && is_same(&file, facts)?;
-    let listed = || (output(path, facts, Some(sha256), Vec::new()), content);
-    Ok(same.then(listed))
-}
-
-/// A file of several blocks.
-fn large(root: &Path, (path, facts): &(String, FileFacts), report: &mut dyn FnMut(u64)) -> Listed {
-    let file = open_beneath(root, path)?;
-    let blocks = match hash_blocks(&file, facts.size, report) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        blocks => blocks?,
-    };
-    let same = is_same(&file, facts)?;
-    Ok(same.then(|| (output(path, facts, None, blocks), Vec::new())))
-}
-
-fn is_same(file: &File, facts: &FileFacts) -> io::Result<bool> {
-    Ok(FileFacts::of(&rustix::fs::fstat(file)?) == *facts)
-}
-
-fn output(path: &str, facts: &FileFacts, sha256: Option<Sha256>, blocks: Vec<BlockHash>) -> OutputFile {
-    OutputFile {
-        path: path.to_owned(),
-        size: facts.size,
-        mode: facts.mode,
-        modified_ns: facts.modified_ns,
-        sha256,
-        blocks,
-        packed_at: None,
-    }
-}
-
-/// A file that should be small; one that grew is cut behind the limit, and its length tells.
-fn small_content(file: &mut File, size: u64) -> io::Result<Vec<u8>> {
-    let mut content = Vec::with_capacity(usize::try_from(size).map_or(0, |size| size + 1));
-    file.take(PACKED_MOST + 1).read_to_end(&mut content)?;
-    Ok(content)
-}
-
 /// Streams the file out: as one text in memory it could be larger than everything else the agent holds. It is not
 /// synced: one that a power loss has damaged is not read and made again.
 fn write(target: &Path, manifest: &Manifest) -> io::Result<()> {
@@ -312,6 +214,8 @@ fn write(target: &Path, manifest: &Manifest) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use farrun_protocol::manifest::BLOCK;
+    use farrun_protocol::{BlockHash, Sha256};
 
     fn run_id() -> RunId {
         "rs_abcdefgh".parse().unwrap()

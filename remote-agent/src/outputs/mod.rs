@@ -5,6 +5,7 @@
 mod abreast;
 mod content;
 mod digests;
+mod hashing;
 mod manifest;
 mod open;
 mod pack;

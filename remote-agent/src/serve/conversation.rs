@@ -4,8 +4,8 @@ use super::advance::advance_beside;
 use super::call::{Answer, Call};
 use super::session::Session;
 use super::{
-    Context, adopt, arriving, asked, collect, diagnose, digests, doctor, fetch_log, gpus, hash_log, hello,
-    host, inputs, launch, notify, outputs, runs, series, set_residence, stop_run, watching,
+    Context, adopt, arriving, asked, collect, diagnose, digests, doctor, fetch_log, fit, gpus, hash_log,
+    hello, host, inputs, launch, notify, outputs, runs, series, set_residence, stop_run, watching,
 };
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, write_frame};
 use farrun_protocol::{ErrorCode, Failure, Request};
@@ -216,6 +216,7 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
         Request::Doctor => doctor::doctor(session).await,
         Request::SetResidence { resident } => set_residence::set_residence(session, resident).await,
         Request::Gpus { max_age, detect } => gpus::gpus(session, max_age, detect).await,
+        Request::Fit { gpus, placement } => fit::fit(session, gpus, placement).await,
         Request::Series { run_id, after } => series::series(session, &run_id, after).await,
     };
     reply.map(Answer::Reply)

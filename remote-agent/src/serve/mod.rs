@@ -17,6 +17,7 @@ mod digests;
 mod doctor;
 mod facts;
 mod fetch_log;
+mod fit;
 mod gpus;
 mod hash_log;
 mod hello;

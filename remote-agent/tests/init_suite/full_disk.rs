@@ -1,44 +1,16 @@
 //! A disk that takes nothing more costs output, never the job or the record of its end.
 
 use crate::harness::{Record, noise};
+use crate::small_disk::SmallDisk;
 use farrun_protocol::record::EXIT_SIZE;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use tempfile::TempDir;
-
-/// A mounted file system of one MiB.
-struct SmallDisk {
-    folder: TempDir,
-}
-
-impl SmallDisk {
-    fn mount() -> Self {
-        let folder = TempDir::new().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=1m", "farrun-test"])
-            .arg(folder.path())
-            .status()
-            .unwrap();
-        assert!(mounted.success(), "a tmpfs has to be mounted; that needs root");
-        Self { folder }
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
-    }
-}
 
 #[test]
 fn a_job_succeeds_while_its_disk_fills_up() {
     for cap in ["100000000", "900000"] {
-        let disk = SmallDisk::mount();
+        let disk = SmallDisk::new("1m");
         let record = Record::below(disk.path());
         let source = TempDir::new().unwrap();
         let (path, bytes) = (source.path().join("noise"), noise(6 << 20));

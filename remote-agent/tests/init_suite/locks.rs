@@ -6,6 +6,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const SLEEPS: [&str; 3] = ["sh", "-c", "echo up; exec sleep 300"];
@@ -119,17 +120,37 @@ fn a_lock_need_not_be_writable() {
 
 #[test]
 fn gpus_that_the_engine_did_not_hand_over_start_nothing() {
-    for (visible, code) in [(Some("GPU-a"), 0), (Some("all"), 125), (None, 125)] {
+    // A place of its own for devices, as a container has, with one in it.
+    const PLACE: &str = r#"mount -t tmpfs none /dev && : > /dev/null && : > "/dev/$0" && exec "$@""#;
+    for (visible, device, code) in [
+        (Some("GPU-a"), "nvidia0", 0),
+        (Some("GPU-a"), "dxg", 0),
+        (Some("void"), "nvidia0", 0),
+        (Some("all"), "nvidia0", 125),
+        (None, "nvidia0", 125),
+        // An engine that says it and does nothing.
+        (Some("GPU-a"), "tty", 125),
+        (Some("void"), "tty", 125),
+    ] {
         let record = Record::new();
-        let mut command = record.command(&["--gpu", "GPU-a"]);
+        let init = record.command(&["--gpu", "GPU-a"]);
+        let mut command = Command::new("unshare");
         command
+            .args(["--mount", "--", "sh", "-c", PLACE, device])
+            .arg(init.get_program())
+            .args(init.get_args())
+            .arg("true")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .env_remove("NVIDIA_VISIBLE_DEVICES")
             .envs(visible.map(|said| ("NVIDIA_VISIBLE_DEVICES", said)));
-        assert_eq!(Running::start(command.arg("true")).wait(), code, "{visible:?}");
+        let ended = Running::start(&mut command).wait();
+        assert_eq!(ended, code, "{visible:?} {device}");
         if code != 0 {
             let hidden = ExecError::GpuHidden {
                 wanted: "GPU-a".into(),
                 seen: visible.map(str::to_owned),
+                no_device: device == "tty",
             };
             assert_eq!(record.exit().exec_error, Some(hidden));
             assert_eq!(record.text("started"), "");

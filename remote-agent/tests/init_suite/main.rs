@@ -18,3 +18,7 @@ mod pid_one;
 mod secrets;
 #[cfg(test)]
 mod signals;
+#[cfg(test)]
+#[allow(dead_code, unreachable_pub, reason = "each suite uses its own part")]
+#[path = "../../../tests/src/small_disk.rs"]
+mod small_disk;

@@ -38,10 +38,18 @@ impl TestEngine {
     /// requests for GPUs.
     pub(crate) fn restart(&mut self) {
         self.stop();
-        let script = "#!/bin/sh\ncat >/dev/null\n";
-        self.program("nvidia-container-runtime-hook", script);
+        self.toolkit(true);
         self.daemon = spawn(self.folder.path());
         self.wait_until_it_answers();
+    }
+
+    /// Whether containers that want a GPU get a device, or nothing, as from a toolkit that is broken.
+    pub(crate) fn toolkit(&self, gives: bool) {
+        let script = match gives {
+            true => include_str!("../../../tests/src/toolkit_hook.sh"),
+            false => "#!/bin/sh\ncat >/dev/null\n",
+        };
+        self.program("nvidia-container-runtime-hook", script);
     }
 
     fn stop(&mut self) {

@@ -7,7 +7,7 @@ use farrun_protocol::ErrorCode;
 use farrun_protocol::lease::{Obstacle, Wait};
 use farrun_protocol::record::{Phase, RunFacts};
 use farrun_protocol::spec::{Capture, Gpus, Mount, RunSpec};
-use farrun_protocol::verdict::RunResult;
+use farrun_protocol::verdict::{Reason, RunResult};
 use farrun_protocol::{Failure, RunId};
 use rustix::fs::{FlockOperation, flock};
 use std::os::unix::fs::PermissionsExt as _;
@@ -198,6 +198,32 @@ fn leased_to_first(failure: &Failure, run_id: &RunId) -> bool {
         matches!(&obstacles[..], [Obstacle::Leased { run_id: Some(found), user: Some(user), .. }]
             if found == run_id && user == "root")
     })
+}
+
+pub(crate) async fn what_is_given_nothing_is_ended(world: &World) {
+    let gpu = Gpu::new(world);
+    let mut talk = gpu.talk().await;
+    world.engine.toolkit(false);
+    for capture in [Capture::Init, Capture::Docker] {
+        let mut spec = wants("echo up; sleep 1000", Gpus::Count(1));
+        spec.capture = capture;
+        talk.peer.launch(&spec).await.unwrap();
+        let settled = until(&mut talk.peer, &spec.run_id, Phase::Settled).await.settled;
+        let verdict = settled.unwrap().verdict;
+        assert_eq!(verdict.reason, Reason::GpuUnavailable, "{capture:?} {verdict:?}");
+        let detail = verdict.detail.unwrap();
+        assert!(
+            detail.contains("GPU-0 was given and NVIDIA_VISIBLE_DEVICES is GPU-0; its /dev has no device"),
+            "{detail}"
+        );
+        assert!(gpu.is_free("GPU-0"));
+    }
+    world.engine.toolkit(true);
+    let mut spec = wants("ls /dev; sleep 1000", Gpus::Count(2));
+    spec.capture = Capture::Docker;
+    let facts = talk.peer.launch(&spec).await.unwrap();
+    assert_eq!(facts.phase, Phase::Running, "{facts:?}");
+    world.engine.docker(&["kill", &container(&spec.run_id)]).unwrap();
 }
 
 pub(crate) async fn locks_that_cannot_be_used_are_a_refusal(world: &World) {

@@ -107,6 +107,7 @@ async fn runs_on_a_real_engine() {
     ends::an_engine_that_restarts_takes_its_jobs_down(&mut world).await;
     gpus::gpus_are_held_by_pid_1(&world).await;
     gpus::containers_of_two_accounts_never_share_a_gpu(&world).await;
+    gpus::what_is_given_nothing_is_ended(&world).await;
     gpus::locks_that_cannot_be_used_are_a_refusal(&world).await;
     observer::the_line_moves_and_samples_are_taken_while_nobody_talks(&world).await;
     observer::a_failure_is_explained_while_nobody_talks(&world).await;

@@ -256,8 +256,10 @@ async fn a_container_of_ours_that_nobody_knows_holds_its_gpu_until_it_ends() {
 #[tokio::test]
 async fn a_pid_1_of_the_image_that_does_not_see_its_gpu_is_ended() {
     for (executed, seen) in [
-        (Some(r#"{"said":"GPU-0","devices":false}"#), true),
+        (Some(r#"{"said":"GPU-0","devices":true}"#), true),
         (Some(r#"{"said":null,"devices":true}"#), true),
+        (Some(r#"{"said":null,"devices":null}"#), true),
+        (Some(r#"{"said":"GPU-0","devices":false}"#), false),
         (Some(r#"{"said":"all","devices":false}"#), false),
         (Some(r#"{"said":null,"devices":false}"#), false),
         // What proves nothing ends nothing.

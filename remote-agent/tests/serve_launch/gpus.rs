@@ -4,11 +4,11 @@
 use crate::World;
 use crate::scripted::Fault;
 use crate::support::{PATIENCE, Peer, code, order};
-use farrun_protocol::lease::{Obstacle, Wait};
+use farrun_protocol::lease::{Fit, Obstacle, Placement, Wait};
 use farrun_protocol::record::{Phase, RunFacts};
 use farrun_protocol::spec::{Gpus, RunSpec};
 use farrun_protocol::verdict::{Reason, RunResult};
-use farrun_protocol::{ErrorCode, Failure, Request, RunId};
+use farrun_protocol::{ErrorCode, Failure, Reply, Request, RunId};
 use std::time::{Duration, Instant};
 
 pub(crate) fn wants(gpus: Gpus) -> RunSpec {
@@ -101,6 +101,51 @@ async fn a_run_gets_its_gpus_by_name_and_others_are_told_who_has_them() {
     end(&world, &first);
     let facts = peer.launch(&both).await.unwrap();
     assert_eq!(uuids(&facts), ["GPU-0", "GPU-1"]);
+}
+
+async fn fit(peer: &mut Peer, gpus: Gpus, wait: Wait) -> Result<Fit, Failure> {
+    let placement = Placement {
+        wait,
+        ..Placement::default()
+    };
+    match peer.ask(Request::Fit { gpus, placement }).await? {
+        Reply::Fit(fit) => Ok(fit),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn whoever_looks_for_a_host_gets_the_word_of_the_allocator() {
+    let world = World::with_gpus(2);
+    let (mut peer, _serving) = world.talk().await;
+    let counts = |fit: &Fit| (fit.free, fit.gpus, fit.running, fit.waiting);
+    let without = fit(&mut peer, Gpus::None, Wait::No).await.unwrap();
+    assert_eq!(
+        (without.given.as_deref(), counts(&without)),
+        (Some(&[][..]), (0, 0, 0, 0))
+    );
+    peer.launch(&wants(Gpus::Count(1))).await.unwrap();
+    let one = fit(&mut peer, Gpus::Count(1), Wait::No).await.unwrap();
+    assert_eq!(counts(&one), (1, 2, 1, 0));
+    assert_eq!(one.given.unwrap()[0].uuid, "GPU-1");
+    let both = fit(&mut peer, Gpus::All, Wait::Until).await.unwrap();
+    assert_eq!((&both.given, counts(&both)), (&None, (1, 2, 1, 0)));
+    let refused = fit(&mut peer, Gpus::All, Wait::No).await.unwrap_err();
+    assert_eq!(
+        (refused.code, obstacles(&refused).len()),
+        (ErrorCode::NoFreeGpu, 1)
+    );
+    let never = fit(&mut peer, Gpus::Count(3), Wait::Until).await.unwrap_err();
+    assert_eq!(never.code, ErrorCode::NoSuchGpu);
+    // What is kept for one in line is not offered to another.
+    peer.launch(&waits(Gpus::All)).await.unwrap();
+    let behind = fit(&mut peer, Gpus::Count(1), Wait::Until).await.unwrap();
+    assert_eq!((&behind.given, counts(&behind)), (&None, (0, 2, 1, 1)));
+    assert_eq!(world.executions(), 1);
+    let bare = World::new();
+    let (mut peer, _serving) = bare.talk().await;
+    let none = fit(&mut peer, Gpus::Count(1), Wait::Until).await.unwrap_err();
+    assert_eq!(none.code, ErrorCode::NoGpu);
 }
 
 #[tokio::test]

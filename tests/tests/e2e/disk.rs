@@ -1,8 +1,8 @@
 //! Full disks, here and on the host: said, survived, and gone on from when there is room.
 
 use crate::SOON;
-use crate::trouble::{Counter, SmallDisk, behind_a_proxy, last_status, noise};
-use farrun_tests::{BUSYBOX, Engine, Lab, SshdOptions, wait_until};
+use crate::trouble::{Counter, behind_a_proxy, last_status, noise};
+use farrun_tests::{BUSYBOX, Engine, Lab, SmallDisk, SshdOptions, wait_until};
 use std::time::Duration;
 
 const PRINTS: &str = "seq 1 400000";

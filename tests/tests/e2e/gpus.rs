@@ -1,7 +1,7 @@
 //! GPUs from the user's side: what the program shows of them, who gets which, and runs that wait for one.
 
 use crate::SOON;
-use farrun_tests::{Engine, EngineOptions, Lab, NvidiaSmi, Pty, SshdOptions, wait_for};
+use farrun_tests::{Engine, EngineOptions, Lab, NvidiaSmi, Pty, SshdOptions, Toolkit, wait_for};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -16,14 +16,19 @@ pub(crate) struct Gpus {
 
 /// A host with so many idle GPUs, an engine that hands them out, and a folder of GPU locks of its own.
 pub(crate) fn host_with(count: u32) -> Gpus {
-    let locks = tempfile::tempdir().unwrap();
-    let folder = locks.path().join("locks").display().to_string();
-    host_with_locks(count, &folder, locks)
+    host_with_toolkit(count, Toolkit::Gives)
 }
 
-fn host_with_locks(count: u32, folder: &str, locks: tempfile::TempDir) -> Gpus {
+/// The same with another way to hand GPUs out.
+pub(crate) fn host_with_toolkit(count: u32, toolkit: Toolkit) -> Gpus {
+    let locks = tempfile::tempdir().unwrap();
+    let folder = locks.path().join("locks").display().to_string();
+    host_with_locks(count, toolkit, &folder, locks)
+}
+
+fn host_with_locks(count: u32, toolkit: Toolkit, folder: &str, locks: tempfile::TempDir) -> Gpus {
     let engine = Engine::own(EngineOptions {
-        fake_gpu: true,
+        toolkit,
         ..EngineOptions::default()
     });
     let smi = NvidiaSmi::with_gpus(count);
@@ -360,9 +365,40 @@ fn a_process_of_somebody_else_on_a_leased_gpu_is_told_and_harms_nobody() {
 }
 
 #[test]
+fn show_plots_a_run_at_a_terminal_and_asks_for_nothing() {
+    let host = host_with(1);
+    let run = host.lab.detached(&["--gpus", "1"], "exec sleep 600");
+    wait_for("samples", SOON, || {
+        let samples = host.lab.show(&run)["run"]["gpu_summary"]["samples"].as_u64();
+        samples.filter(|samples| *samples > 1)
+    });
+    let shown = || {
+        let mut terminal = Pty::start(&host.lab.home.command(&["show", &run]), 60, 100);
+        assert_eq!(terminal.wait(SOON), Some(0), "{}", terminal.words(0));
+        terminal.wait_for(0, "pending -> running", SOON);
+        terminal.words(0)
+    };
+    let words = shown();
+    assert!(words.contains("GPU 0 utilisation (%)"), "{words}");
+    let changed = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-p", "-P", "", "-N", "sesame", "-f"])
+        .arg(host.lab.sshd.identity())
+        .status();
+    assert!(changed.unwrap().success());
+    let words = shown();
+    assert!(!words.contains("GPU 0 utilisation (%)"), "{words}");
+    assert!(!words.contains("assphrase for"), "{words}");
+}
+
+#[test]
 fn locks_that_cannot_be_made_are_a_refusal_that_names_them() {
     // Not even root makes a folder there.
-    let host = host_with_locks(1, "/proc/locks-of-farrun", tempfile::tempdir().unwrap());
+    let host = host_with_locks(
+        1,
+        Toolkit::Gives,
+        "/proc/locks-of-farrun",
+        tempfile::tempdir().unwrap(),
+    );
     let refused = host.lab.shell(&["--gpus", "1"], "true").expect_code(5);
     assert!(refused.errors().contains("/proc/locks-of-farrun"), "{refused}");
     assert!(refused.errors().contains("hint:"), "{refused}");

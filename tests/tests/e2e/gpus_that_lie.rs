@@ -1,8 +1,9 @@
-//! A driver that floods, hangs, prints garbage, dies or loses a GPU: what the user sees of it, and how soon.
+//! A driver that floods, hangs, prints garbage, dies or loses a GPU, and a toolkit that gives none: what the user sees of it, and
+//! how soon.
 
 use crate::SOON;
-use crate::gpus::{Gpus, host_with};
-use farrun_tests::{NvidiaSmi, Outcome, wait_for};
+use crate::gpus::{Gpus, host_with, host_with_toolkit};
+use farrun_tests::{NvidiaSmi, Outcome, Toolkit, wait_for};
 use std::time::Duration;
 
 /// An answer is due within a second of the link; the rest is a busy machine.
@@ -104,4 +105,24 @@ fn a_slow_driver_delays_no_answer_and_its_figures_arrive() {
     );
     assert!(host.smi.alive().len() <= 1, "{:?}", host.smi.alive());
     assert!(host.prompt("status").text().contains("did not answer in time"));
+}
+
+#[test]
+fn a_toolkit_that_names_a_gpu_and_gives_none_ends_the_run() {
+    let host = host_with_toolkit(1, Toolkit::GivesNothing);
+    let job = host.lab.shell(&["--gpus", "1"], "echo ran").expect_code(1);
+    assert_eq!(job.text(), "", "{job}");
+    assert_eq!(host.lab.show("@last")["run"]["reason"], "gpu_unavailable");
+    let why = host.lab.home.farrun(&["why"]);
+    assert!(
+        why.text().contains("did not hand the job its GPU") && why.text().contains("no device of a GPU"),
+        "{why}"
+    );
+    // The GPU is not kept from others for it.
+    let held = host.lab.home.farrun(&["gpu", "--json"]).ok().json();
+    assert_eq!(
+        held["hosts"][0]["gpus"]["leases"],
+        serde_json::json!([]),
+        "{held}"
+    );
 }

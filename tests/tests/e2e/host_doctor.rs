@@ -2,7 +2,7 @@
 
 use crate::SOON;
 use farrun_tests::{
-    Engine, EngineOptions, Lab, NvidiaSmi, Outcome, SshdOptions, temporary_folder, wait_until,
+    Engine, EngineOptions, Lab, NvidiaSmi, Outcome, SshdOptions, Toolkit, temporary_folder, wait_until,
 };
 use serde_json::Value;
 
@@ -178,14 +178,13 @@ fn a_toolkit_that_gives_no_gpu_is_found_out_by_trying() {
         ..SshdOptions::default()
     };
     let engine = Engine::own(EngineOptions {
-        fake_gpu: true,
+        toolkit: Toolkit::GivesNothing,
         ..EngineOptions::default()
     });
     let lab = Lab::with(engine, &options);
     let report = doctor(&lab).expect_code(1).json();
     assert_eq!(verdict(&report, "gpu"), "ok", "{report}");
     assert_eq!(verdict(&report, "persistence"), "note", "{report}");
-    // The stand-in for the toolkit accepts the order and does nothing, as a broken one does.
     let trial = check(&report, "gpu_container");
     assert_eq!(trial["verdict"], "broken", "{trial}");
     assert!(

@@ -165,6 +165,9 @@ fn print(context: &Context, known: &HostGpus<'_>) {
     for dash in table::dashes(report) {
         ui.wrapped(format!("  - {dash}"), 4);
     }
+    for remark in table::remarks(report) {
+        ui.wrapped(format!("  {remark}"), 4);
+    }
     let processes = table::processes(report);
     if !processes.is_empty() {
         ui.line("");

@@ -60,7 +60,10 @@ impl Shown {
     pub(crate) fn of(gpu: &Gpu) -> Self {
         Self {
             utilization: shown(gpu.utilization, |percent| format!("{percent} %")),
-            memory: memory(gpu.memory_used, gpu.memory_total),
+            memory: match gpu.unified_memory {
+                true => format!("{} unified", memory(gpu.memory_used, gpu.memory_total)),
+                false => memory(gpu.memory_used, gpu.memory_total),
+            },
             temperature: shown(gpu.temperature, |degrees| format!("{degrees} °C")),
             power: shown(gpu.power, |milliwatts| {
                 format!("{} W", milliwatts.saturating_add(500) / 1000)
@@ -243,6 +246,27 @@ pub(crate) fn dashes(report: &GpuReport) -> Vec<String> {
         .into_iter()
         .map(|((reason, names), gpus)| format!("{} of GPU {}: {reason}", names.join(", "), gpus.join(", ")))
         .collect()
+}
+
+/// What else is worth knowing of a GPU that can be used: `clocks of GPU 0 are held down: sw_power_cap`.
+pub(crate) fn remarks(report: &GpuReport) -> Vec<String> {
+    let mut slowed: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for gpu in &report.gpus {
+        if let Some(reason) = &gpu.throttled {
+            slowed.entry(reason).or_default().push(gpu.index.to_string());
+        }
+    }
+    let slowed = slowed
+        .into_iter()
+        .map(|(reason, gpus)| format!("clocks of GPU {} are held down: {reason}", gpus.join(", ")));
+    let errors = report.gpus.iter().filter_map(|gpu| {
+        let errors = gpu.ecc_errors.value().filter(|errors| *errors > 0)?;
+        Some(format!(
+            "GPU {}: {errors} memory errors that could not be corrected since the driver was loaded",
+            gpu.index
+        ))
+    });
+    slowed.chain(errors).collect()
 }
 
 fn absent(reading: Reading<u64>) -> Option<Absence> {

@@ -61,6 +61,9 @@ pub(super) fn host(ui: &Ui, known: &Known) {
         for dash in table::dashes(report) {
             ui.wrapped(format!("  - {dash}"), 4);
         }
+        for remark in table::remarks(report) {
+            ui.wrapped(format!("  {remark}"), 4);
+        }
     }
     let containers = known
         .seen()

@@ -134,7 +134,7 @@ pub(super) const BEFORE: &[Rule] = &[
     Rule {
         code: "gpu_refused",
         when: "the host had no GPU for the order",
-        looks: &[reason!(GpuRefused)],
+        looks: &[Look::Facts(|case| case.unexplained(Reason::GpuRefused))],
         say: "`{host}` had no GPU for it[: {detail}]",
         remedies: &[
             run("wait until one is free", "farrun rerun {run} --wait"),

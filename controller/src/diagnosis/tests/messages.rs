@@ -445,6 +445,11 @@ const SAID: &[(&str, &str, &str)] = &[
         "invalid mount config for type \"bind\": bind source path does not exist: /nope/does/not/exist",
     ),
     (
+        "gpu_no_such",
+        "gpu_refused",
+        "the host has no such GPUs: no GPU is named by `H200`",
+    ),
+    (
         "mount_missing",
         "engine_refused",
         "a folder to mount does not exist on the host: /data/not here",

@@ -114,6 +114,12 @@ fn mount(source: &str, target: &str) -> Mount {
 fn an_order_that_was_refused_says_what_was_missing() {
     for (reason, message, code, told) in [
         (
+            Reason::GpuRefused,
+            "the host has no such GPUs: 7 are wanted and 4 are there",
+            "gpu_no_such",
+            "`gpu1` has no such GPUs: 7 are wanted and 4 are there",
+        ),
+        (
             Reason::EngineRefused,
             "a folder to mount does not exist on the host: /srv/nothere",
             "mount_missing",
@@ -135,7 +141,11 @@ fn an_order_that_was_refused_says_what_was_missing() {
         let diagnosis = refused(reason, message);
         assert_eq!(codes(&diagnosis), [code]);
         assert_eq!(certain(&diagnosis).sentence, told);
-        assert_eq!(diagnosis.ending, "the order was not carried out");
+        let ending = match reason {
+            Reason::GpuRefused => "the host had no GPU for it",
+            _ => "the order was not carried out",
+        };
+        assert_eq!(diagnosis.ending, ending);
     }
     let gone = refused(
         Reason::NotLaunched,

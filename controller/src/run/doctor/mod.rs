@@ -11,6 +11,7 @@ mod ssh;
 mod system;
 #[cfg(test)]
 mod tests;
+mod toolkit;
 mod words;
 
 pub use check::{Check, Group, Verdict};

@@ -302,6 +302,7 @@ fn every_fault_of_driver_and_toolkit_has_a_remedy() {
         (
             Checkup {
                 toolkit: absent(),
+                gpu_container: Err(Unseen::because(Why::Needs, "no image")),
                 ..with_gpu()
             },
             "toolkit",
@@ -311,6 +312,12 @@ fn every_fault_of_driver_and_toolkit_has_a_remedy() {
     ] {
         expect(&checkup, name, verdict, remedy);
     }
+    // Where a container has got one, nothing is broken.
+    let elsewhere = Checkup {
+        toolkit: absent(),
+        ..with_gpu()
+    };
+    expect(&elsewhere, "toolkit", Note, "");
     assert!(find(&toolkit("1.16.1"), "toolkit").text.contains("CVE-2024-0132"));
     assert!(!find(&toolkit("1.17.0"), "toolkit").text.contains("CVE-2024-0132"));
     // With CDI, or another cgroup driver, a reload takes nothing away.
@@ -392,6 +399,28 @@ fn every_fault_of_a_gpu_has_a_remedy() {
             "gpu_container",
             Broken,
             "CDI",
+        ),
+        // Without a GPU it lists none and ends well.
+        (
+            inside(Seen {
+                smi_code: Some(0),
+                smi_said: "No devices found.\n".into(),
+                ..seen()
+            }),
+            "gpu_container",
+            Broken,
+            "nvidia-ctk",
+        ),
+        (
+            inside(Seen {
+                device_files: vec!["nvidia0".into()],
+                smi_code: Some(0),
+                smi_said: "No devices found.\n".into(),
+                ..seen()
+            }),
+            "gpu_container",
+            Broken,
+            "of one age",
         ),
     ] {
         expect(&checkup, name, verdict, remedy);

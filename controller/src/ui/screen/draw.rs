@@ -163,7 +163,7 @@ impl Painter {
         };
         let index = widest(|gpu| &gpu.index, 12);
         let model = widest(|gpu| &gpu.model, 14);
-        let memory = widest(|gpu| &gpu.memory, 16);
+        let memory = widest(|gpu| &gpu.memory, 22);
         // The history has what is left beside everything else and some room for the holder.
         let others = 2 + index + 1 + model + 2 + 6 + 2 + memory + 2 + 6 + 1 + 6 + 2;
         let history = self.width.saturating_sub(others + 16).clamp(0, 60);

@@ -5,6 +5,7 @@ use crate::diagnostics::Bundle;
 use crate::doctor::{Checkup, Residence};
 use crate::gpu::GpuReport;
 use crate::id::{HostId, RunId, Sha256};
+use crate::lease::Fit;
 use crate::record::RunFacts;
 use crate::series::Sample;
 use crate::spec::RunSpec;
@@ -52,6 +53,8 @@ pub enum Reply {
     Host(Box<HostFacts>),
     /// To [`super::Request::Gpus`].
     Gpus(Box<GpuReport>),
+    /// To [`super::Request::Fit`].
+    Fit(Fit),
     /// To [`super::Request::Series`].
     Series {
         /// Oldest first, at most [`crate::series::MAX_SAMPLES`].

@@ -2,8 +2,9 @@
 
 use super::Secret;
 use crate::id::{ControllerId, Generation, RunId, Sha256};
+use crate::lease::Placement;
 use crate::notify::Hook;
-use crate::spec::{Input, RunSpec};
+use crate::spec::{Gpus, Input, RunSpec};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -101,6 +102,16 @@ pub enum Request {
         /// Whether to find out anew what jobs compute with, instead of believing what was found within the hour.
         #[serde(default)]
         detect: bool,
+    },
+    /// How an order for these GPUs would fare here now; nothing is given or kept for it. Answered by
+    /// [`super::Reply::Fit`] within three seconds, whatever `nvidia-smi` does; fails where the order would be refused, as its
+    /// launch would.
+    Fit {
+        /// How many, or which.
+        gpus: Gpus,
+        /// What else it wants of them.
+        #[serde(default)]
+        placement: Placement,
     },
     /// What a run's GPUs did. Answered by [`super::Reply::Series`].
     Series {

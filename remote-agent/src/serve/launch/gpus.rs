@@ -55,8 +55,17 @@ impl Scene {
     /// # Errors
     /// The locks cannot be used, or nothing is known of the GPUs.
     pub(crate) async fn look(session: &Session, engine: &Engine) -> Result<Self, Failure> {
+        Self::look_within(session, engine, FIGURES).await
+    }
+
+    /// The same, with so much patience for the figures.
+    pub(crate) async fn look_within(
+        session: &Session,
+        engine: &Engine,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
         let locks = session.locks()?;
-        let report = figures(session, engine).await?;
+        let report = figures(session, engine, patience).await?;
         Ok(Self {
             locks,
             report,
@@ -66,7 +75,7 @@ impl Scene {
 
     async fn refresh(&mut self, session: &Session, engine: &Engine) -> Result<(), Failure> {
         if self.read_at.elapsed() > AGED {
-            self.report = figures(session, engine).await?;
+            self.report = figures(session, engine, FIGURES).await?;
             self.read_at = Instant::now();
         }
         Ok(())
@@ -80,14 +89,19 @@ impl Scene {
         blocking(move || Ok(leases::held(&report, &locks, &containers, &state)?)).await
     }
 
-    fn reserved(&self, session: &Session, order: Option<&Order>) -> Result<Vec<Reserved>, Failure> {
+    /// What those keep who stand before `order`, or before somebody who comes now.
+    pub(crate) fn reserved(
+        &self,
+        session: &Session,
+        order: Option<&Order>,
+    ) -> Result<Vec<Reserved>, Failure> {
         let ahead = Ahead::of(&session.context.state, Some(&self.locks), order)?;
         Ok(ahead.reserved(&self.report))
     }
 }
 
-async fn figures(session: &Session, engine: &Engine) -> Result<GpuReport, Failure> {
-    let report = for_choice(session, engine, FIGURES).await;
+async fn figures(session: &Session, engine: &Engine, patience: Duration) -> Result<GpuReport, Failure> {
+    let report = for_choice(session, engine, patience).await;
     report.map_err(|trouble| Refused::NoGpu(trouble).into())
 }
 
@@ -200,11 +214,12 @@ async fn require_sight(run: &Run<'_>, lease: &Lease, id: &str) -> Result<(), Sto
         return Ok(());
     };
     let gpus = uuids(&lease.gpus);
-    let Some(sight) = gpu::Sight::read(&printed).filter(|sight| sight.hides(&gpus)) else {
+    let Some(sight) = gpu::Sight::read(&printed).filter(gpu::Sight::hides) else {
         return Ok(());
     };
     let hidden = ExecError::GpuHidden {
         wanted: gpus.join(","),
+        no_device: true,
         seen: sight.said,
     };
     run.peer.engine.kill(id).await?;

@@ -89,6 +89,27 @@ fn every_dash_has_a_reason() {
 }
 
 #[test]
+fn memory_of_the_host_is_labelled_and_what_slows_a_gpu_is_told() {
+    let mut report = report();
+    report.gpus.truncate(2);
+    assert_eq!(remarks(&report), [""; 0]);
+    report.gpus[0].unified_memory = true;
+    report.gpus[0].throttled = Some("sw_power_cap".to_owned());
+    report.gpus[1].throttled = Some("sw_power_cap".to_owned());
+    report.gpus[1].ecc_errors = Reading::Value(3);
+    assert_eq!(
+        remarks(&report),
+        [
+            "clocks of GPU 0, 1 are held down: sw_power_cap",
+            "GPU 1: 3 memory errors that could not be corrected since the driver was loaded",
+        ]
+    );
+    let table = drawn(&gpus(&report, 0), 120);
+    assert!(table.contains("61.5/79.6 GiB unified"), "{table}");
+    assert_eq!(table.matches("unified").count(), 1, "{table}");
+}
+
+#[test]
 fn a_report_says_how_old_it_is() {
     let mut report = report();
     assert_eq!(

@@ -242,7 +242,11 @@ impl State {
             id: run.id.to_string(),
             name: run.spec.name.clone(),
             host: run.host.clone(),
-            state: state(run),
+            state: match run.status {
+                // The longer words of other places leave no room here.
+                RunStatus::Downloading => "outputs on host".to_owned(),
+                _ => state(run),
+            },
             time: elapsed(run).map_or_else(
                 || "-".to_owned(),
                 |elapsed| match run.status.is_settled() {

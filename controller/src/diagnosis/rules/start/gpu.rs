@@ -160,6 +160,17 @@ pub(in crate::diagnosis::rules) const RULES: &[Rule] = &[
         remedies: &[TOOLKIT, DOCTOR],
         ..PLAIN
     },
+    Rule {
+        code: "gpu_no_such",
+        when: "the host can never give the order its GPUs: too few of them, other models, too little memory",
+        looks: &[said(r"the host has no such GPUs(?:: (?P<condition>.+?))?\s*$")],
+        say: "`{host}` has no such GPUs[: {condition}]",
+        remedies: &[
+            run("see what it has", "farrun gpu {host}"),
+            run("take whichever host has them", "farrun rerun {run} --host any"),
+        ],
+        ..PLAIN
+    },
 ];
 
 /// What the host's evidence says about the toolkit: which of the two ways to lack it this is.

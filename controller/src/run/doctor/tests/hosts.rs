@@ -127,6 +127,7 @@ pub(super) fn with_gpu() -> Checkup {
         gpu_container: trial(Seen {
             device_files: vec!["nvidia0".into()],
             smi_code: Some(0),
+            smi_said: "GPU 0: Test H9 80GB (UUID: GPU-aa01)\n".into(),
             ..seen()
         }),
         ..healthy()

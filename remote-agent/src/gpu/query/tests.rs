@@ -1,8 +1,8 @@
 //! Readings over scripted answers, one rule after the other.
 
-use super::child::{End, Finished};
-use super::query::{Taken, take};
-use super::store::Facts;
+use super::{Taken, take};
+use crate::gpu::child::{End, Finished};
+use crate::gpu::store::Facts;
 use farrun_protocol::gpu::{Absence, Gpu, GpuTrouble, Health, Reading, TroubleKind};
 
 /// A program that knows GPUs by their fields.

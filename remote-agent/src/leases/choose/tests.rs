@@ -172,6 +172,24 @@ fn of_a_divided_gpu_one_instance_is_given() {
 }
 
 #[test]
+fn free_gpus_are_counted_one_at_a_time() {
+    let mut divided = gpu(0, 80_000);
+    divided.mig = true;
+    divided.mig_devices = vec![instance("MIG-a", 10_000), instance("MIG-b", 20_000)];
+    let report = report(vec![divided, gpu(1, 80_000), gpu(2, 24_000)]);
+    let busy = [
+        held("MIG-a", "rs_other000", false),
+        held("GPU-1", "rs_other000", false),
+    ];
+    let free = |wish: &Wish| count_free(&report, &busy, &[], wish);
+    assert_eq!(free(&wish(Gpus::Count(2))), (2, 4));
+    assert_eq!(free(&wish(words(&["MIG-b", "1"]))), (1, 4));
+    let mut large = wish(Gpus::Count(1));
+    large.placement.min_free = Some(21_000);
+    assert_eq!(free(&large), (1, 4));
+}
+
+#[test]
 fn what_this_host_can_never_do_is_told_apart() {
     let report = report(vec![gpu(0, 24_000), gpu(1, 24_000)]);
     let busy = [
