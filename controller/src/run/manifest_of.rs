@@ -20,14 +20,18 @@ const AHEAD: usize = 16;
 
 /// A manifest that was read and checked.
 #[derive(Debug)]
-pub(super) struct ManifestRead {
-    pub(super) manifest: Manifest,
+pub struct ManifestRead {
+    /// What it says.
+    pub manifest: Manifest,
     /// Its bytes, unless they are many.
-    pub(super) bytes: Option<Vec<u8>>,
+    pub bytes: Option<Vec<u8>>,
 }
 
 /// The manifest that `reply` announces, of at most `most` bytes. It is one of `run`, when that is said.
-pub(super) async fn read(
+///
+/// # Errors
+/// The connection, or what the host sends is not what it announced, or no manifest that anybody would believe.
+pub async fn read(
     sftp: &Sftp,
     host: &str,
     run: Option<&RunId>,
