@@ -145,11 +145,8 @@ async fn the_longest_list_fits_and_longer_ones_are_not_read() {
     let ManifestRead { manifest, bytes } = read.unwrap();
     assert!(bytes.is_none());
     let outputs = Arc::from(reply.outputs.as_str());
-    let wanted: Vec<Wanted> = manifest
-        .files
-        .into_iter()
-        .map(|file| Wanted::from_manifest(file, &outputs, None))
-        .collect();
+    let wanted = Wanted::of_manifest(manifest.files, &outputs, None);
+    assert!(wanted[7].path.ends_with("/00000007.png"), "the order is kept");
     assert_eq!(wanted.len(), MAX_FILES);
     let store = store_with_run(folder.path()).await;
     store

@@ -106,10 +106,10 @@ impl AgentError {
 
     /// Whether the conversation is over, so that a new one must be opened before anything else is asked.
     pub fn is_over(&self) -> bool {
-        match self {
-            Self::Failed(_) | Self::Unexpected { .. } | Self::TooLarge { .. } => false,
-            _ => true,
-        }
+        !matches!(
+            self,
+            Self::Failed(_) | Self::Unexpected { .. } | Self::TooLarge { .. }
+        )
     }
 
     /// Sorts a frame error into a broken stream or a malformed frame.

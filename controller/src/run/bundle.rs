@@ -75,14 +75,8 @@ pub(super) async fn fetch(
     let names = manifest.files.iter().map(|file| file.path.clone()).collect();
     let outputs = Arc::from(reply.outputs.as_str());
     // What was collected is nobody's but this user's, whatever the host says.
-    let wanted: Vec<Wanted> = manifest
-        .files
-        .into_iter()
-        .map(|file| Wanted {
-            mode: 0o600,
-            ..Wanted::from_manifest(file, &outputs, pack.as_ref())
-        })
-        .collect();
+    let mut wanted = Wanted::of_manifest(manifest.files, &outputs, pack.as_ref());
+    wanted.iter_mut().for_each(|file| file.mode = 0o600);
     let progress = Progress::new();
     let transfer = Transfer::growing(sftp, further(controller, host));
     let work = async {

@@ -247,10 +247,7 @@ async fn fetch(
     let id = manifest.run_id;
     pulled::forget(&controller.config.state_folder, &id);
     let (pack, outputs) = (pack(reply).map(Arc::from), Arc::from(reply.outputs.as_str()));
-    let files = manifest.files.into_iter();
-    let wanted: Vec<Wanted> = files
-        .map(|file| Wanted::from_manifest(file, &outputs, pack.as_ref()))
-        .collect();
+    let wanted = Wanted::of_manifest(manifest.files, &outputs, pack.as_ref());
     // Written down meanwhile; a database that refuses does not end the transfer.
     let recording = controller.store.set_outputs(&id, wanted.iter().map(record));
     let downloading = download(controller, host, sftp, reply, &wanted, folder);

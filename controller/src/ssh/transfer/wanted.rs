@@ -10,6 +10,9 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use unicode_normalization::UnicodeNormalization as _;
 
+/// Files of a list that are taken over at once.
+const PART: usize = 10_000;
+
 /// One file to fetch, as the host announced it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -41,8 +44,20 @@ pub struct Packed {
 }
 
 impl Wanted {
-    /// A file of a manifest whose files lie below `folder` on the host, and copies of some of them in `pack`.
-    pub fn from_manifest(file: OutputFile, folder: &Arc<str>, pack: Option<&Arc<str>>) -> Self {
+    /// The files of a manifest, which lie below `folder` on the host, and copies of some of them in `pack`. They are taken
+    /// a part at a time, so that a long list is in memory once and not twice.
+    pub fn of_manifest(mut files: Vec<OutputFile>, folder: &Arc<str>, pack: Option<&Arc<str>>) -> Vec<Self> {
+        let mut wanted = Vec::with_capacity(files.len());
+        while !files.is_empty() {
+            let part = files.drain(files.len().saturating_sub(PART)..).rev();
+            wanted.extend(part.map(|file| Self::from_manifest(file, folder, pack)));
+            files.shrink_to_fit();
+        }
+        wanted.reverse();
+        wanted
+    }
+
+    fn from_manifest(file: OutputFile, folder: &Arc<str>, pack: Option<&Arc<str>>) -> Self {
         // A copy is only worth something for a file of one block, whatever the host says.
         let small = file.size > 0 && file.size <= BLOCK;
         let packed = file
