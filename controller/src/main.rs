@@ -8,6 +8,7 @@ use farrun::telemetry;
 use farrun::ui::{Ui, UiOptions};
 use rustix::process::DumpableBehavior;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -80,11 +81,25 @@ fn report(ui: &Ui, error: &CommandError) {
     }
 }
 
+/// Telemetry on the terminal.
+fn voice(ui: &Ui) -> telemetry::Voice {
+    let (shows, warns) = (ui.clone(), ui.clone());
+    telemetry::Voice {
+        show: Arc::new(move |text| shows.telemetry(text)),
+        warn: Arc::new(move |text| warns.warning(text)),
+    }
+}
+
 fn start(cli: Cli, ui: &Ui) -> Result<Exit, CommandError> {
     check_environment()?;
     let config = Config::load(cli.config.as_deref(), &|name| std::env::var(name).ok())?;
-    if let Err(error) = telemetry::start(&config.state_folder, config.telemetry_days, cli.verbose) {
-        ui.warning(error.to_string());
+    if let Err(error) = telemetry::start(
+        &config.state_folder,
+        config.telemetry_days,
+        cli.verbose,
+        &voice(ui),
+    ) {
+        ui.warning(format!("{error}: {}", error.source));
     }
     let broken = |error: std::io::Error| CommandError::new(Exit::Internal, format!("no runtime: {error}"));
     let runtime = tokio::runtime::Builder::new_multi_thread()

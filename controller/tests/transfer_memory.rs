@@ -46,7 +46,7 @@ async fn large_files_take_bounded_memory_both_ways() {
         .unwrap();
     let block = vec![0; usize::try_from(BLOCK).unwrap()];
     let wanted = [Wanted {
-        remote: source.to_str().unwrap().to_owned(),
+        folder: host.path().to_str().unwrap().into(),
         path: "zeros".to_owned(),
         size: BLOCKS * BLOCK,
         sha256: None,

@@ -4,7 +4,7 @@ use super::opening::read_preamble;
 use super::wire::{self, Shared, Waiting};
 use super::{AgentError, Cause};
 use bytes::{Bytes, BytesMut};
-use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, MAX_PAYLOAD};
+use farrun_protocol::frame::{Frame, FrameReader, Kind, MAX_PAYLOAD};
 use farrun_protocol::log::LogChunk;
 use farrun_protocol::message::{Hello, HelloReply};
 use farrun_protocol::{Failure, PROTOCOL, Progress, Reply, Request};
@@ -142,7 +142,7 @@ impl Client {
             payload,
         }
         .encode(&mut bytes)
-        .map_err(|error| AgentError::Frame(Arc::new(error)))?;
+        .map_err(|error| AgentError::from_frame(host, Vec::new(), error))?;
         Ok(bytes.freeze())
     }
 
@@ -190,7 +190,15 @@ impl Client {
         let (answer, answered) = oneshot::channel();
         // A hello has no progress to report.
         let (progress, _) = mpsc::channel(1);
-        shared.expect(HELLO, Waiting { answer, progress });
+        let verb = "hello";
+        shared.expect(
+            HELLO,
+            Waiting {
+                verb,
+                answer,
+                progress,
+            },
+        );
         let frames = FrameReader::new(wire::Listening::new(reader, &shared), &rest);
         let reading = Arc::clone(&shared);
         tokio::spawn(async move { wire::read(&reading, frames, timing.silence).await });
@@ -278,6 +286,7 @@ impl Client {
         let (answer, mut answered) = oneshot::channel();
         let (reports, mut reported) = mpsc::channel(MAX_PROGRESS);
         let waiting = Waiting {
+            verb: request.verb(),
             answer,
             progress: reports,
         };
@@ -357,7 +366,11 @@ fn encode(request: &Request, host: &str) -> Result<Bytes, AgentError> {
         cause: Cause::Broken(Arc::new(error.into())),
     })?;
     if payload.len() > MAX_PAYLOAD {
-        return Err(AgentError::Frame(Arc::new(FrameError::TooLarge(payload.len()))));
+        return Err(AgentError::TooLarge {
+            host: host.to_owned(),
+            request: request.verb(),
+            size: payload.len(),
+        });
     }
     Ok(payload.into())
 }

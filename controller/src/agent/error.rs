@@ -32,9 +32,29 @@ pub enum AgentError {
         /// How long.
         after: Duration,
     },
-    /// A frame that no agent of ours sends, or one too large to be sent.
-    #[error("the conversation cannot go on")]
-    Frame(#[source] Arc<FrameError>),
+    /// A frame that no agent of ours sends.
+    #[error("`{host}` sent something that no agent sends{}", awaited(pending))]
+    Frame {
+        /// The host.
+        host: String,
+        /// The requests whose answers were due.
+        pending: Vec<&'static str>,
+        /// What is wrong with it.
+        source: Arc<FrameError>,
+    },
+    /// A request that fits no frame; nothing was sent.
+    #[error(
+        "the request `{request}` to `{host}` has {size} bytes; {} are the most that one can have",
+        farrun_protocol::frame::MAX_PAYLOAD
+    )]
+    TooLarge {
+        /// The host.
+        host: String,
+        /// What was to be asked.
+        request: &'static str,
+        /// The size of its payload.
+        size: usize,
+    },
     /// The agent's typed answer is that it cannot.
     #[error(transparent)]
     Failed(Failure),
@@ -86,21 +106,31 @@ impl AgentError {
 
     /// Whether the conversation is over, so that a new one must be opened before anything else is asked.
     pub fn is_over(&self) -> bool {
-        match self {
-            Self::Failed(_) | Self::Unexpected { .. } => false,
-            Self::Frame(error) => !matches!(**error, FrameError::TooLarge(_)),
-            _ => true,
-        }
+        !matches!(
+            self,
+            Self::Failed(_) | Self::Unexpected { .. } | Self::TooLarge { .. }
+        )
     }
 
     /// Sorts a frame error into a broken stream or a malformed frame.
-    pub(super) fn from_frame(host: &str, error: FrameError) -> Self {
+    pub(super) fn from_frame(host: &str, pending: Vec<&'static str>, error: FrameError) -> Self {
         match error {
             FrameError::Io(error) => Self::Closed {
                 host: host.to_owned(),
                 cause: Cause::Broken(Arc::new(error)),
             },
-            error => Self::Frame(Arc::new(error)),
+            error => Self::Frame {
+                host: host.to_owned(),
+                pending,
+                source: Arc::new(error),
+            },
         }
     }
+}
+
+fn awaited(pending: &[&str]) -> String {
+    if pending.is_empty() {
+        return String::new();
+    }
+    format!(" where an answer to `{}` was due", pending.join("` or `"))
 }

@@ -11,6 +11,7 @@ impl From<AgentError> for SourceError {
     fn from(error: AgentError) -> Self {
         match error {
             AgentError::Failed(failure) => Self::Refused(failure),
+            error @ AgentError::Frame { .. } => Self::Senseless(Arc::new(error)),
             error => Self::Lost(Arc::new(error)),
         }
     }

@@ -1,3 +1,5 @@
+mod hostile;
+
 use super::*;
 use bytes::Bytes;
 use farrun_protocol::frame::{Frame, FrameReader, Kind, write_frame};
@@ -307,7 +309,7 @@ async fn a_malformed_frame_ends_the_conversation() {
     let (client, mut script) = opened(PATIENT).await;
     script.stream.write_all(&[0x7f, 0, 0, 0, 1]).await.unwrap();
     let error = in_time(client.runs_page(None)).await.unwrap_err();
-    assert!(matches!(error, AgentError::Frame(_)), "{error}");
+    assert!(matches!(error, AgentError::Frame { .. }), "{error}");
     assert!(error.is_over());
 }
 
@@ -323,7 +325,17 @@ async fn a_request_that_fits_no_frame_is_refused_here() {
     let error = in_time(client.check_inputs(vec![input; 100_000]))
         .await
         .unwrap_err();
-    assert!(matches!(error, AgentError::Frame(_)) && !error.is_over());
+    assert!(!error.is_over());
+    let told = crate::error::CommandError::from(error);
+    assert_eq!(told.exit, crate::error::Exit::Usage);
+    assert!(
+        told.message
+            .starts_with("the request `check_inputs` to `gpu1` has ")
+            && told
+                .message
+                .ends_with(" bytes; 1048576 are the most that one can have"),
+        "{told:?}"
+    );
 }
 
 /// Speaks a recorded conversation, and hangs up after `cut` bytes of it.
@@ -428,7 +440,7 @@ async fn a_mirror_is_filled_through_a_conversation() {
     std::fs::write(&path, [&log[..3_000_000], &[0; 1000]].concat()).unwrap();
     let (client, script) = opened(PATIENT).await;
     let mirror = async {
-        let mut mirror = Mirror::open(&path, &run_id()).unwrap();
+        let mut mirror = Mirror::open(&path, &run_id(), u64::MAX).unwrap();
         let options = Options::to_the_end(From::Start);
         let followed = mirror.follow(&client, options, &mut |_| ()).await.unwrap();
         drop(client);

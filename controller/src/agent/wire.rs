@@ -6,7 +6,7 @@
 use super::{AgentError, Cause};
 use bytes::Bytes;
 use farrun_protocol::frame::{Frame, FrameReader, Kind, write_frame};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Who waits for the answer to one request.
 pub(super) struct Waiting {
+    pub(super) verb: &'static str,
     pub(super) answer: oneshot::Sender<Frame>,
     pub(super) progress: mpsc::Sender<Bytes>,
 }
@@ -67,6 +68,16 @@ impl Shared {
         if let Some(map) = self.waiting().as_mut() {
             map.remove(&id);
         }
+    }
+
+    /// What is being asked for, each verb once.
+    fn pending(&self) -> Vec<&'static str> {
+        let waiting = self.waiting();
+        let verbs = waiting
+            .iter()
+            .flat_map(HashMap::values)
+            .map(|waiting| waiting.verb);
+        verbs.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// When the last bytes came in.
@@ -175,7 +186,7 @@ pub(super) async fn read<R: AsyncRead + Unpin>(
                     cause: Cause::Ended,
                 };
             }
-            Ok(Err(error)) => break AgentError::from_frame(&shared.host, error),
+            Ok(Err(error)) => break AgentError::from_frame(&shared.host, shared.pending(), error),
             // Bytes of an unfinished frame came meanwhile.
             Err(_) if shared.last_heard().elapsed() < silence => {}
             Err(_) => {
@@ -209,7 +220,7 @@ pub(super) async fn write<W: AsyncWrite + Unpin>(
             written = write_frame(&mut stream, &frame) => written,
         };
         if let Err(error) = written {
-            shared.end(AgentError::from_frame(&shared.host, error));
+            shared.end(AgentError::from_frame(&shared.host, shared.pending(), error));
             break;
         }
     }

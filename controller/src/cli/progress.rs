@@ -17,7 +17,7 @@ pub struct TerminalObserver {
 }
 
 impl TerminalObserver {
-    /// Shows through `ui`; cancels `interrupt` when nobody reads the run log any more.
+    /// Shows through `ui`; cancels `interrupt` when standard output takes no more of the run log.
     pub fn new(ui: Ui, interrupt: CancellationToken) -> Self {
         Self {
             ui,
@@ -104,7 +104,8 @@ impl Observer for TerminalObserver {
             Event::Log(bytes) => {
                 self.done();
                 self.ui.log_bytes(bytes);
-                if self.ui.stdout_closed() {
+                // What nobody can read is mirrored without us as well.
+                if self.ui.stdout_lost() {
                     self.interrupt.cancel();
                 }
             }

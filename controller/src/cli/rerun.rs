@@ -7,8 +7,9 @@ use super::{Context, find, launching};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::Run;
-use crate::run::{Order, OrderInput, OrderSource};
+use crate::run::{Order, OrderInput, OrderSource, order};
 use farrun_protocol::RunId;
+use std::path::Path;
 
 /// Arguments of `farrun rerun`.
 #[derive(Debug, clap::Args)]
@@ -49,7 +50,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let order = if old.recipe.is_some() {
         from_recipe(context, &controller, &host, &old, &args.set, &launch).await?
     } else if args.set.is_empty() {
-        from_spec(&controller, &host, &old, &launch)
+        from_spec(&controller, &host, &old, &launch)?
     } else {
         return Err(CommandError::usage(format!(
             "{} was made without a recipe, so it has no parameters to set",
@@ -133,8 +134,15 @@ async fn from_recipe(
     Ok(order)
 }
 
-/// A run of an image is ordered again as it was; its inputs are found on the host by content.
-fn from_spec(controller: &Controller, host: &str, old: &Run, launch: &LaunchArgs) -> Order {
+/// A run of an image is ordered again as it was. Its inputs are found on the host by content, or sent from the files that
+/// they were, as long as those have the same content.
+fn from_spec(
+    controller: &Controller,
+    host: &str,
+    old: &Run,
+    launch: &LaunchArgs,
+) -> Result<Order, CommandError> {
+    let files = order::files_of(&controller.config, &old.id)?;
     let mut spec = old.spec.clone();
     spec.run_id = RunId::random();
     spec.controller_id = controller.store.controller_id().clone();
@@ -165,17 +173,18 @@ fn from_spec(controller: &Controller, host: &str, old: &Run, launch: &LaunchArgs
                     local: None,
                 },
                 None => OrderSource::Content {
+                    local: files.file(&input.sha256).map(Path::to_owned),
                     sha256: input.sha256,
                     size: input.size,
                 },
             },
         })
         .collect();
-    Order {
+    Ok(Order {
         host: host.to_owned(),
         spec,
         inputs,
         parent_run: old.parent_run.clone(),
         key: launch.key.clone(),
-    }
+    })
 }

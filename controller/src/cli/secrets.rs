@@ -5,12 +5,17 @@ use crate::error::CommandError;
 use farrun_protocol::message::Secret;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, Read as _};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 /// Longest secret, in bytes.
 const LIMIT: usize = 64 * 1024;
 /// What is read of a file: enough to tell a longer one from the longest with its line's end.
 const MOST: u64 = LIMIT as u64 + 3;
+
+/// How long a command may take that prints one; it may have to wait for somebody at a key store.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How a secret is given, for `--help`.
 pub const HELP: &str = "Give the job a secret in its environment: NAME (asks, or reads a line of stdin), NAME=@FILE, \
@@ -33,7 +38,7 @@ pub fn read(context: &Context, arguments: &[String]) -> Result<BTreeMap<String, 
             None => ask(context, name)?,
             Some('-') if source == "-" => stdin_line(context, name)?,
             Some('@') => from_file(name, source.get(1..).unwrap_or_default())?,
-            Some('!') => from_command(name, source.get(1..).unwrap_or_default())?,
+            Some('!') => from_command(name, source.get(1..).unwrap_or_default(), PATIENCE)?,
             Some(_) => {
                 return Err(CommandError::usage(format!("the value of secret `{name}` stands on the command line"))
                     .hint("others can read it there; put it in a file and say `NAME=@FILE`, or pipe it and say `NAME=-`"));
@@ -85,21 +90,105 @@ fn from_file(name: &str, path: &str) -> Result<String, CommandError> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Runs a program of this machine; its words are split at white space, no shell reads them.
-fn from_command(name: &str, command: &str) -> Result<String, CommandError> {
+/// Runs a program of this machine; its words are split at white space, no shell reads them. It may ask at the terminal,
+/// so it has a while, and prints no more than a secret may have.
+fn from_command(name: &str, command: &str, patience: Duration) -> Result<String, CommandError> {
     let failed = |why: String| CommandError::usage(format!("secret `{name}`: its command {why}"));
     let mut words = command.split_whitespace();
     let program = words.next().ok_or_else(|| failed("is empty".to_owned()))?;
-    let output = Command::new(program)
+    let mut child = Command::new(program)
         .args(words)
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
-        .output()
+        .spawn()
         .map_err(|error| failed(format!("cannot be started: {error}")))?;
-    if !output.status.success() {
-        return Err(failed(format!("failed ({})", output.status)));
+    let printed = read_printed(child.stdout.take(), patience);
+    let ended = match &printed {
+        Ok(bytes) if bytes.len() as u64 <= MOST => wait_until(&mut child, patience),
+        _ => None,
+    };
+    let Some(status) = ended else {
+        // It is of no use any more; what it started may live on.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(match printed {
+            Ok(bytes) if bytes.len() as u64 > MOST => failed("printed more than 64 KiB".to_owned()),
+            Err(Some(error)) => failed(format!("cannot be read: {error}")),
+            _ => failed(format!("was not done after {} s", patience.as_secs()))
+                .hint("let it write its answer to a file, and say `NAME=@FILE`"),
+        });
+    };
+    if !status.success() {
+        return Err(failed(format!("failed ({status})")));
     }
-    let text = String::from_utf8(output.stdout)
+    let text = String::from_utf8(printed.unwrap_or_default())
         .map_err(|_| failed("printed something that is not UTF-8".to_owned()))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// What a program prints, up to one byte more than is wanted; none of it when there is no end within `patience`. The
+/// thread that reads is left behind then: what the program started may hold the pipe open for ever.
+fn read_printed(stdout: Option<ChildStdout>, patience: Duration) -> Result<Vec<u8>, Option<std::io::Error>> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = stdout.map_or(Ok(0), |stdout| stdout.take(MOST + 1).read_to_end(&mut bytes));
+        // Nobody listens when it took too long.
+        let _ = sender.send(read.map(|_| bytes));
+    });
+    receiver.recv_timeout(patience).map_err(|_| None)?.map_err(Some)
+}
+
+/// How a program that has closed its output ended; none when it has not within `patience`.
+fn wait_until(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let until = Instant::now() + patience;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+            Ok(None) | Err(_) => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_command_gives_its_output_without_the_end_of_its_line() {
+        assert_eq!(from_command("T", "printf a\\nb\\r\\n", LONG).unwrap(), "a\nb");
+        let failing = from_command("T", "false", LONG).unwrap_err();
+        assert_eq!(failing.message, "secret `T`: its command failed (exit status: 1)");
+        let absent = from_command("T", "/nowhere/at-all", LONG).unwrap_err();
+        assert!(
+            absent
+                .message
+                .starts_with("secret `T`: its command cannot be started: "),
+            "{absent:?}"
+        );
+        let empty = from_command("T", " ", LONG).unwrap_err();
+        assert_eq!(empty.message, "secret `T`: its command is empty");
+    }
+
+    #[test]
+    fn a_command_that_never_stops_printing_or_never_ends_is_ended() {
+        let began = Instant::now();
+        let endless = from_command("T", "cat /dev/zero", LONG).unwrap_err();
+        assert_eq!(
+            endless.message,
+            "secret `T`: its command printed more than 64 KiB"
+        );
+        let most = from_command("T", &format!("head -c {} /dev/zero", MOST + 1), LONG).unwrap_err();
+        assert_eq!(most.message, endless.message);
+        for silent in ["sleep 1000", "tail -f /dev/null"] {
+            let late = from_command("T", silent, Duration::from_secs(1)).unwrap_err();
+            assert_eq!(late.message, "secret `T`: its command was not done after 1 s");
+            assert_eq!(late.exit, crate::error::Exit::Usage);
+        }
+        assert!(began.elapsed() < LONG / 2);
+    }
 }

@@ -8,7 +8,11 @@ use farrun_protocol::ErrorCode;
 impl From<AgentError> for CommandError {
     fn from(error: AgentError) -> Self {
         let Some(failure) = error.failure() else {
-            return Self::from_error(Exit::Unreachable, &error);
+            return match &error {
+                AgentError::TooLarge { .. } => Self::from_error(Exit::Usage, &error)
+                    .hint("give long texts to the job as files, with inputs"),
+                _ => Self::from_error(Exit::Unreachable, &error),
+            };
         };
         let detail = failure.detail.clone().unwrap_or_default();
         let with = |exit, message: &str, hint: &str| {

@@ -37,9 +37,10 @@ impl From<StoreError> for CommandError {
 impl From<MirrorError> for CommandError {
     fn from(error: MirrorError) -> Self {
         let exit = match &error {
-            MirrorError::Source(_) | MirrorError::Contradiction { .. } | MirrorError::Damaged { .. } => {
-                Exit::Unreachable
-            }
+            MirrorError::Source(_)
+            | MirrorError::Contradiction { .. }
+            | MirrorError::TooLong { .. }
+            | MirrorError::Damaged { .. } => Exit::Unreachable,
             _ => Exit::Internal,
         };
         Self::from_error(exit, &error)

@@ -10,11 +10,6 @@ use std::time::Duration;
 /// Largest program whose hash a host may be asked for, as a bound on waiting.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How the name of a folder begins that is being filled.
-const ARRIVING: &str = ".arriving-";
-/// How the name of a folder begins whose program is not the one it should be.
-const DAMAGED: &str = ".damaged-";
-
 /// The agent could not be put on a host.
 #[derive(Debug, thiserror::Error)]
 pub enum DeployError {
@@ -177,7 +172,7 @@ async fn upload(
     sftp.set_mode(state, 0o700).await.map_err(transfer)?;
     sftp.make_folders(agents, 0o700).await.map_err(transfer)?;
     let nonce: u64 = rand::rng().random();
-    let arriving = format!("{agents}/{ARRIVING}{nonce:016x}");
+    let arriving = format!("{agents}/{}{nonce:016x}", layout::AGENT_ARRIVING);
     sftp.make_folders(&arriving, 0o700).await.map_err(transfer)?;
     let mut result = try_out(session, sftp, host, program, &arriving, folder).await;
     if result.is_ok() {
@@ -258,7 +253,7 @@ async fn install(
     if matches!(verify(session, &file, program).await?, Verified::Same) {
         return Ok(());
     }
-    let damaged = arriving.replacen(ARRIVING, DAMAGED, 1);
+    let damaged = arriving.replacen(layout::AGENT_ARRIVING, layout::AGENT_DAMAGED, 1);
     if sftp.rename(folder, &damaged).await.is_err() {
         return Err(transfer(host, error));
     }

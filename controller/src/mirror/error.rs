@@ -31,6 +31,14 @@ pub enum MirrorError {
         /// The run.
         run_id: RunId,
     },
+    /// The source sends more than the log can have.
+    #[error("more than {most} bytes came of the log of `{run_id}`, which cannot have more")]
+    TooLong {
+        /// The run.
+        run_id: RunId,
+        /// What it can have at most.
+        most: u64,
+    },
     /// The complete log was fetched twice and is not what the host says it is.
     #[error("the log of `{run_id}` does not have the length and hash that its host names")]
     Damaged {

@@ -13,6 +13,10 @@ use std::time::Duration;
 pub struct Mirror {
     pub(super) path: PathBuf,
     pub(super) run_id: RunId,
+    /// Most bytes the log can have.
+    pub(super) most: u64,
+    /// How often the file was cut or put aside because the source said so.
+    pub(super) upheavals: u32,
     pub(super) disk: Arc<dyn Disk>,
     /// None while another process writes.
     pub(super) local: Option<Local>,
@@ -124,34 +128,31 @@ pub struct Followed {
 }
 
 impl Mirror {
-    /// Opens the mirror of a run, and makes its folders. Where another process writes the same file, this one
-    /// will follow without writing.
+    /// Opens the mirror of a run whose log has at most `most` bytes, and makes its folders. Where another process writes
+    /// the same file, this one will follow without writing.
     ///
     /// # Errors
     /// The file system refuses, or something else than a plain file has the name.
-    pub fn open(path: &Path, run_id: &RunId) -> Result<Self, MirrorError> {
-        Self::open_on(path, run_id, Arc::new(RealDisk))
+    pub fn open(path: &Path, run_id: &RunId, most: u64) -> Result<Self, MirrorError> {
+        Self::open_on(path, run_id, most, Arc::new(RealDisk))
     }
 
     /// Opens a mirror whose bytes go through `disk`.
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn open_on(path: &Path, run_id: &RunId, disk: Arc<dyn Disk>) -> Result<Self, MirrorError> {
+    pub fn open_on(path: &Path, run_id: &RunId, most: u64, disk: Arc<dyn Disk>) -> Result<Self, MirrorError> {
         let local = Local::open(path)?;
         Ok(Self {
             generation: None,
             path: path.to_owned(),
             run_id: run_id.clone(),
+            most,
+            upheavals: 0,
             disk,
             local,
             told: Some(0),
         })
-    }
-
-    /// Whether this process writes the file.
-    pub fn is_writer(&self) -> bool {
-        self.local.is_some()
     }
 
     /// Log bytes before the next one that would be told; none when nothing was told of last lines yet.

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Bytes read at one time while hashing.
 pub(super) const PIECE: u64 = 256 * 1024;
+/// Most files that one run's logs of earlier lives are kept in. A host makes a log anew when its state folder was lost.
+const MOST_ASIDE: u32 = 16;
 const GENERATION: &str = "user.farrun.generation";
 
 /// How bytes reach a file: the seam where tests let a disk be full.
@@ -185,7 +187,7 @@ impl Local {
 
     /// Puts the file aside under the first free name; its own name is free then.
     pub(super) fn put_aside(self) -> Result<PathBuf, MirrorError> {
-        for number in 1..1000_u32 {
+        for number in 1..=MOST_ASIDE {
             let mut name = self.path.clone().into_os_string();
             name.push(format!(".{number}.old"));
             let aside = PathBuf::from(name);

@@ -8,8 +8,8 @@ use super::{LogSource, MirrorError, SourceError};
 use farrun_protocol::ErrorCode;
 use farrun_protocol::message::FetchLog;
 
-/// Answers without progress in a row, or repairs and replacements in all, until the source is not believed any
-/// more: each replacement leaves a file behind.
+/// Answers without progress in a row, or repairs and replacements in the life of a mirror, until the source is not
+/// believed any more: each replacement leaves a file behind.
 const MAX_CONTRADICTIONS: u32 = 16;
 
 impl<S: LogSource> Session<'_, S> {
@@ -64,7 +64,7 @@ impl<S: LogSource> Session<'_, S> {
     }
 
     pub(super) async fn repair(&mut self) -> Result<(), MirrorError> {
-        self.upheavals += 1;
+        self.mirror.upheavals += 1;
         self.believe()?;
         let Some(local) = self.mirror.local.as_mut() else {
             return Ok(());
@@ -80,7 +80,7 @@ impl<S: LogSource> Session<'_, S> {
 
     /// The host has another log: keeps the old file under another name, and begins a new one.
     pub(super) fn replace(&mut self) -> Result<(), MirrorError> {
-        self.upheavals += 1;
+        self.mirror.upheavals += 1;
         self.believe()?;
         self.mirror.told = self.mirror.told.map(|_| 0);
         self.mirror.generation = None;
@@ -105,7 +105,7 @@ impl<S: LogSource> Session<'_, S> {
     }
 
     fn believe(&self) -> Result<(), MirrorError> {
-        if self.contradictions.max(self.upheavals) > MAX_CONTRADICTIONS {
+        if self.contradictions.max(self.mirror.upheavals) > MAX_CONTRADICTIONS {
             return Err(MirrorError::Contradiction {
                 run_id: self.mirror.run_id.clone(),
             });

@@ -28,6 +28,9 @@ pub enum SourceError {
     /// It is gone; a new one goes on where this one stopped.
     #[error("the log's source was lost")]
     Lost(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// What it says is none of its language; a new one would say the same.
+    #[error(transparent)]
+    Senseless(Arc<dyn std::error::Error + Send + Sync>),
 }
 
 impl SourceError {
@@ -35,7 +38,7 @@ impl SourceError {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Refused(failure) => Some(failure.code),
-            Self::Lost(_) => None,
+            Self::Lost(_) | Self::Senseless(_) => None,
         }
     }
 }

@@ -35,7 +35,6 @@ pub(super) struct Session<'a, S> {
     options: Options,
     pub(super) sink: &'a mut (dyn FnMut(Event<'_>) + Send),
     pub(super) contradictions: u32,
-    pub(super) upheavals: u32,
     elsewhere: bool,
     refetched: bool,
 }
@@ -53,7 +52,6 @@ impl<'a, S: LogSource> Session<'a, S> {
             options,
             sink,
             contradictions: 0,
-            upheavals: 0,
             elsewhere: false,
             refetched: false,
         }
@@ -192,6 +190,12 @@ impl<'a, S: LogSource> Session<'a, S> {
         if !trim(&mut chunk, position) {
             self.contradiction()?;
             return Ok(Next::Again);
+        }
+        if !chunk.bytes.is_empty() && position.saturating_add(chunk.bytes.len() as u64) > self.mirror.most {
+            return Err(MirrorError::TooLong {
+                run_id: self.mirror.run_id.clone(),
+                most: self.mirror.most,
+            });
         }
         self.remember(&chunk, ahead);
         if chunk.end.is_none() && !(chunk.bytes.is_empty() && self.options.until == Until::Now) {

@@ -58,7 +58,9 @@ pub(super) async fn fetch(
     reply: &ManifestReply,
     folder: &Path,
 ) -> Result<(), RunError> {
-    let (manifest, _) = manifest_of::read(&sftp, &host.name, run, reply, MOST_MANIFEST).await?;
+    let manifest = manifest_of::read(&sftp, &host.name, run, reply, MOST_MANIFEST)
+        .await?
+        .manifest;
     check(&manifest, reply).map_err(|what| RunError::Hostile {
         host: host.name.clone(),
         what,
@@ -70,15 +72,11 @@ pub(super) async fn fetch(
         .as_deref()
         .filter(|path| path.starts_with('/'))
         .map(Arc::from);
+    let names = manifest.files.iter().map(|file| file.path.clone()).collect();
+    let outputs = Arc::from(reply.outputs.as_str());
     // What was collected is nobody's but this user's, whatever the host says.
-    let wanted: Vec<Wanted> = manifest
-        .files
-        .iter()
-        .map(|file| Wanted {
-            mode: 0o600,
-            ..Wanted::from_manifest(file, &reply.outputs, pack.as_ref())
-        })
-        .collect();
+    let mut wanted = Wanted::of_manifest(manifest.files, &outputs, pack.as_ref());
+    wanted.iter_mut().for_each(|file| file.mode = 0o600);
     let progress = Progress::new();
     let transfer = Transfer::growing(sftp, further(controller, host));
     let work = async {
@@ -94,7 +92,6 @@ pub(super) async fn fetch(
     };
     watch(controller, work, tick).await?;
     controller.tell(&Event::StepDone);
-    let names: Vec<String> = manifest.files.into_iter().map(|file| file.path).collect();
     put(arriving, folder, names).await
 }
 

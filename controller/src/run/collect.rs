@@ -1,6 +1,7 @@
 //! Brings a run's outputs home, verified, and completes it.
 
 use super::bulk::{Bulk, further};
+use super::manifest_of::ManifestRead;
 use super::upload::watch;
 use super::{RunError, enhance, manifest_of, pulled, reconcile, stop};
 use crate::controller::{Controller, Event};
@@ -8,7 +9,7 @@ use crate::host::{Link, LinkError};
 use crate::model::{Host, OutputRecord, Prompt, Run, RunStatus};
 use crate::ssh::transfer::{Progress as TransferProgress, Sftp, Transfer, TransferError, Wanted, is_busy};
 use chrono::Utc;
-use farrun_protocol::manifest::{self, Manifest};
+use farrun_protocol::manifest::{self, Manifest, Skipped};
 use farrun_protocol::message::{ManifestReply, Progress};
 use farrun_protocol::verdict::Reason;
 use farrun_protocol::{ErrorCode, RunId};
@@ -107,9 +108,9 @@ pub async fn collect_over(
         .map(PathBuf::from)
         .ok_or_else(|| RunError::NoRun(id.clone()))?;
     let mut bulk = Some(bulk);
-    let manifest = loop {
-        if let Some(manifest) = brought_by_another(controller, id, &reply, &folder).await? {
-            break manifest;
+    let here = loop {
+        if let Some(here) = brought_by_another(controller, id, &reply, &folder).await? {
+            break here;
         }
         let files = bulk.take().unwrap_or_else(|| Bulk::begin(controller, &host, id));
         match bring(controller, &host, files, id, &reply, &folder).await {
@@ -134,9 +135,9 @@ pub async fn collect_over(
     Ok(Collected {
         run,
         folder,
-        files: manifest.files.len(),
+        files: here.files,
         bytes: reply.bytes,
-        skipped: manifest
+        skipped: here
             .skipped
             .iter()
             .map(|skipped| format!("{} ({:?})", skipped.path, skipped.reason))
@@ -145,14 +146,28 @@ pub async fn collect_over(
     })
 }
 
-/// Waits while another command of this machine brings the outputs. Answers with the manifest when they are here, brought
-/// by it or earlier.
+/// What of a manifest is told once its files are here.
+struct Here {
+    files: usize,
+    skipped: Vec<Skipped>,
+}
+
+impl From<Manifest> for Here {
+    fn from(manifest: Manifest) -> Self {
+        Self {
+            files: manifest.files.len(),
+            skipped: manifest.skipped,
+        }
+    }
+}
+
+/// Waits while another command of this machine brings the outputs. Answers when they are here, brought by it or earlier.
 async fn brought_by_another(
     controller: &Controller,
     id: &RunId,
     reply: &ManifestReply,
     folder: &Path,
-) -> Result<Option<Manifest>, RunError> {
+) -> Result<Option<Here>, RunError> {
     let start = Instant::now();
     let (mut told, mut tries) = (false, 1);
     loop {
@@ -166,7 +181,7 @@ async fn brought_by_another(
             }
         } else {
             if let Some(manifest) = recall(controller, id, reply, folder).await? {
-                return Ok(Some(manifest));
+                return Ok(Some(manifest.into()));
             }
             tries -= 1;
             if tries == 0 {
@@ -188,16 +203,16 @@ async fn bring(
     id: &RunId,
     reply: &ManifestReply,
     folder: &Path,
-) -> Result<Manifest, RunError> {
+) -> Result<Here, RunError> {
     let (session, sftp) = bulk.ready(controller, host).await?;
     if let Some(pack) = pack(reply) {
         sftp.open_early(pack);
     }
     let read = manifest_of::read(&sftp, &host.name, Some(id), reply, manifest::MAX_SIZE).await?;
-    let manifest = fetch(controller, host, sftp, reply, read, folder).await?;
+    let here = fetch(controller, host, sftp, reply, read, folder).await?;
     // It is over; the host is not waited for.
     tokio::spawn(session.close());
-    Ok(manifest)
+    Ok(here)
 }
 
 /// The manifest, when exactly it was brought home before, its files are as they were left, and the database says so too.
@@ -219,40 +234,42 @@ async fn recall(
     Ok(Some(manifest).filter(|_| all))
 }
 
-/// Brings every output here, records it, and remembers that it is here.
+/// Brings every output here, records it, and remembers that it is here. There is one list of them in memory at a time.
 async fn fetch(
     controller: &Controller,
     host: &Host,
     sftp: Sftp,
     reply: &ManifestReply,
-    (manifest, bytes): (Manifest, Vec<u8>),
+    read: ManifestRead,
     folder: &Path,
-) -> Result<Manifest, RunError> {
-    let id = &manifest.run_id;
-    let bytes = Some(bytes).filter(|bytes| bytes.len() <= pulled::MOST);
-    pulled::forget(&controller.config.state_folder, id);
-    let records = records(&manifest);
+) -> Result<Here, RunError> {
+    let ManifestRead { manifest, bytes } = read;
+    let id = manifest.run_id;
+    pulled::forget(&controller.config.state_folder, &id);
+    let (pack, outputs) = (pack(reply).map(Arc::from), Arc::from(reply.outputs.as_str()));
+    let wanted = Wanted::of_manifest(manifest.files, &outputs, pack.as_ref());
     // Written down meanwhile; a database that refuses does not end the transfer.
-    let recording = controller.store.set_outputs(id, &records);
-    let downloading = download(controller, host, sftp, reply, &manifest, folder);
+    let recording = controller.store.set_outputs(&id, wanted.iter().map(record));
+    let downloading = download(controller, host, sftp, reply, &wanted, folder);
     let ((), recorded) = tokio::try_join!(downloading, async { Ok::<_, RunError>(recording.await) })?;
     recorded?;
     let now = Utc::now();
-    if !controller.store.mark_all_pulled(id, &records, now).await? {
+    let all = wanted.iter().map(record);
+    if !controller.store.mark_all_pulled(&id, all, now).await? {
         // Another controller wrote down something else meanwhile; these are the ones that are here.
-        let pulled: Vec<_> = records
-            .into_iter()
-            .map(|record| OutputRecord {
-                pulled_at: Some(now),
-                ..record
-            })
-            .collect();
-        controller.store.set_outputs(id, &pulled).await?;
+        let pulled = wanted.iter().map(|file| OutputRecord {
+            pulled_at: Some(now),
+            ..record(file)
+        });
+        controller.store.set_outputs(&id, pulled).await?;
     }
     if let Some(bytes) = bytes {
-        pulled::keep(&controller.config.state_folder, id, &bytes);
+        pulled::keep(&controller.config.state_folder, &id, &bytes);
     }
-    Ok(manifest)
+    Ok(Here {
+        files: wanted.len(),
+        skipped: manifest.skipped,
+    })
 }
 
 async fn hash_outputs(controller: &Controller, link: &Link, id: &RunId) -> Result<ManifestReply, RunError> {
@@ -272,16 +289,16 @@ async fn hash_outputs(controller: &Controller, link: &Link, id: &RunId) -> Resul
     Ok(reply)
 }
 
-/// What the database knows of each output.
-fn records(manifest: &Manifest) -> Vec<OutputRecord> {
-    let record = |file: &manifest::OutputFile| OutputRecord {
+/// What the database knows of an output.
+fn record(file: &Wanted) -> OutputRecord {
+    let large = file.size > manifest::BLOCK;
+    OutputRecord {
         path: file.path.clone(),
         size: file.size,
-        sha256: file.sha256.clone().filter(|_| file.size <= manifest::BLOCK),
-        blocks: file.blocks_hash().filter(|_| file.size > manifest::BLOCK),
+        sha256: file.sha256.clone().filter(|_| !large),
+        blocks: large.then(|| manifest::hash_of_blocks(file.size, &file.blocks)),
         pulled_at: None,
-    };
-    manifest.files.iter().map(record).collect()
+    }
 }
 
 fn pack(reply: &ManifestReply) -> Option<&str> {
@@ -293,20 +310,14 @@ async fn download(
     host: &Host,
     sftp: Sftp,
     reply: &ManifestReply,
-    manifest: &Manifest,
+    wanted: &[Wanted],
     folder: &Path,
 ) -> Result<(), RunError> {
-    let pack: Option<Arc<str>> = pack(reply).map(Arc::from);
-    let wanted: Vec<Wanted> = manifest
-        .files
-        .iter()
-        .map(|file| Wanted::from_manifest(file, &reply.outputs, pack.as_ref()))
-        .collect();
     let progress = TransferProgress::new();
     let transfer = Transfer::growing(sftp, further(controller, host));
     let work = async {
         Ok(transfer
-            .download(&wanted, folder, &progress, &Default::default())
+            .download(wanted, folder, &progress, &Default::default())
             .await?)
     };
     let tick = || {

@@ -91,15 +91,20 @@ pub enum RunError {
         path: PathBuf,
     },
     /// An input is neither here nor on the host.
-    #[error("input `{path}` of run `{run}` is neither on the host nor here any more")]
+    #[error(
+        "input `{path}` of run `{run}` is neither on the host nor here any more{}",
+        was(file)
+    )]
     InputGone {
         /// The run.
         run: RunId,
         /// Its path below the run's inputs.
         path: String,
+        /// The file of this machine that it was.
+        file: Option<PathBuf>,
     },
     /// The order was placed on another machine that shares the database, and what it still needs lies there.
-    #[error("run `{0}` was ordered on another machine, and its inputs lie there")]
+    #[error("run `{0}` was ordered on another machine, which has its inputs and may be working on it")]
     OrderedElsewhere(RunId),
     /// An earlier output cannot be named by its content.
     #[error(
@@ -169,6 +174,13 @@ pub enum RunError {
         /// The run that goes on, when one does.
         detached: Option<RunId>,
     },
+}
+
+fn was(file: &Option<PathBuf>) -> String {
+    let file = file
+        .as_ref()
+        .map(|file| format!(": `{}` does not exist", file.display()));
+    file.unwrap_or_default()
 }
 
 impl From<SshError> for RunError {

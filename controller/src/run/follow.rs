@@ -150,7 +150,7 @@ async fn mirror_log(reach: &mut Reach<'_>, following: Following) -> Result<(), R
     let Some(path) = reach.run.log_path.clone() else {
         return Ok(());
     };
-    let mut mirror = Mirror::open(Path::new(&path), &reach.run.id)?;
+    let mut mirror = Mirror::open(Path::new(&path), &reach.run.id, reach.run.spec.longest_log())?;
     let mut from = following.from;
     loop {
         let link = reach.link().await?;
@@ -172,8 +172,22 @@ async fn mirror_log(reach: &mut Reach<'_>, following: Following) -> Result<(), R
                 reach.keep(link);
                 return Ok(());
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(disbelieved(error, reach.run)),
         }
+    }
+}
+
+/// What cannot be true of a log, with the name of who says it.
+fn disbelieved(error: MirrorError, run: &Run) -> RunError {
+    match error {
+        MirrorError::TooLong { run_id, most } => RunError::Hostile {
+            host: run.host.clone(),
+            what: format!(
+                "more than {most} bytes as the log of `{run_id}`, whose order caps it at {}",
+                run.spec.log_cap
+            ),
+        },
+        error => error.into(),
     }
 }
 
@@ -305,7 +319,7 @@ async fn mirror_now(
     let Some(path) = run.log_path.as_deref() else {
         return Ok(());
     };
-    let mut mirror = Mirror::open(Path::new(path), &run.id)?;
+    let mut mirror = Mirror::open(Path::new(path), &run.id, run.spec.longest_log())?;
     let mut told = |event: mirror::Event<'_>| tell(controller, show, &event);
     let following = mirror.follow(&link.client, Options::for_now(from), &mut told);
     let followed = tokio::select! {
@@ -316,7 +330,7 @@ async fn mirror_now(
         Err(MirrorError::Source(SourceError::Refused(failure))) => {
             return Err(LinkError::Agent(crate::agent::AgentError::Failed(failure)).into());
         }
-        other => other?,
+        other => other.map_err(|error| disbelieved(error, run))?,
     };
     note_log(controller, &run.id, &followed).await
 }

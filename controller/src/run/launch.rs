@@ -60,19 +60,24 @@ async fn take(controller: &Controller, id: &RunId) -> Result<Run, RunError> {
     }
     let mut told = false;
     loop {
+        let mut elsewhere = false;
         let (run, ours) = controller
             .store
             .change_run(id, |row| {
                 if row.launched_at.is_some() || row.status.is_settled() {
                     return true;
                 }
-                let ours = !Owner::is_other(row);
+                elsewhere = Owner::is_elsewhere(row);
+                let ours = !elsewhere && !Owner::is_other(row);
                 if ours {
                     row.owner = Some(Owner::this().having_asked(Owner::has_asked(row)).to_string());
                 }
                 ours
             })
             .await?;
+        if elsewhere {
+            return Err(RunError::OrderedElsewhere(id.clone()));
+        }
         if ours {
             return Ok(run);
         }
@@ -189,8 +194,10 @@ async fn after_failure(controller: &Controller, id: &RunId, error: RunError) -> 
         {
             Some((refusal::reason(failure.code), refusal::detail(failure)))
         }
-        RunError::InputGone { path, .. } => {
-            Some((Reason::NotLaunched, Some(format!("input `{path}` is gone"))))
+        RunError::InputGone { path, file, .. } => {
+            let file = file.as_ref().map(|file| format!(" (`{}`)", file.display()));
+            let gone = format!("input `{path}`{} is gone", file.unwrap_or_default());
+            Some((Reason::NotLaunched, Some(gone)))
         }
         RunError::InputChanged { path } => Some((
             Reason::NotLaunched,
@@ -340,3 +347,6 @@ async fn not_started(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

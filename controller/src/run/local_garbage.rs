@@ -31,7 +31,7 @@ pub struct Wants {
 /// Something that lies here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Item {
-    /// `diagnostics`, `log`, `outputs`, `manifest`, `order`.
+    /// `diagnostics`, `log`, `outputs`, `manifest`, `order`, `inputs`.
     pub kind: &'static str,
     /// Id of its run, or of what else it belongs to.
     pub name: String,
@@ -124,7 +124,7 @@ async fn of_nobody(controller: &Controller) -> Result<Vec<Item>, RunError> {
     let state = &controller.config.state_folder;
     let mut items = Vec::new();
     let mut known = HashSet::new();
-    for (kind, folder) in [("order", "orders"), ("manifest", "pulled")] {
+    for (kind, folder) in [("order", "orders"), ("inputs", "inputs"), ("manifest", "pulled")] {
         for entry in std::fs::read_dir(state.join(folder))
             .into_iter()
             .flatten()
@@ -218,10 +218,7 @@ async fn note(controller: &Controller, item: &Item) -> Result<(), RunError> {
                 pulled_at: None,
                 ..output
             });
-            controller
-                .store
-                .set_outputs(id, &gone.collect::<Vec<_>>())
-                .await?;
+            controller.store.set_outputs(id, gone).await?;
         }
         _ => return Ok(()),
     }

@@ -1,5 +1,6 @@
 //! What a host is, what its GPUs do and how its runs stand, asked for at once.
 
+use super::RunError;
 use super::owner::Owner;
 use super::reconcile::{self, Looked};
 use crate::controller::Controller;
@@ -9,6 +10,7 @@ use chrono::{DateTime, Utc};
 use farrun_protocol::RunId;
 use farrun_protocol::gpu::GpuReport;
 use farrun_protocol::message::HostFacts;
+use futures_util::future::join_all;
 use std::future::Future;
 use std::time::Duration;
 
@@ -62,11 +64,24 @@ impl Seen {
     }
 }
 
-/// Dials a host and asks it.
+/// Dials hosts and asks them, all at once. Each answers, or why it is out of reach, in words.
 ///
 /// # Errors
-/// Why it is out of reach, in words.
-pub async fn dial(controller: &Controller, host: &Host, wish: Wish) -> Result<Seen, String> {
+/// The user interrupted: then nothing is known of any of them.
+pub async fn dial_all(
+    controller: &Controller,
+    hosts: &[Host],
+    wish: Wish,
+) -> Result<Vec<Result<Seen, String>>, RunError> {
+    let dialled = join_all(hosts.iter().map(|host| dial(controller, host, wish)));
+    tokio::select! {
+        biased;
+        () = controller.interrupt.cancelled() => Err(RunError::Interrupted { detached: None }),
+        answers = dialled => Ok(answers),
+    }
+}
+
+async fn dial(controller: &Controller, host: &Host, wish: Wish) -> Result<Seen, String> {
     let link = match tokio::time::timeout(CONNECT, controller.contact_unasked(host)).await {
         Ok(link) => link.map_err(|error| error.to_string())?,
         Err(_) => return Err(format!("no answer within {} s", CONNECT.as_secs())),

@@ -1,38 +1,131 @@
 //! Reads the manifest of files on a host, which is only as good as its hash and its paths.
+//!
+//! One of usual size lies in memory until its files are here. A larger one is read while it arrives, and what was read of it
+//! counts only when all of it turns out to be what was announced.
 
 use super::RunError;
 use crate::ssh::transfer::Sftp;
+use bytes::{Buf as _, Bytes};
 use farrun_protocol::manifest::{self, Manifest};
 use farrun_protocol::message::ManifestReply;
 use farrun_protocol::{RunId, Sha256};
+use sha2::Digest as _;
+use std::io::{self, BufReader, Read};
+use tokio::sync::mpsc;
 
-/// The manifest that `reply` announces, of at most `most` bytes, and its bytes. It is one of `run`, when that is said.
-pub(super) async fn read(
+/// Larger ones do not lie in memory beside what was read from them.
+const MOST_KEPT: u64 = 8 * 1024 * 1024;
+/// Pieces of a larger one that wait to be read.
+const AHEAD: usize = 16;
+
+/// A manifest that was read and checked.
+#[derive(Debug)]
+pub struct ManifestRead {
+    /// What it says.
+    pub manifest: Manifest,
+    /// Its bytes, unless they are many.
+    pub bytes: Option<Vec<u8>>,
+}
+
+/// The manifest that `reply` announces, of at most `most` bytes. It is one of `run`, when that is said.
+///
+/// # Errors
+/// The connection, or what the host sends is not what it announced, or no manifest that anybody would believe.
+pub async fn read(
     sftp: &Sftp,
     host: &str,
     run: Option<&RunId>,
     reply: &ManifestReply,
     most: u64,
-) -> Result<(Manifest, Vec<u8>), RunError> {
-    let hostile = |what: &str| RunError::Hostile {
+) -> Result<ManifestRead, RunError> {
+    let hostile = |what: String| RunError::Hostile {
         host: host.to_owned(),
-        what: what.to_owned(),
+        what,
     };
     if reply.size > most {
-        return Err(hostile("a manifest larger than any manifest"));
+        return Err(hostile(format!(
+            "a manifest of {} bytes, larger than any manifest",
+            reply.size
+        )));
     }
-    let bytes = sftp.read_exactly(&reply.path, reply.size).await?;
-    if Sha256::of(&bytes) != reply.sha256 {
-        return Err(hostile("a manifest that does not hash to what was announced"));
+    let (read, sha256, bytes) = if reply.size > MOST_KEPT {
+        let (read, sha256) = read_arriving(sftp, reply).await?;
+        (read, sha256, None)
+    } else {
+        let bytes = sftp.read_exactly(&reply.path, reply.size).await?;
+        (serde_json::from_slice(&bytes), Sha256::of(&bytes), Some(bytes))
+    };
+    if sha256 != reply.sha256 {
+        return Err(hostile(
+            "a manifest that does not hash to what was announced".to_owned(),
+        ));
     }
-    let manifest = check(&bytes, run, reply).map_err(|what| hostile(&what))?;
-    Ok((manifest, bytes))
+    let manifest = read
+        .map_err(|error| format!("a manifest that cannot be read: {error}"))
+        .and_then(|manifest| check(manifest, run, reply))
+        .map_err(hostile)?;
+    Ok(ManifestRead { manifest, bytes })
 }
 
-/// Reads a manifest, or says what cannot be right about it.
-fn check(bytes: &[u8], run: Option<&RunId>, reply: &ManifestReply) -> Result<Manifest, String> {
-    let manifest: Manifest =
-        serde_json::from_slice(bytes).map_err(|error| format!("a manifest that cannot be read: {error}"))?;
+type Parsed = Result<Manifest, serde_json::Error>;
+
+/// Reads a manifest while it arrives; answers with the hash of all of it as well.
+async fn read_arriving(sftp: &Sftp, reply: &ManifestReply) -> Result<(Parsed, Sha256), RunError> {
+    let (to, from) = mpsc::channel(AHEAD);
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut arriving = BufReader::with_capacity(64 * 1024, Arriving::new(from));
+        let parsed = serde_json::from_reader(&mut arriving);
+        (parsed, arriving.into_inner().finish())
+    });
+    sftp.read_pieces(&reply.path, reply.size, to).await?;
+    reading.await.map_err(|error| RunError::Local {
+        path: reply.path.clone().into(),
+        source: io::Error::other(error),
+    })
+}
+
+/// What arrives, as something that a parser reads.
+struct Arriving {
+    from: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+    hasher: sha2::Sha256,
+}
+
+impl Arriving {
+    fn new(from: mpsc::Receiver<Bytes>) -> Self {
+        Self {
+            from,
+            piece: Bytes::new(),
+            hasher: sha2::Sha256::new(),
+        }
+    }
+
+    /// The hash of everything, also of what the parser did not want.
+    fn finish(mut self) -> Sha256 {
+        while let Some(piece) = self.from.blocking_recv() {
+            self.hasher.update(&piece);
+        }
+        Sha256::from_bytes(self.hasher.finalize().into())
+    }
+}
+
+impl Read for Arriving {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.piece.is_empty()
+            && let Some(piece) = self.from.blocking_recv()
+        {
+            self.hasher.update(&piece);
+            self.piece = piece;
+        }
+        let count = buffer.len().min(self.piece.len());
+        self.piece
+            .copy_to_slice(buffer.get_mut(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+/// The manifest, or what cannot be right about it.
+fn check(manifest: Manifest, run: Option<&RunId>, reply: &ManifestReply) -> Result<Manifest, String> {
     let total = manifest
         .files
         .iter()
@@ -91,7 +184,27 @@ mod tests {
             files: 1,
             bytes,
         };
-        check(&json, run.map(|run| run.parse().unwrap()).as_ref(), &reply)
+        let run = run.map(|run| run.parse().unwrap());
+        check(manifest.clone(), run.as_ref(), &reply)
+    }
+
+    #[test]
+    fn what_arrives_is_read_and_hashed_whole() {
+        let content: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+        let (to, from) = mpsc::channel(AHEAD);
+        let sending = content.clone();
+        let sender = std::thread::spawn(move || {
+            for piece in sending.chunks(7001) {
+                to.blocking_send(Bytes::copy_from_slice(piece)).unwrap();
+            }
+        });
+        let mut arriving = Arriving::new(from);
+        // Who reads it stops early, as at a mistake in it.
+        let mut read = vec![0; 10_000];
+        arriving.read_exact(&mut read).unwrap();
+        assert!(read == content[..10_000]);
+        assert_eq!(arriving.finish(), Sha256::of(&content));
+        sender.join().unwrap();
     }
 
     #[test]

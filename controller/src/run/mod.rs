@@ -25,7 +25,7 @@ pub mod links;
 pub mod local_garbage;
 pub mod log_error;
 pub mod look;
-mod manifest_of;
+pub mod manifest_of;
 pub mod notified;
 pub mod order;
 pub mod owner;

@@ -1,18 +1,24 @@
 //! Who is working on an order that its host has not acknowledged: a process, told apart from a later one that got
 //! the same number.
 
+use crate::controller::machine;
 use crate::model::Run;
+use farrun_protocol::Sha256;
 use std::fmt;
 
 /// Marks an order that its host was asked to start: from then on only the host knows what became of it.
 const ASKED: &str = "asked";
+/// How the word begins that names a machine.
+const ON: &str = "on:";
 
-/// A process of this machine.
+/// A process of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
     pid: u32,
     boot_id: String,
     started: String,
+    /// The machine, as one word; none of nobody and in rows of earlier versions.
+    machine: Option<String>,
     asked: bool,
 }
 
@@ -24,6 +30,7 @@ impl Owner {
             pid,
             boot_id: boot_id(),
             started: start_time(pid).unwrap_or_default(),
+            machine: Some(this_machine()),
             asked: false,
         }
     }
@@ -34,6 +41,7 @@ impl Owner {
             pid: 0,
             boot_id: "-".to_owned(),
             started: "-".to_owned(),
+            machine: None,
             asked: false,
         }
     }
@@ -60,6 +68,16 @@ impl Owner {
         owner.is_some_and(|owner| owner.is_alive() && owner.pid != std::process::id())
     }
 
+    /// Whether an order that no host was asked to start belongs to another machine that shares the database: only there
+    /// it can be told whether somebody works on it.
+    pub fn is_elsewhere(run: &Run) -> bool {
+        let owner = run.owner.as_deref().and_then(Self::parse);
+        !Self::has_asked(run)
+            && owner
+                .and_then(|owner| owner.machine)
+                .is_some_and(|machine| machine != this_machine())
+    }
+
     /// Reads what [`fmt::Display`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(' ');
@@ -68,7 +86,12 @@ impl Owner {
             parts.next()?.to_owned(),
             parts.next()?.to_owned(),
         );
-        let asked = match parts.next() {
+        let mut next = parts.next();
+        let machine = next.and_then(|word| word.strip_prefix(ON)).map(str::to_owned);
+        if machine.is_some() {
+            next = parts.next();
+        }
+        let asked = match next {
             None => false,
             Some(ASKED) => true,
             Some(_) => return None,
@@ -77,6 +100,7 @@ impl Owner {
             pid,
             boot_id,
             started,
+            machine,
             asked,
         })
     }
@@ -90,12 +114,21 @@ impl Owner {
 impl fmt::Display for Owner {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} {} {}", self.pid, self.boot_id, self.started)?;
+        if let Some(machine) = &self.machine {
+            write!(formatter, " {ON}{machine}")?;
+        }
         if self.asked {
             write!(formatter, " {ASKED}")
         } else {
             Ok(())
         }
     }
+}
+
+/// A word for this machine that tells others nothing else about it.
+fn this_machine() -> String {
+    let hash = Sha256::of(machine().as_bytes());
+    hash.as_str().chars().take(16).collect()
 }
 
 fn boot_id() -> String {
@@ -143,7 +176,17 @@ mod tests {
             .is_alive()
         );
         assert_eq!(Owner::parse("nonsense"), None);
-        assert_eq!(Owner::parse("1 2 3 else"), None);
+        for nonsense in [
+            "1 2 3 else",
+            "1 2 3 asked on:x",
+            "1 2 3 on:x on:y",
+            "1 2 3 on:x asked else",
+        ] {
+            assert_eq!(Owner::parse(nonsense), None, "{nonsense}");
+        }
+        // As an earlier version wrote it.
+        let earlier = Owner::parse("1 2 3 asked").unwrap();
+        assert_eq!((earlier.machine, earlier.asked), (None, true));
     }
 
     #[test]

@@ -14,9 +14,6 @@ use std::time::{Duration, Instant, SystemTime};
 /// Longest the kernel's clock of files can stand still; a hundred times a second is the slowest that is built.
 const LONGEST_TICK: Duration = Duration::from_millis(50);
 
-/// Larger ones are not kept: until everything is here they would lie in memory beside what was read from them.
-pub(super) const MOST: usize = 8 * 1024 * 1024;
-
 /// Whether a manifest is kept for this run.
 pub(super) fn is_kept(state: &Path, run: &RunId) -> bool {
     path(state, run).exists()

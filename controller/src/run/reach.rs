@@ -2,6 +2,7 @@
 
 use super::RunError;
 use super::links::Links;
+use crate::agent::AgentError;
 use crate::controller::{Controller, Event};
 use crate::host::deploy::DeployError;
 use crate::host::{Link, LinkError};
@@ -188,6 +189,8 @@ pub(super) fn may_pass(error: &RunError) -> bool {
     };
     match error {
         LinkError::Ssh(error) => ssh_may_pass(error),
+        // What no agent sends was sent on purpose or by a defect: SSH lets no damage through.
+        LinkError::Agent(AgentError::Frame { .. }) => false,
         LinkError::Agent(error) => error.is_over(),
         LinkError::Transfer(error) => error.is_connection(),
         LinkError::Deploy(DeployError::Ssh(error)) => ssh_may_pass(error),

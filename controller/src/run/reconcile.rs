@@ -33,7 +33,7 @@ pub struct Reconciled {
 /// Settles what happened on `host`, or on all hosts, with unfinished runs, within `limit`. Nothing is asked of the user.
 ///
 /// # Errors
-/// The database. A silent host is no error.
+/// The database, or the user interrupted. A silent host is no error.
 pub async fn all(
     controller: &Controller,
     host: Option<&str>,
@@ -82,6 +82,10 @@ async fn each(
             Err(RunError::Store(error)) => return Err(error.into()),
             Err(error) => reconciled.silent.push((name, error.to_string())),
         }
+    }
+    // A host that the user did not wait for is not silent.
+    if controller.interrupt.is_cancelled() {
+        return Err(RunError::Interrupted { detached: None });
     }
     Ok(reconciled)
 }

@@ -2,7 +2,7 @@
 
 use super::RunError;
 use super::lanes::Lanes;
-use super::order::Sources;
+use super::order::{Sources, hash_file};
 use crate::agent::{AgentError, Client};
 use crate::controller::{Controller, Event};
 use crate::host::Link;
@@ -14,6 +14,7 @@ use farrun_protocol::spec::Input;
 use farrun_protocol::{ErrorCode, layout};
 use futures_util::StreamExt as _;
 use std::collections::HashSet;
+use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -90,6 +91,11 @@ async fn upload(
     let mut files = Vec::with_capacity(missing.len());
     for entry in missing {
         files.push(outgoing(run, sources, entry)?);
+    }
+    for (entry, file) in missing.iter().zip(&files) {
+        if sources.is_unread(&entry.input.sha256) {
+            prove(controller, &entry.input, &file.local).await?;
+        }
     }
     let rejected = send(controller, link, host, missing, &files, progress).await?;
     if rejected.is_empty() {
@@ -198,16 +204,34 @@ async fn why_not_sent(client: &Client, host: &str, needed: u64, error: TransferE
     }
 }
 
+/// Reads a file that had the right content when an earlier run was ordered.
+async fn prove(controller: &Controller, input: &Input, local: &Path) -> Result<(), RunError> {
+    controller.tell(&Event::HashingInputs { files: 1 });
+    let (file, interrupt) = (local.to_owned(), controller.interrupt.clone());
+    let hashing = tokio::task::spawn_blocking(move || hash_file(&file, &interrupt));
+    let hashed = hashing.await.map_err(|error| RunError::Input {
+        path: local.to_owned(),
+        source: std::io::Error::other(error),
+    })??;
+    match hashed == (input.sha256.clone(), input.size) {
+        true => Ok(()),
+        false => Err(RunError::InputChanged {
+            path: local.to_owned(),
+        }),
+    }
+}
+
 fn outgoing(run: &Run, sources: &Sources, missing: &Missing) -> Result<Outgoing, RunError> {
     let Missing { input, remote, have } = missing;
-    let gone = || RunError::InputGone {
+    let gone = |file: Option<&Path>| RunError::InputGone {
         run: run.id.clone(),
         path: input.path.clone(),
+        file: file.map(Path::to_owned),
     };
     if !sources.is_remembered() {
         return Err(RunError::OrderedElsewhere(run.id.clone()));
     }
-    let local = sources.file(&input.sha256).ok_or_else(gone)?;
+    let local = sources.file(&input.sha256).ok_or_else(|| gone(None))?;
     match std::fs::metadata(local) {
         Ok(facts) if facts.len() == input.size => Ok(Outgoing {
             local: local.to_owned(),
@@ -218,7 +242,7 @@ fn outgoing(run: &Run, sources: &Sources, missing: &Missing) -> Result<Outgoing,
         Ok(_) => Err(RunError::InputChanged {
             path: local.to_owned(),
         }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(gone()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(gone(Some(local))),
         Err(source) => Err(RunError::Input {
             path: local.to_owned(),
             source,

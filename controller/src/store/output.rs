@@ -9,13 +9,14 @@ use chrono::{DateTime, Utc};
 use farrun_protocol::{BlockHash, RunId, Sha256};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
-    QuerySelect as _,
+    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _,
+    QueryFilter as _, QuerySelect as _,
 };
+use std::borrow::Borrow;
 use std::collections::HashMap;
 
 /// Rows of one INSERT: six values each stay far below what both databases accept.
-const ROWS: usize = 2000;
+const ROWS: usize = 1000;
 const DOING: &str = "recording the outputs of a run";
 
 impl Store {
@@ -24,33 +25,29 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::RunUnknown`] when there is no such run.
-    pub async fn set_outputs(&self, id: &RunId, outputs: &[OutputRecord]) -> Result<(), StoreError> {
-        let record = row::record(&self.database, id.as_str());
-        let mut files = Vec::with_capacity(outputs.len());
-        let mut pulls = Vec::new();
-        for output in outputs {
-            record.plain(&[("path", Some(&output.path))])?;
-            files.push(output_file::Model {
-                run_id: id.to_string(),
-                path: output.path.clone(),
-                size: record.signed("size", output.size)?,
-                sha256: text(output.sha256.as_ref()),
-                blocks: output.blocks.as_ref().map(ToString::to_string),
-            });
-            pulls.extend(output.pulled_at.map(|at| self.pull(id, output, at)));
-        }
+    pub async fn set_outputs<O>(&self, id: &RunId, outputs: O) -> Result<(), StoreError>
+    where
+        O: IntoIterator<Item: Borrow<OutputRecord>>,
+        O::IntoIter: Send,
+    {
+        let outputs = outputs.into_iter();
         let transaction = self.begin(DOING).await?;
         self.lock_run(&transaction, id).await?;
-        self.keep_digests(&transaction, id, &mut files).await?;
+        let mut known = self.known_digests(&transaction, id).await?;
         self.clear_outputs(&transaction, id).await?;
-        for files in files.chunks(ROWS) {
-            let rows = files.iter().cloned().map(|row| row.into_active_model());
-            output_file::Entity::insert_many(rows)
+        let mut rows = Rows::new(self, id, outputs);
+        while let Some((mut files, pulls)) = rows.next()? {
+            for file in files.iter_mut().filter(|file| file.sha256.is_empty()) {
+                let same = (file.path.clone(), file.blocks.clone());
+                file.sha256 = known.remove(&same).unwrap_or_default();
+            }
+            let files = files.into_iter().map(|row| row.into_active_model());
+            output_file::Entity::insert_many(files)
                 .exec_without_returning(&transaction)
                 .await
                 .doing(&self.database, DOING)?;
+            self.insert_pulls(&transaction, pulls).await?;
         }
-        self.insert_pulls(&transaction, pulls).await?;
         transaction.commit().await.doing(&self.database, DOING)
     }
 
@@ -65,31 +62,22 @@ impl Store {
         }
     }
 
-    /// Completes files by the SHA-256 that the rows they are about to replace have.
-    async fn keep_digests(
+    /// The SHA-256 of each large file that has one, in rows that are about to be replaced.
+    async fn known_digests(
         &self,
         transaction: &DatabaseTransaction,
         id: &RunId,
-        files: &mut [output_file::Model],
-    ) -> Result<(), StoreError> {
-        if files.iter().all(|file| !file.sha256.is_empty()) {
-            return Ok(());
-        }
+    ) -> Result<HashMap<(String, Option<String>), String>, StoreError> {
         let known = output_file::Entity::find()
             .filter(output_file::Column::RunId.eq(id.as_str()))
             .filter(output_file::Column::Blocks.is_not_null())
             .all(transaction)
             .await
             .doing(&self.database, DOING)?;
-        let mut known: HashMap<_, _> = known
-            .into_iter()
+        let known = known.into_iter();
+        Ok(known
             .map(|file| ((file.path, file.blocks), file.sha256))
-            .collect();
-        for file in files.iter_mut().filter(|file| file.sha256.is_empty()) {
-            let same = (file.path.clone(), file.blocks.clone());
-            file.sha256 = known.remove(&same).unwrap_or_default();
-        }
-        Ok(())
+            .collect())
     }
 
     /// Adds the SHA-256 of an output that is known by the hash over its blocks; nothing when the run has no such output.
@@ -119,20 +107,68 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::RunUnknown`] when there is no such run.
-    pub async fn mark_all_pulled(
+    pub async fn mark_all_pulled<O>(
         &self,
         id: &RunId,
-        outputs: &[OutputRecord],
+        outputs: O,
         at: DateTime<Utc>,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<bool, StoreError>
+    where
+        O: IntoIterator<Item: Borrow<OutputRecord>>,
+        O::IntoIter: Send,
+    {
+        let outputs = outputs.into_iter();
         let transaction = self.begin(DOING).await?;
         self.lock_run(&transaction, id).await?;
-        let files = output_file::Entity::find()
+        let mut unseen = output_file::Entity::find()
             .filter(output_file::Column::RunId.eq(id.as_str()))
-            .all(&transaction)
+            .count(&transaction)
             .await
             .doing(&self.database, DOING)?;
-        let known: HashMap<&str, (&str, i64)> = files
+        output_pull::Entity::delete_many()
+            .filter(output_pull::Column::RunId.eq(id.as_str()))
+            .filter(output_pull::Column::Machine.eq(&*self.machine))
+            .exec(&transaction)
+            .await
+            .doing(&self.database, DOING)?;
+        let mut rows = Rows::new(self, id, outputs);
+        while let Some((files, _)) = rows.next()? {
+            if !self.is_known(&transaction, id, &files).await? {
+                return Ok(false);
+            }
+            unseen = unseen.saturating_sub(files.len() as u64);
+            let pulls = files.into_iter().map(|file| output_pull::Model {
+                machine: self.machine.to_string(),
+                pulled_at: nanoseconds(at),
+                run_id: file.run_id,
+                path: file.path,
+                sha256: file.sha256,
+                blocks: file.blocks,
+            });
+            self.insert_pulls(&transaction, pulls.collect()).await?;
+        }
+        if unseen > 0 {
+            return Ok(false);
+        }
+        transaction.commit().await.doing(&self.database, DOING)?;
+        Ok(true)
+    }
+
+    /// Whether these rows are there.
+    async fn is_known(
+        &self,
+        transaction: &DatabaseTransaction,
+        id: &RunId,
+        files: &[output_file::Model],
+    ) -> Result<bool, StoreError> {
+        let paths = files.iter().map(|file| file.path.as_str());
+        let found = output_file::Entity::find()
+            .filter(output_file::Column::RunId.eq(id.as_str()))
+            .filter(output_file::Column::Path.is_in(paths))
+            .all(transaction)
+            .await
+            .doing(&self.database, DOING)?;
+        let found: HashMap<&str, (&str, i64)> = found
             .iter()
             .map(|file| {
                 (
@@ -141,26 +177,10 @@ impl Store {
                 )
             })
             .collect();
-        let same = |output: &OutputRecord| {
-            let blocks = output.blocks.as_ref().map(ToString::to_string);
-            let (sha256, size) = (text(output.sha256.as_ref()), i64::try_from(output.size).ok());
-            known
-                .get(output.path.as_str())
-                .is_some_and(|(hash, length)| *hash == identity(&sha256, &blocks) && Some(*length) == size)
-        };
-        if files.len() != outputs.len() || !outputs.iter().all(same) {
-            return Ok(false);
-        }
-        output_pull::Entity::delete_many()
-            .filter(output_pull::Column::RunId.eq(id.as_str()))
-            .filter(output_pull::Column::Machine.eq(&*self.machine))
-            .exec(&transaction)
-            .await
-            .doing(&self.database, DOING)?;
-        let pulled: Vec<_> = outputs.iter().map(|output| self.pull(id, output, at)).collect();
-        self.insert_pulls(&transaction, pulled).await?;
-        transaction.commit().await.doing(&self.database, DOING)?;
-        Ok(true)
+        Ok(files.iter().all(|file| {
+            let same = (identity(&file.sha256, &file.blocks), file.size);
+            found.get(file.path.as_str()) == Some(&same)
+        }))
     }
 
     async fn insert_pulls(
@@ -168,14 +188,15 @@ impl Store {
         transaction: &DatabaseTransaction,
         pulls: Vec<output_pull::Model>,
     ) -> Result<(), StoreError> {
-        for pulls in pulls.chunks(ROWS) {
-            let rows = pulls.iter().cloned().map(|row| row.into_active_model());
-            output_pull::Entity::insert_many(rows)
-                .exec_without_returning(transaction)
-                .await
-                .doing(&self.database, DOING)?;
+        if pulls.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let rows = pulls.into_iter().map(|row| row.into_active_model());
+        output_pull::Entity::insert_many(rows)
+            .exec_without_returning(transaction)
+            .await
+            .doing(&self.database, DOING)
+            .map(drop)
     }
 
     /// Others who record outputs of this run wait.
@@ -250,6 +271,40 @@ impl Store {
         // Here, because the order of text differs between databases.
         outputs.sort_by(|one, other| one.path.cmp(&other.path));
         Ok(outputs)
+    }
+}
+
+/// Records as rows, so many at a time that one INSERT takes.
+struct Rows<'a, O> {
+    store: &'a Store,
+    id: &'a RunId,
+    outputs: O,
+}
+
+type SomeRows = (Vec<output_file::Model>, Vec<output_pull::Model>);
+
+impl<'a, O: Iterator<Item: Borrow<OutputRecord>>> Rows<'a, O> {
+    fn new(store: &'a Store, id: &'a RunId, outputs: O) -> Self {
+        Self { store, id, outputs }
+    }
+
+    /// The next files, and which of them were pulled here; none when there are no more.
+    fn next(&mut self) -> Result<Option<SomeRows>, StoreError> {
+        let record = row::record(&self.store.database, self.id.as_str());
+        let (mut files, mut pulls) = (Vec::new(), Vec::new());
+        for output in self.outputs.by_ref().take(ROWS) {
+            let output = output.borrow();
+            record.plain(&[("path", Some(&output.path))])?;
+            files.push(output_file::Model {
+                run_id: self.id.to_string(),
+                path: output.path.clone(),
+                size: record.signed("size", output.size)?,
+                sha256: text(output.sha256.as_ref()),
+                blocks: output.blocks.as_ref().map(ToString::to_string),
+            });
+            pulls.extend(output.pulled_at.map(|at| self.store.pull(self.id, output, at)));
+        }
+        Ok((!files.is_empty()).then_some((files, pulls)))
     }
 }
 

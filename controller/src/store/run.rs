@@ -184,18 +184,6 @@ impl Store {
         Ok(self.runs(&newest).await?.into_iter().next())
     }
 
-    /// Deletes a run and all that is known of it; false when there was none.
-    ///
-    /// # Errors
-    /// The database refused.
-    pub async fn delete_run(&self, id: &RunId) -> Result<bool, StoreError> {
-        let done = Entity::delete_by_id(id.as_str())
-            .exec(&self.connection)
-            .await
-            .doing(&self.database, "deleting a run")?;
-        Ok(done.rows_affected > 0)
-    }
-
     async fn listed(&self, filter: &RunFilter) -> Result<Select<Entity>, StoreError> {
         let mut condition = Condition::all()
             .add_option(

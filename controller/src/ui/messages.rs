@@ -35,6 +35,11 @@ impl Ui {
         self.message(&text);
     }
 
+    /// A message of our own logs, when the user wants to see them.
+    pub fn telemetry(&self, text: &str) {
+        self.message(&(indented(text) + "\n"));
+    }
+
     fn labelled(&self, label: &str, color: &str, text: &str) -> String {
         let text = indented(text);
         if self.0.facts.color_stderr {

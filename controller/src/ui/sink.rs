@@ -71,6 +71,11 @@ impl Sink {
         self.failure = result.err();
     }
 
+    /// Whether nothing can be written any more, for whatever reason.
+    pub(super) fn is_lost(&self) -> bool {
+        self.failure.is_some()
+    }
+
     /// Whether the reader went away, as `head` does.
     pub(super) fn is_closed(&self) -> bool {
         self.failure

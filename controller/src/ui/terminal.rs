@@ -122,6 +122,11 @@ impl Ui {
         self.0.facts.width
     }
 
+    /// Whether standard output takes nothing any more: its reader left, or its disk is full.
+    pub fn stdout_lost(&self) -> bool {
+        lock(&self.0.stdout).is_lost()
+    }
+
     /// Whether the reader of stdout went away, as `head` does: end quietly.
     pub fn stdout_closed(&self) -> bool {
         lock(&self.0.stdout).is_closed()

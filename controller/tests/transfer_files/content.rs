@@ -26,7 +26,7 @@ pub(crate) fn announce(folder: &Path, path: &str, content: &[u8]) -> Wanted {
         .map(BlockHash::of)
         .collect::<Vec<_>>();
     Wanted {
-        remote: folder.join(path).to_str().unwrap().to_owned(),
+        folder: folder.to_str().unwrap().into(),
         path: path.to_owned(),
         size: content.len() as u64,
         sha256: Some(Sha256::of(content)).filter(|_| content.len() as u64 <= BLOCK),

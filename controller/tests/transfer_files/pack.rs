@@ -20,7 +20,7 @@ fn packed(host: &Path) -> Vec<Wanted> {
             pack: Arc::clone(&pack),
             at: content.len() as u64,
         });
-        content.extend(std::fs::read(&file.remote).unwrap());
+        content.extend(std::fs::read(file.remote()).unwrap());
         wanted.push(file);
     }
     std::fs::write(&*pack, content).unwrap();
@@ -33,7 +33,7 @@ async fn the_files_themselves_are_not_needed() {
     let (host, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let wanted = packed(host.path());
     for file in wanted.iter().filter(|file| file.packed.is_some()) {
-        std::fs::remove_file(&file.remote).unwrap();
+        std::fs::remove_file(file.remote()).unwrap();
     }
     let (sftp, received) = counted().await;
     let (progress, options) = (Progress::new(), DownloadOptions::default());

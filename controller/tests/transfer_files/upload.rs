@@ -266,7 +266,6 @@ async fn the_single_operations_do_what_they_say() {
     let host = tempfile::tempdir().unwrap();
     let at = |name: &str| host.path().join(name).to_str().unwrap().to_owned();
     let sftp = connect().await;
-    assert!(sftp.real_path(".").await.unwrap().starts_with('/'));
     sftp.make_folders(&at("x/y/z"), 0o700).await.unwrap();
     sftp.make_folders(&at("x/y/z"), 0o755).await.unwrap();
     let facts = sftp.stat(&at("x/y")).await.unwrap().unwrap();

@@ -94,13 +94,75 @@ text_id!(
     /// Names one life of a run log; a log that is made anew gets another one. 32 lower-case hex digits.
     Generation, "a log generation (32 lower-case hex digits)", |text| text.len() == 32 && lower_hex(text)
 );
-text_id!(
+
+/// A hash as its 64 digits, in place: a manifest holds hundreds of thousands of them.
+macro_rules! text_hash {
+    ($(#[$doc:meta])* $name:ident, $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name([u8; 64]);
+
+        impl $name {
+            /// The hash as text.
+            pub fn as_str(&self) -> &str {
+                // Only digits get in.
+                std::str::from_utf8(&self.0).unwrap_or_default()
+            }
+
+            /// A finished 32-byte digest.
+            pub fn from_bytes(bytes: [u8; 32]) -> Self {
+                let mut digits = [b'0'; 64];
+                // Twice as much room as there are bytes is what it takes.
+                let _ = hex::encode_to_slice(bytes, &mut digits);
+                Self(digits)
+            }
+        }
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                match text.as_bytes().try_into() {
+                    Ok(digits) if lower_hex(text) => Ok(Self(digits)),
+                    _ => Err(invalid(text, $expected)),
+                }
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+        impl From<$name> for String {
+            fn from(hash: $name) -> Self {
+                hash.as_str().to_owned()
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(self.as_str())
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.debug_tuple(stringify!($name)).field(&self.as_str()).finish()
+            }
+        }
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                self.as_str()
+            }
+        }
+    };
+}
+
+text_hash!(
     /// A SHA-256 as 64 lower-case hex digits.
-    Sha256, "a SHA-256 (64 lower-case hex digits)", |text| text.len() == 64 && lower_hex(text)
+    Sha256, "a SHA-256 (64 lower-case hex digits)"
 );
-text_id!(
+text_hash!(
     /// The BLAKE3 of one block of a large file as 64 lower-case hex digits.
-    BlockHash, "a BLAKE3 (64 lower-case hex digits)", |text| text.len() == 64 && lower_hex(text)
+    BlockHash, "a BLAKE3 (64 lower-case hex digits)"
 );
 
 fn lower_hex(text: &str) -> bool {
@@ -162,22 +224,12 @@ impl Sha256 {
         use sha2::Digest as _;
         Self::from_bytes(sha2::Sha256::digest(bytes).into())
     }
-
-    /// A finished 32-byte digest.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(hex::encode(bytes))
-    }
 }
 
 impl BlockHash {
     /// The hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self::from_bytes(blake3::hash(bytes).into())
-    }
-
-    /// A finished 32-byte digest.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(hex::encode(bytes))
     }
 }
 
@@ -213,6 +265,24 @@ mod tests {
     fn generation_survives_bytes() {
         let generation = Generation::random();
         assert_eq!(Generation::from_bytes(generation.to_bytes()), generation);
+    }
+
+    #[test]
+    fn hashes_are_64_lower_case_digits() {
+        let hash = Sha256::of(b"x");
+        assert_eq!(hash.as_str().parse::<Sha256>().unwrap(), hash);
+        assert_eq!(serde_json::to_value(&hash).unwrap(), hash.as_str());
+        assert_eq!(format!("{hash:?}"), format!("Sha256(\"{hash}\")"));
+        for text in [
+            "",
+            "é",
+            &"0".repeat(63),
+            &"0".repeat(65),
+            &"A".repeat(64),
+            &"é".repeat(32),
+        ] {
+            assert!(text.parse::<Sha256>().is_err(), "{text}");
+        }
     }
 
     #[test]

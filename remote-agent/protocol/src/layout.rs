@@ -4,6 +4,7 @@
 //! host-id                                  made once
 //! agents/<sha256>/farrun-agent             0555, never overwritten; one that is torn is moved away and replaced
 //! agents/<sha256>/verified                 which file was found to have that hash
+//! agents/.arriving-<nonce>/ .damaged-<nonce>/  one that is being put there or taken away
 //! blobs/<sha256>                           inputs by content, 0444
 //! blobs/incoming/<sha256>.<controller_id>  an upload in progress
 //! blobs/incoming/….marks                   a byte for each of its pieces, 1 once it is there
@@ -46,6 +47,11 @@ pub const DEFAULT_STATE: &str = ".local/share/farrun";
 
 /// Folder of what users want done when runs have ended.
 pub const NOTIFY: &str = "notify";
+
+/// How the name of a folder beside those of agents begins that is being filled.
+pub const AGENT_ARRIVING: &str = ".arriving-";
+/// How it begins when the program in it is not the one it should be.
+pub const AGENT_DAMAGED: &str = ".damaged-";
 
 /// File name of the agent within its folder.
 pub const AGENT: &str = "farrun-agent";

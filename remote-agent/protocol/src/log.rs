@@ -18,6 +18,9 @@ pub const MAX_CHUNK: usize = crate::frame::MAX_PAYLOAD - 128;
 /// Number of bytes before the resume point whose hash a controller sends along.
 pub const TAIL_LENGTH: u64 = 64 * 1024;
 
+/// Most bytes that a run log has beyond the cap of its order: what `init` writes where the cap was reached.
+pub const BEYOND_CAP: u64 = 64 * 1024;
+
 /// How long a complete run log is and what it hashes to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEnd {

@@ -14,8 +14,14 @@ pub const BLOCK: u64 = 4 * 1024 * 1024;
 pub const MAX_FILES: usize = 200_000;
 /// Largest file that is copied into a pack, in bytes. At a distance an open and a close cost more than its content.
 pub const PACKED_MOST: u64 = 128 * 1024;
-/// Largest manifest file a controller reads, in bytes.
-pub const MAX_SIZE: u64 = 128 * 1024 * 1024;
+/// Most things that one manifest says were skipped; a job can make any number of links.
+pub const MAX_SKIPPED: usize = 10_000;
+/// Largest manifest file that an agent writes and a controller reads, in bytes.
+pub const MAX_SIZE: u64 = 64 * 1024 * 1024;
+/// Most bytes that one file takes in it beside its path and the hashes of its blocks.
+const FILE_SIZE: u64 = 256;
+/// Bytes that the hash of one block takes in it.
+const BLOCK_SIZE: u64 = 67;
 
 /// The outputs of one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,9 +30,11 @@ pub struct Manifest {
     pub format: u32,
     /// Whose outputs these are.
     pub run_id: RunId,
-    /// The files, sorted by path. Folders exist only as part of paths.
+    /// The files, sorted by path, at most [`MAX_FILES`]. Folders exist only as part of paths.
+    #[serde(deserialize_with = "up_to::<MAX_FILES, _, _>")]
     pub files: Vec<OutputFile>,
-    /// What lies in the folder and is not listed, with the reason.
+    /// What lies in the folder and is not listed, with the reason; at most [`MAX_SKIPPED`].
+    #[serde(deserialize_with = "up_to::<MAX_SKIPPED, _, _>")]
     pub skipped: Vec<Skipped>,
 }
 
@@ -68,6 +76,43 @@ pub fn hash_of_blocks(size: u64, blocks: &[BlockHash]) -> BlockHash {
         hasher.update(block.as_str().as_bytes());
     }
     BlockHash::from_bytes(hasher.finalize().into())
+}
+
+/// Bytes that a file of `size` bytes takes in a manifest at most, below [`MAX_SIZE`] with all others.
+pub fn listed_size(path: &str, size: u64) -> u64 {
+    let blocks = if size > BLOCK { size.div_ceil(BLOCK) } else { 0 };
+    let escaped = path.bytes().map(|byte| match byte {
+        0..=0x1f => 6,
+        b'"' | b'\\' => 2,
+        _ => 1,
+    });
+    escaped.sum::<u64>() + blocks.saturating_mul(BLOCK_SIZE) + FILE_SIZE
+}
+
+/// Reads a list, and no more of it than `MOST` entries: whoever wrote it decides how long it is.
+fn up_to<'de, const MOST: usize, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: serde::Deserializer<'de>,
+{
+    struct UpTo<T>(usize, std::marker::PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> serde::de::Visitor<'de> for UpTo<T> {
+        type Value = Vec<T>;
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(formatter, "a list of at most {} entries", self.0)
+        }
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = list.next_element()? {
+                if entries.len() >= self.0 {
+                    return Err(serde::de::Error::invalid_length(entries.len() + 1, &self));
+                }
+                entries.push(entry);
+            }
+            Ok(entries)
+        }
+    }
+    deserializer.deserialize_seq(UpTo(MOST, std::marker::PhantomData))
 }
 
 impl Manifest {
@@ -134,6 +179,54 @@ mod tests {
         assert_ne!(known, hash_of_blocks(BLOCK + 2, &[one.clone(), two.clone()]));
         assert_ne!(known, hash_of_blocks(BLOCK + 1, &[two, one.clone()]));
         assert_ne!(known, hash_of_blocks(BLOCK + 1, &[one]));
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_is_not_read_to_its_end() {
+        let with = |files: usize, skipped: usize| {
+            let file = r#"{"path":"a","size":0,"mode":0,"modified_ns":0}"#;
+            let left = r#"{"path":"a","reason":"name"}"#;
+            let json = format!(
+                r#"{{"format":2,"run_id":"rs_abcdefgh","files":[{}],"skipped":[{}]}}"#,
+                vec![file; files].join(","),
+                vec![left; skipped].join(",")
+            );
+            serde_json::from_str::<Manifest>(&json).map_err(|error| error.to_string())
+        };
+        let most = with(MAX_FILES, MAX_SKIPPED).unwrap();
+        assert_eq!((most.files.len(), most.skipped.len()), (MAX_FILES, MAX_SKIPPED));
+        let long = with(MAX_FILES + 1, 0).unwrap_err();
+        assert!(
+            long.starts_with("invalid length 200001, expected a list of at most 200000 entries"),
+            "{long}"
+        );
+        assert!(with(0, MAX_SKIPPED + 1).is_err());
+    }
+
+    #[test]
+    fn a_file_takes_no_more_in_a_manifest_than_is_counted() {
+        for (path, size) in [
+            ("a\u{1}\"\\ü🎬", u64::MAX / BLOCK),
+            ("a", 3 * BLOCK + 1),
+            ("", BLOCK),
+        ] {
+            let blocks = if size > BLOCK {
+                size.div_ceil(BLOCK).min(4)
+            } else {
+                0
+            };
+            let file = OutputFile {
+                path: path.to_owned(),
+                size: u64::MAX,
+                mode: 0o777,
+                modified_ns: i64::MIN,
+                sha256: (blocks == 0).then(|| Sha256::of(b"")),
+                blocks: vec![BlockHash::of(b""); usize::try_from(blocks).unwrap()],
+                packed_at: Some(u64::MAX),
+            };
+            let listed = serde_json::to_string(&file).unwrap().len() as u64 + 1;
+            assert!(listed <= listed_size(path, size), "{listed}");
+        }
     }
 
     #[test]

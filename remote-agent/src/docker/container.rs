@@ -1,18 +1,15 @@
 //! Containers: making, starting, looking at, ending and removing them.
 
-use super::found_container::{FoundContainer, GpuContainer, found, gpu_container};
+use super::found_container::{FoundContainer, found};
 use super::new_container::{NewContainer, body};
 use super::{Engine, EngineError, LOOK};
-use bollard::models::ContainerSummary;
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, InspectContainerOptions,
-    KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-    RemoveContainerOptionsBuilder, StartContainerOptions, StopContainerOptionsBuilder,
+    KillContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+    StopContainerOptionsBuilder,
 };
 use bytes::Bytes;
-use farrun_protocol::layout;
 use futures_util::{Stream, StreamExt as _};
-use std::collections::HashMap;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
@@ -59,29 +56,6 @@ impl Engine {
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// Every container that carries the label, also ended ones.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub async fn labelled(&self, label: &str) -> Result<Vec<ContainerSummary>, EngineError> {
-        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
-        let options = ListContainersOptionsBuilder::default()
-            .all(true)
-            .filters(&filters)
-            .build();
-        self.call("list", LOOK, self.docker.list_containers(Some(options)))
-            .await
-    }
-
-    /// Every container that was made to have GPUs.
-    ///
-    /// # Errors
-    /// The engine's.
-    pub async fn gpu_containers(&self) -> Result<Vec<GpuContainer>, EngineError> {
-        let found = self.labelled(layout::LABEL_GPUS).await?;
-        Ok(found.into_iter().filter_map(gpu_container).collect())
     }
 
     /// Sends SIGKILL.

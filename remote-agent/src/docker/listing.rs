@@ -1,9 +1,12 @@
 //! Which containers run, and which images there are.
 
-use super::{Engine, EngineError, LOOK};
+use super::found_container::gpu_container;
+use super::{Engine, EngineError, GpuContainer, LOOK};
+use bollard::models::ContainerSummary;
 use bollard::query_parameters::{
     ListContainersOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
 };
+use farrun_protocol::layout;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -19,6 +22,17 @@ pub struct ListedContainer {
     pub name: Option<String>,
     /// Its labels.
     pub labels: HashMap<String, String>,
+    /// `created`, `running`, `exited`, …; empty when the engine does not say.
+    pub status: String,
+    /// The image it was made from, as it was named then.
+    pub image: String,
+}
+
+impl ListedContainer {
+    /// Whether it has run and runs no more.
+    pub fn is_exited(&self) -> bool {
+        self.status == "exited"
+    }
 }
 
 /// An image as a listing shows it.
@@ -89,14 +103,45 @@ impl Engine {
         let options = ListContainersOptionsBuilder::default().all(false).build();
         let listing = self.docker.list_containers(Some(options));
         let found = self.call("list", LOOK, listing).await?;
-        let listed = found.into_iter().filter_map(|container| {
-            let name = container.names.unwrap_or_default().into_iter().next();
-            Some(ListedContainer {
-                id: container.id?,
-                name: name.map(|name| name.trim_start_matches('/').to_owned()),
-                labels: container.labels.unwrap_or_default(),
-            })
-        });
-        Ok(listed.collect())
+        Ok(found.into_iter().filter_map(listed).collect())
     }
+
+    /// Every container that carries the label, also ended ones.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn labelled(&self, label: &str) -> Result<Vec<ListedContainer>, EngineError> {
+        let found = self.with_label(label).await?;
+        Ok(found.into_iter().filter_map(listed).collect())
+    }
+
+    /// Every container that was made to have GPUs.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub async fn gpu_containers(&self) -> Result<Vec<GpuContainer>, EngineError> {
+        let found = self.with_label(layout::LABEL_GPUS).await?;
+        Ok(found.into_iter().filter_map(gpu_container).collect())
+    }
+
+    async fn with_label(&self, label: &str) -> Result<Vec<ContainerSummary>, EngineError> {
+        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+        let options = ListContainersOptionsBuilder::default()
+            .all(true)
+            .filters(&filters)
+            .build();
+        self.call("list", LOOK, self.docker.list_containers(Some(options)))
+            .await
+    }
+}
+
+fn listed(container: ContainerSummary) -> Option<ListedContainer> {
+    let name = container.names.unwrap_or_default().into_iter().next();
+    Some(ListedContainer {
+        id: container.id?,
+        name: name.map(|name| name.trim_start_matches('/').to_owned()),
+        labels: container.labels.unwrap_or_default(),
+        status: container.state.map(|state| state.to_string()).unwrap_or_default(),
+        image: container.image.unwrap_or_default(),
+    })
 }

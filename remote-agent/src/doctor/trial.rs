@@ -95,10 +95,7 @@ async fn remove(engine: &Engine, id: &str) {
 /// Removes what trials left that were cut off. One that is going on runs, so only those that do not are taken.
 pub(crate) async fn tidy(engine: &Engine) {
     let left = engine.labelled(LABEL).await.unwrap_or_default();
-    let ended = left
-        .into_iter()
-        .filter(|container| matches!(container.state, Some(ref state) if state.to_string() == "exited"));
-    for id in ended.filter_map(|container| container.id) {
-        let _ = engine.remove(&id).await;
+    for container in left.iter().filter(|container| container.is_exited()) {
+        let _ = engine.remove(&container.id).await;
     }
 }

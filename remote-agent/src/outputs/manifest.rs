@@ -5,13 +5,16 @@ use super::pack::Pack;
 use super::walk::{EntryKind, FileFacts, walk};
 use crate::record::{RecordError, read_json};
 use farrun_protocol::RunId;
-use farrun_protocol::manifest::{FORMAT, MAX_FILES, Manifest, PACKED_MOST, SkipReason, Skipped};
+use farrun_protocol::manifest::{
+    FORMAT, MAX_FILES, MAX_SIZE, MAX_SKIPPED, Manifest, PACKED_MOST, SkipReason, Skipped, listed_size,
+};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Most things a manifest says were skipped; a job can make any number of links.
-const MAX_SKIPPED: usize = 10_000;
+/// Bytes of a manifest that are kept for what was skipped, and for what is neither that nor a file.
+const SKIPPED_SIZE: u64 = 4 * 1024 * 1024;
+const FRAME_SIZE: u64 = 1024;
 
 /// How far hashing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +54,7 @@ pub fn build_somewhere(
     pack: &Path,
     mut report: impl FnMut(Hashing),
 ) -> Result<(Manifest, PathBuf), RecordError> {
-    let mut found = list(root)?;
+    let mut found = list(root, MAX_SIZE)?;
     for place in std::iter::once(target.to_owned()).chain(elsewhere(false)) {
         if let Some(known) = still_valid(&place, pack, &found) {
             return Ok((known, place));
@@ -130,15 +133,33 @@ fn place(
     Err(RecordError::io(target)(error))
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Found {
     files: Vec<(String, FileFacts)>,
     skipped: Vec<Skipped>,
+    /// Bytes that a manifest has left for files, and for what was skipped.
+    room: u64,
+    room_skipped: u64,
 }
 
 impl Found {
+    /// Lists a file, unless there is no more room for it.
+    fn list(&mut self, path: String, facts: FileFacts) {
+        match self.room.checked_sub(listed_size(&path, facts.size)) {
+            Some(room) if self.files.len() < MAX_FILES => {
+                self.room = room;
+                self.files.push((path, facts));
+            }
+            _ => self.skip(&path, SkipReason::TooMany),
+        }
+    }
+
     fn skip(&mut self, path: &str, reason: SkipReason) {
-        if self.skipped.len() < MAX_SKIPPED {
+        let room = self.room_skipped.checked_sub(listed_size(path, 0));
+        if let Some(room) = room
+            && self.skipped.len() < MAX_SKIPPED
+        {
+            self.room_skipped = room;
             self.skipped.push(Skipped {
                 path: path.to_owned(),
                 reason,
@@ -147,11 +168,15 @@ impl Found {
     }
 }
 
-fn list(root: &Path) -> Result<Found, RecordError> {
-    let mut found = Found::default();
+fn list(root: &Path, size: u64) -> Result<Found, RecordError> {
+    let mut found = Found {
+        files: Vec::new(),
+        skipped: Vec::new(),
+        room: size.saturating_sub(FRAME_SIZE + SKIPPED_SIZE),
+        room_skipped: SKIPPED_SIZE,
+    };
     walk(root, &mut |entry| match entry.kind {
-        EntryKind::File(_) if found.files.len() >= MAX_FILES => found.skip(&entry.path, SkipReason::TooMany),
-        EntryKind::File(facts) => found.files.push((entry.path, facts)),
+        EntryKind::File(facts) => found.list(entry.path, facts),
         EntryKind::Unreadable => found.skip(&entry.path, SkipReason::Unreadable),
         EntryKind::Symlink => found.skip(&entry.path, SkipReason::Symlink),
         EntryKind::Special => found.skip(&entry.path, SkipReason::Special),
@@ -171,7 +196,7 @@ fn still_valid(target: &Path, pack: &Path, found: &Found) -> Option<Manifest> {
         .ctime()
         .checked_mul(1_000_000_000)?
         .checked_add(written.ctime_nsec())?;
-    if written.len() > farrun_protocol::manifest::MAX_SIZE
+    if written.len() > MAX_SIZE
         || found
             .files
             .iter()
@@ -256,6 +281,22 @@ mod tests {
         );
         let on_disk: Manifest = read_json(&target, FORMAT).unwrap().unwrap();
         assert_eq!(on_disk, manifest);
+    }
+
+    #[test]
+    fn what_does_not_fit_a_manifest_is_named_as_far_as_that_fits() {
+        let folder = tempfile::tempdir().unwrap();
+        for index in 0..100 {
+            std::fs::write(folder.path().join(format!("{index:0100}")), b"").unwrap();
+        }
+        let counts = |size| {
+            let found = list(folder.path(), size).unwrap();
+            (found.files.len(), found.skipped.len())
+        };
+        assert_eq!(counts(MAX_SIZE), (100, 0));
+        // Each takes 356 bytes at most.
+        assert_eq!(counts(FRAME_SIZE + SKIPPED_SIZE + 10 * 356), (10, 90));
+        assert_eq!(counts(0), (0, 100));
     }
 
     #[test]

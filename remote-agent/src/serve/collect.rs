@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 const STALE: Duration = Duration::from_secs(3 * 24 * 3600);
 /// An input that no order names may be that of an order which is still sending its others.
 const FRESH: Duration = Duration::from_secs(3600);
+/// So may an agent that is being put there.
+const ARRIVING: Duration = FRESH;
 
 /// How long whoever lists outputs that are gone is waited for.
 const LISTED: Duration = Duration::from_secs(10);
@@ -34,6 +36,7 @@ pub(crate) async fn collect(session: &Session, collect: Collect) -> Result<Reply
     }
     if collect.agents {
         items.extend(agents(session, peer, collect.dry_run).await?);
+        items.extend(apart::broken_off(&session.context.state, collect.dry_run)?);
     }
     if collect.blobs {
         let gone: HashSet<RunId> = match collect.dry_run {
@@ -129,8 +132,8 @@ async fn agents(session: &Session, peer: &Peer, dry_run: bool) -> Result<Vec<Gar
         .labelled(layout::LABEL_RUN)
         .await?
         .into_iter()
-        .filter(|container| !matches!(container.state, Some(ref state) if state.to_string() == "exited"))
-        .filter_map(|container| container.labels?.remove(layout::LABEL_AGENT))
+        .filter(|container| !container.is_exited())
+        .filter_map(|mut container| container.labels.remove(layout::LABEL_AGENT))
         .collect();
     let resident = residence::named_agent(&session.context.state);
     let mut items = Vec::new();
@@ -168,7 +171,7 @@ fn blobs(session: &Session, dry_run: bool, gone: &HashSet<RunId>) -> Result<Vec<
         (!named.contains(name)).then_some(if age > FRESH { Fate::Goes } else { Fate::Fresh })
     })?;
     items.extend(files(&folder.join("incoming"), "incoming", dry_run, |_, age| {
-        (age > STALE).then_some(Fate::Goes)
+        Some(if age > STALE { Fate::Goes } else { Fate::Fresh })
     })?);
     Ok(items)
 }

@@ -185,6 +185,8 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
+            status: "running".into(),
+            image: "demo:1".into(),
         };
         containers.learn(vec![
             listed("aa", &[(layout::LABEL_RUN, run_id.as_str())]),

@@ -64,17 +64,17 @@ async fn containers(session: &Session, peer: &Peer) -> Vec<OurContainer> {
     found
         .into_iter()
         .filter_map(|container| {
-            let labels = container.labels.unwrap_or_default();
+            let labels = container.labels;
             let run_id = labels.get(layout::LABEL_RUN)?.parse().ok()?;
             Some(OurContainer {
-                id: container.id.unwrap_or_default(),
+                id: container.id,
                 known: session.folder(&run_id).path().is_dir(),
                 run_id,
                 controller_id: labels
                     .get(layout::LABEL_CONTROLLER)
                     .and_then(|id| id.parse().ok()),
-                status: container.state.map(|state| state.to_string()).unwrap_or_default(),
-                image: container.image.unwrap_or_default(),
+                status: container.status,
+                image: container.image,
                 gpus: labels.get(layout::LABEL_GPUS).cloned().unwrap_or_default(),
             })
         })

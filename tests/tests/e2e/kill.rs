@@ -4,6 +4,7 @@ use crate::SOON;
 use crate::trouble::{Counter, behind_a_proxy_on, last, last_status, noise, runs, wait_for_upload};
 use farrun_protocol::Sha256;
 use farrun_tests::{BUSYBOX, Background, Direction, Engine, EngineOptions, FaultProxy, Lab, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -145,10 +146,10 @@ fn killed_conversation_is_replaced_in_every_phase() {
     }
 }
 
-/// Kills the agents that serve this lab's controller; those of other labs have other folders.
-fn kill_conversations(lab: &Lab) -> usize {
+/// The agents that serve this lab's controller; those of other labs have other folders.
+fn conversations(lab: &Lab) -> Vec<Pid> {
     let mark = format!("{}/agents/", lab.state().display());
-    let mut killed = 0;
+    let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry
             .file_name()
@@ -159,14 +160,38 @@ fn kill_conversations(lab: &Lab) -> usize {
         };
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
-        if line.starts_with(&mark)
-            && line.contains("\0serve\0")
-            && let Some(pid) = rustix::process::Pid::from_raw(pid)
-        {
-            killed += usize::from(rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok());
+        if line.starts_with(&mark) && line.contains("\0serve\0") {
+            found.extend(Pid::from_raw(pid));
         }
     }
-    killed
+    found
+}
+
+/// Kills them.
+fn kill_conversations(lab: &Lab) -> usize {
+    let killed = |pid: &Pid| kill_process(*pid, Signal::KILL).is_ok();
+    conversations(lab).into_iter().filter(killed).count()
+}
+
+/// Freezes them for as long as the guard lives.
+pub(crate) fn freeze_conversations(lab: &Lab) -> Frozen {
+    let frozen = conversations(lab);
+    assert!(!frozen.is_empty(), "no agent was there to be frozen");
+    for pid in &frozen {
+        kill_process(*pid, Signal::STOP).unwrap();
+    }
+    Frozen(frozen)
+}
+
+/// Agents that do nothing until this is dropped.
+pub(crate) struct Frozen(Vec<Pid>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            let _ = kill_process(*pid, Signal::CONT);
+        }
+    }
 }
 
 #[test]

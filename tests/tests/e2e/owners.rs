@@ -2,8 +2,10 @@
 
 use crate::SOON;
 use crate::pull::named;
-use farrun_tests::{Home, Lab};
+use farrun_tests::{Direction, Engine, FaultProxy, Home, Lab, SshdOptions, wait_until};
 use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// A second laptop that knows the same host.
 fn second(lab: &Lab) -> Home {
@@ -211,4 +213,71 @@ fn host_with_unfinished_runs_is_not_forgotten() {
     assert_eq!(shown["run"]["reason"], "host_lost", "{shown}");
     // Nothing on the host was touched.
     assert_eq!(lab.containers(&run).len(), 1);
+}
+
+/// Changes when a file or folder was last changed.
+fn age(path: &Path, hours: u64) {
+    let then = SystemTime::now() - Duration::from_secs(hours * 3600);
+    std::fs::File::open(path).unwrap().set_modified(then).unwrap();
+}
+
+#[test]
+fn what_a_killed_command_left_on_the_way_is_listed_and_goes_when_it_is_old() {
+    let lab = Lab::apart(Engine::shared(), &SshdOptions::default());
+    let proxy = FaultProxy::start(lab.sshd.socket_address());
+    lab.home.trust(&lab.sshd, proxy.port());
+    let adding = lab.host_arguments("lab", proxy.port());
+    proxy.rate(Direction::Up, Some(300_000));
+    let added = lab.home.spawn(&adding);
+    let agents = lab.state().join("agents");
+    wait_until("a part of the agent", SOON, || {
+        crate::trouble::bytes_below(&agents) > 100_000
+    });
+    let _ = added.kill();
+    proxy.cut();
+    proxy.rate(Direction::Up, None);
+    let _ = lab.home.farrun(&adding).ok();
+    let entries = || {
+        std::fs::read_dir(&agents)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+    };
+    let arriving = |path: &PathBuf| {
+        path.file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with(".arriving-")
+    };
+    let left = entries().find(arriving).expect("what the killed command left");
+    let upload = lab.state().join("blobs/incoming/upload");
+    std::fs::create_dir_all(upload.parent().unwrap()).unwrap();
+    std::fs::write(&upload, "torn").unwrap();
+    // Each with why it stays; anything else is not looked at.
+    let listed = |arguments: &[&str]| {
+        let collected = lab.home.farrun(arguments).ok().json();
+        let items = collected["items"].as_array().unwrap().clone();
+        let kept = |kind: &str, path: &Path| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let found = items
+                .iter()
+                .find(|item| item["kind"] == kind && item["name"] == name);
+            found.map(|item| item["kept"].clone())
+        };
+        (kept("agent", &left), kept("incoming", &upload))
+    };
+    let dry = ["gc", "--dry-run", "--json"];
+    assert_eq!(listed(&dry), (Some("fresh".into()), Some("fresh".into())));
+    age(&left.join("farrun-agent"), 2);
+    age(&left, 2);
+    age(&upload, 4 * 24);
+    assert_eq!(listed(&dry), (Some(Value::Null), Some(Value::Null)));
+    assert!(left.exists() && upload.exists());
+    assert_eq!(
+        listed(&["gc", "--yes", "--json"]),
+        (Some(Value::Null), Some(Value::Null))
+    );
+    assert!(!left.exists() && !upload.exists());
+    assert_eq!(entries().count(), 1, "the agent that is used stays");
+    assert_eq!(lab.shell(&[], "echo on").ok().text(), "on\n");
 }

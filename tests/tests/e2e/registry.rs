@@ -1,7 +1,9 @@
 //! Images that the host has to fetch.
 
+use crate::SOON;
 use farrun_tests::{
     BUSYBOX, Direction, Engine, EngineOptions, FRESH_LAYER, FaultProxy, Lab, Registry, SshdOptions,
+    wait_until,
 };
 
 #[test]
@@ -120,6 +122,7 @@ fn fetch_that_is_cut_is_told_and_leaves_nothing_running() {
 /// this account may not enter the engine's namespace.
 fn behind_a_proxy(engine: Engine, name: &str) -> Option<(Lab, Registry, FaultProxy, String)> {
     if !rustix::process::geteuid().is_root() {
+        farrun_tests::skipped("only root may enter the engine's network namespace");
         return None;
     }
     let lab = Lab::with(engine, &SshdOptions::default());
@@ -128,6 +131,35 @@ fn behind_a_proxy(engine: Engine, name: &str) -> Option<(Lab, Registry, FaultPro
     let proxy = FaultProxy::beside(&lab.engine, registry.port());
     let image = format!("127.0.0.1:{}/{name}", proxy.port());
     Some((lab, registry, proxy, image))
+}
+
+/// An image that is on its way for ten seconds.
+pub(crate) struct SlowImage {
+    pub(crate) lab: Lab,
+    pub(crate) proxy: FaultProxy,
+    pub(crate) image: String,
+    _registry: Registry,
+}
+
+pub(crate) fn slow_image(name: &str) -> Option<SlowImage> {
+    let engine = Engine::own(EngineOptions::default());
+    let (lab, registry, proxy, image) = behind_a_proxy(engine, name)?;
+    proxy.rate(Direction::Down, Some(FRESH_LAYER / 10));
+    Some(SlowImage {
+        lab,
+        proxy,
+        image,
+        _registry: registry,
+    })
+}
+
+impl SlowImage {
+    /// Waits until the engine has some of it.
+    pub(crate) fn wait_for_a_part(&self) {
+        wait_until("a part of the layer", SOON, || {
+            self.proxy.passed(Direction::Down) > FRESH_LAYER / 4
+        });
+    }
 }
 
 #[test]

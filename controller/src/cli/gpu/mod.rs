@@ -13,7 +13,6 @@ use crate::run::look::{self, Wish};
 use crate::ui::format;
 use chrono::{DateTime, Utc};
 use farrun_protocol::gpu::GpuReport;
-use futures_util::future::join_all;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -78,13 +77,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         detect: args.detect,
         ..Wish::default()
     };
-    let answers = join_all(hosts.iter().map(|host| async {
-        match args.offline {
-            true => None,
-            false => Some(look::dial(&controller, host, wish).await),
+    let answers: Vec<_> = match args.offline {
+        true => hosts.iter().map(|_| None).collect(),
+        false => {
+            let answers = look::dial_all(&controller, &hosts, wish).await?;
+            answers.into_iter().map(Some).collect()
         }
-    }))
-    .await;
+    };
     let mut reports = Vec::new();
     let mut known = Vec::new();
     for (host, answer) in hosts.iter().zip(answers) {

@@ -5,13 +5,12 @@ mod view;
 mod watch;
 
 use super::view::document;
-use super::{Context, find};
+use super::{Context, find, or_interrupted};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::{Host, HostReport, Run};
 use crate::run::estimate::{self, Estimate};
 use crate::run::look::{self, Seen, Wish};
-use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use view::HostStatus;
 
@@ -62,7 +61,16 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     if args.watch {
         return watch::run(hosts, context).await;
     }
-    let known = know(&controller, hosts, args.offline).await?;
+    or_interrupted(context, once(&controller, hosts, args.offline, context)).await
+}
+
+async fn once(
+    controller: &Controller,
+    hosts: Vec<Host>,
+    offline: bool,
+    context: &Context,
+) -> Result<Exit, CommandError> {
+    let known = know(controller, hosts, offline).await?;
     if context.ui.is_json() {
         let hosts: Vec<HostStatus<'_>> = known.iter().map(HostStatus::from).collect();
         context.ui.json(&document(
@@ -84,13 +92,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
 }
 
 async fn know(controller: &Controller, hosts: Vec<Host>, offline: bool) -> Result<Vec<Known>, CommandError> {
-    let answers = join_all(hosts.iter().map(|host| async {
-        match offline {
-            true => None,
-            false => Some(look::dial(controller, host, WISH).await),
+    let answers: Vec<_> = match offline {
+        true => hosts.iter().map(|_| None).collect(),
+        false => {
+            let answers = look::dial_all(controller, &hosts, WISH).await?;
+            answers.into_iter().map(Some).collect()
         }
-    }))
-    .await;
+    };
     let mut reports = Vec::new();
     for (host, answer) in hosts.iter().zip(&answers) {
         if let Some(Ok(seen)) = answer {

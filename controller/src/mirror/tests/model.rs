@@ -87,7 +87,7 @@ impl World {
 
     fn reopen(&mut self) {
         self.mirror = None;
-        self.mirror = Some(Mirror::open_on(&self.path, &self.run_id, self.disk.clone()).unwrap());
+        self.mirror = Some(Mirror::open_on(&self.path, &self.run_id, u64::MAX, self.disk.clone()).unwrap());
         self.reader = Reader::default();
     }
 
@@ -142,8 +142,8 @@ impl World {
     }
 
     async fn second_reader(&mut self) {
-        let mut second = Mirror::open(&self.path, &self.run_id).unwrap();
-        assert!(!second.is_writer());
+        let mut second = Mirror::open(&self.path, &self.run_id, u64::MAX).unwrap();
+        assert!(second.local.is_none());
         let mut reader = Reader::default();
         let mut sink = |event: crate::mirror::Event<'_>| reader.hear(event);
         second
@@ -240,7 +240,7 @@ proptest! {
         let path = folder.path().join("logs/run.log");
         let run_id = RunId::random();
         let disk = Arc::new(Tight::default());
-        let mirror = Mirror::open_on(&path, &run_id, disk.clone()).unwrap();
+        let mirror = Mirror::open_on(&path, &run_id, u64::MAX, disk.clone()).unwrap();
         let mut world = World {
             fake: Fake::new(b""), disk, path, run_id, mirror: Some(mirror), reader: Reader::default(), suspect: false,
         };

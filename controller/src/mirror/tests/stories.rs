@@ -27,7 +27,7 @@ impl Place {
         }
     }
     fn open(&self) -> Mirror {
-        Mirror::open(&self.path, &self.run_id).unwrap()
+        Mirror::open(&self.path, &self.run_id, u64::MAX).unwrap()
     }
     fn file(&self) -> Vec<u8> {
         std::fs::read(&self.path).unwrap()
@@ -140,6 +140,72 @@ async fn an_end_that_is_not_true_is_an_error_after_one_more_try() {
 }
 
 #[tokio::test]
+async fn a_log_longer_than_any_its_order_allows_is_refused_and_not_stored() {
+    let place = Place::new();
+    let fake = Fake::new(&[7; 1000]);
+    let limited = |most| Mirror::open(&place.path, &place.run_id, most).unwrap();
+    for most in [999, 0] {
+        let mut reader = Reader::default();
+        let options = Options::to_the_end(From::Start);
+        let error = follow(&mut limited(most), &fake, options, &mut reader)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, MirrorError::TooLong { most: told, .. } if told == most),
+            "{error}"
+        );
+        assert_eq!((place.file(), reader.bytes), (Vec::new(), Vec::new()));
+    }
+    // Not one byte too few, also where nothing is stored because another process does.
+    fake.with(|log| log.ended = true);
+    let mut reader = Reader::default();
+    let mut first = limited(1000);
+    let followed = follow(&mut first, &fake, Options::to_the_end(From::Start), &mut reader).await;
+    assert!(followed.unwrap().complete);
+    let error = follow(
+        &mut limited(999),
+        &fake,
+        Options::for_now(From::Start),
+        &mut reader,
+    )
+    .await;
+    assert!(matches!(error, Err(MirrorError::TooLong { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_source_that_replaces_its_log_again_and_again_fills_no_disk() {
+    let place = Place::new();
+    let fake = Fake::new(b"a life\n");
+    let mut mirror = place.open();
+    let mut lives = 0;
+    // Each life is followed anew, as after a broken link.
+    let error = loop {
+        let mut reader = Reader::default();
+        let followed = follow(&mut mirror, &fake, Options::for_now(From::Told), &mut reader).await;
+        match followed {
+            Ok(_) => lives += 1,
+            Err(error) => break error,
+        }
+        assert!(lives < 100, "it is believed for ever");
+        fake.with(|log| log.generation = Generation::random());
+    };
+    assert!(matches!(error, MirrorError::Contradiction { .. }), "{error}");
+    // Neither does one command after the other.
+    for _ in 0..100 {
+        fake.with(|log| log.generation = Generation::random());
+        let _ = follow(
+            &mut place.open(),
+            &fake,
+            Options::for_now(From::Start),
+            &mut Reader::default(),
+        )
+        .await;
+    }
+    let files = std::fs::read_dir(place.path.parent().unwrap()).unwrap().count();
+    assert_eq!(files, 17, "one log and at most 16 earlier ones");
+}
+
+#[tokio::test]
 async fn a_replaced_log_leaves_the_old_file_beside_the_new() {
     let place = Place::new();
     let fake = Fake::new(b"first life\n");
@@ -199,7 +265,7 @@ async fn a_full_disk_pauses_and_loses_nothing() {
     let disk = Arc::new(Tight::default());
     disk.partial.store(1, Ordering::Relaxed);
     disk.full.store(5, Ordering::Relaxed);
-    let mut mirror = Mirror::open_on(&place.path, &place.run_id, disk).unwrap();
+    let mut mirror = Mirror::open_on(&place.path, &place.run_id, u64::MAX, disk).unwrap();
     let mut reader = Reader::default();
     let followed = follow(&mut mirror, &fake, Options::to_the_end(From::Start), &mut reader)
         .await
@@ -218,7 +284,7 @@ async fn the_last_lines_are_told_once_all_is_here() {
         follow(mirror, &fake, Options::for_now(From::Lines(2)), &mut reader)
             .await
             .unwrap();
-        assert_eq!(reader.bytes, b"two\nthree\n", "{}", mirror.is_writer());
+        assert_eq!(reader.bytes, b"two\nthree\n", "{}", mirror.local.is_some());
     }
 }
 
@@ -244,7 +310,7 @@ async fn a_second_process_takes_over_when_the_writer_is_gone() {
     let place = Place::new();
     let fake = Fake::new(b"one\n");
     let (mut first, mut second) = (place.open(), place.open());
-    assert!(first.is_writer() && !second.is_writer());
+    assert!(first.local.is_some() && second.local.is_none());
     let (mut unread, mut reader) = (Reader::default(), Reader::default());
     follow(&mut first, &fake, Options::for_now(From::Start), &mut unread)
         .await
@@ -272,11 +338,11 @@ async fn a_second_process_takes_over_when_the_writer_is_gone() {
 fn nothing_but_a_plain_file_is_opened() {
     let place = Place::new();
     std::fs::create_dir_all(&place.path).unwrap();
-    assert!(Mirror::open(&place.path, &place.run_id).is_err());
+    assert!(Mirror::open(&place.path, &place.run_id, u64::MAX).is_err());
     std::fs::remove_dir(&place.path).unwrap();
     let victim = place.path.with_extension("victim");
     std::fs::write(&victim, "precious").unwrap();
     std::os::unix::fs::symlink(&victim, &place.path).unwrap();
-    assert!(Mirror::open(&place.path, &place.run_id).is_err());
+    assert!(Mirror::open(&place.path, &place.run_id, u64::MAX).is_err());
     assert_eq!(std::fs::read(victim).unwrap(), b"precious");
 }

@@ -9,7 +9,7 @@ use farrun_protocol::spec::{Input, ParentOutput};
 use farrun_protocol::{RunId, Sha256};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -38,12 +38,14 @@ pub enum OrderSource {
     Local(PathBuf),
     /// Bytes made for this run.
     Inline(Vec<u8>),
-    /// Content that the host is expected to have from an earlier order.
+    /// Content of an earlier order, which its host may still have.
     Content {
         /// Its hash.
         sha256: Sha256,
         /// Its size in bytes.
         size: u64,
+        /// The file of this machine that had it then.
+        local: Option<PathBuf>,
     },
     /// An output of an earlier run; `local` is its verified copy here, when there is one.
     Parent {
@@ -63,12 +65,20 @@ pub enum OrderSource {
 pub struct Sources {
     format: u32,
     files: BTreeMap<Sha256, PathBuf>,
+    /// Content that its file had when an earlier run was ordered, and was not read since.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    unread: BTreeSet<Sha256>,
 }
 
 impl Sources {
     /// The file with this content.
     pub fn file(&self, sha256: &Sha256) -> Option<&Path> {
         self.files.get(sha256).map(PathBuf::as_path)
+    }
+
+    /// Whether the file with this content has to be read before it is believed.
+    pub fn is_unread(&self, sha256: &Sha256) -> bool {
+        self.unread.contains(sha256)
     }
 
     /// Whether this machine remembers the order at all; one that was placed on another machine it does not.
@@ -82,12 +92,24 @@ impl Sources {
 /// # Errors
 /// The file exists and cannot be read.
 pub(in crate::run) fn sources(config: &Config, run: &RunId) -> Result<Sources, RunError> {
-    let path = folder(config, run).join("order.json");
+    read_sources(&folder(config, run).join("order.json"))
+}
+
+/// Which files of this machine the inputs of an earlier run were, whatever has become of them; empty when it was ordered
+/// elsewhere or had none.
+///
+/// # Errors
+/// The file exists and cannot be read.
+pub fn files_of(config: &Config, run: &RunId) -> Result<Sources, RunError> {
+    read_sources(&kept(config, run))
+}
+
+fn read_sources(path: &Path) -> Result<Sources, RunError> {
     let local = |source| RunError::Local {
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     };
-    match std::fs::read(&path) {
+    match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| local(error.into())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Sources::default()),
         Err(error) => Err(local(error)),
@@ -108,16 +130,46 @@ pub(super) fn folder(config: &Config, run: &RunId) -> PathBuf {
     config.state_folder.join("orders").join(run.as_str())
 }
 
+/// Where the files of a run's inputs are remembered beyond its order.
+fn kept(config: &Config, run: &RunId) -> PathBuf {
+    config.state_folder.join("inputs").join(format!("{run}.json"))
+}
+
+/// Remembers for a later order of the same which files the inputs of a run were; best effort, for then the host may still
+/// have them.
+pub(super) fn keep_files(config: &Config, run: &RunId, sources: &Sources) {
+    let orders = config.state_folder.join("orders");
+    let files = sources
+        .files
+        .iter()
+        .filter(|(_, file)| !file.starts_with(&orders));
+    let files = Sources {
+        format: sources.format,
+        files: files
+            .map(|(sha256, file)| (sha256.clone(), file.clone()))
+            .collect(),
+        unread: BTreeSet::new(),
+    };
+    let path = kept(config, run);
+    if files.files.is_empty() {
+        return;
+    }
+    if let Err(error) = write_json(&path, &files) {
+        tracing::warn!(%run, %error, "The files of its inputs could not be remembered");
+    }
+}
+
 pub(super) fn write_sources(config: &Config, run: &RunId, sources: &Sources) -> Result<(), RunError> {
-    let folder = folder(config, run);
-    let path = folder.join("order.json");
-    let local = |source| RunError::Local {
+    let path = folder(config, run).join("order.json");
+    write_json(&path, sources).map_err(|source| RunError::Local {
         path: path.clone(),
         source,
-    };
-    make_private(&folder).map_err(local)?;
-    let json = serde_json::to_vec(sources).map_err(|error| local(error.into()))?;
-    write_private(&path, &json).map_err(local)
+    })
+}
+
+fn write_json(path: &Path, sources: &Sources) -> std::io::Result<()> {
+    make_private(path.parent().unwrap_or(path))?;
+    write_private(path, &serde_json::to_vec(sources)?)
 }
 
 /// Prompts and paths are nobody else's business.
@@ -184,12 +236,18 @@ pub(super) fn hash_inputs(
                     parent: None,
                 }
             }
-            OrderSource::Content { sha256, size } => Input {
-                path,
-                sha256,
-                size,
-                parent: None,
-            },
+            OrderSource::Content { sha256, size, local } => {
+                if let Some(file) = local {
+                    sources.unread.insert(sha256.clone());
+                    sources.files.insert(sha256.clone(), file);
+                }
+                Input {
+                    path,
+                    sha256,
+                    size,
+                    parent: None,
+                }
+            }
             OrderSource::Parent {
                 output,
                 size,
@@ -245,7 +303,10 @@ fn hash_local(inputs: &[OrderInput], interrupt: &CancellationToken) -> Vec<Resul
 ///
 /// # Errors
 /// It cannot be read, or the user interrupted: a large one takes minutes.
-fn hash_file(path: &Path, interrupt: &CancellationToken) -> Result<(Sha256, u64), RunError> {
+pub(in crate::run) fn hash_file(
+    path: &Path,
+    interrupt: &CancellationToken,
+) -> Result<(Sha256, u64), RunError> {
     read_and_hash(path, interrupt).map_err(|source| match source.kind() {
         std::io::ErrorKind::Interrupted => RunError::Interrupted { detached: None },
         _ => RunError::Input {
@@ -318,79 +379,4 @@ fn read_pieces(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn content_is_found_again_by_hash() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("in.mp4");
-        std::fs::write(&file, b"video").unwrap();
-        let inputs = vec![
-            OrderInput {
-                path: "video.mp4".into(),
-                source: OrderSource::Local(file.clone()),
-            },
-            OrderInput {
-                path: "spec.json".into(),
-                source: OrderSource::Inline(b"{}".to_vec()),
-            },
-        ];
-        let (inputs, sources) =
-            hash_inputs(inputs, &folder.path().join("order"), &CancellationToken::new()).unwrap();
-        assert_eq!(inputs.iter().map(|input| input.size).collect::<Vec<_>>(), [5, 2]);
-        assert_eq!(sources.file(&Sha256::of(b"video")), Some(file.as_path()));
-        assert_eq!(
-            std::fs::read(sources.file(&Sha256::of(b"{}")).unwrap()).unwrap(),
-            b"{}"
-        );
-    }
-
-    #[test]
-    fn an_order_of_another_machine_is_not_remembered() {
-        let state = tempfile::tempdir().unwrap();
-        let home = state.path().display().to_string();
-        let config = Config::load(None, &|name| (name == "HOME").then(|| home.clone())).unwrap();
-        let run = RunId::random();
-        assert!(!sources(&config, &run).unwrap().is_remembered());
-        // Also one that has nothing to send.
-        let (_, none) = hash_inputs(Vec::new(), state.path(), &CancellationToken::new()).unwrap();
-        write_sources(&config, &run, &none).unwrap();
-        assert!(sources(&config, &run).unwrap().is_remembered());
-    }
-
-    #[test]
-    fn files_of_any_size_have_the_hash_of_their_bytes() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("input");
-        for size in [
-            0,
-            1,
-            PIECE,
-            PIECE + 1,
-            READ_AHEAD as usize,
-            READ_AHEAD as usize + 7,
-        ] {
-            let content: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
-            std::fs::write(&file, &content).unwrap();
-            let hashed = hash_file(&file, &CancellationToken::new()).unwrap();
-            assert_eq!(hashed, (Sha256::of(&content), size as u64));
-        }
-    }
-
-    #[test]
-    fn an_unreadable_input_is_named() {
-        let missing = Path::new("/nonexistent/video.mp4");
-        let calm = CancellationToken::new();
-        assert!(matches!(hash_file(missing, &calm), Err(RunError::Input { path, .. }) if path == missing));
-    }
-
-    #[test]
-    fn an_interruption_ends_the_reading_of_an_input() {
-        let interrupted = CancellationToken::new();
-        interrupted.cancel();
-        // It never ends by itself.
-        let hashed = hash_file(Path::new("/dev/zero"), &interrupted);
-        assert!(matches!(hashed, Err(RunError::Interrupted { detached: None })));
-    }
-}
+mod tests;

@@ -19,9 +19,9 @@ use std::path::PathBuf;
 
 mod inputs;
 
-pub(super) use inputs::sources;
-pub use inputs::{OrderInput, OrderSource, Sources, forget};
-use inputs::{folder, hash_inputs, write_sources};
+pub use inputs::{OrderInput, OrderSource, Sources, files_of, forget};
+use inputs::{folder, hash_inputs, keep_files, write_sources};
+pub(super) use inputs::{hash_file, sources};
 
 /// What the user wants run.
 #[derive(Debug, Clone)]
@@ -68,10 +68,11 @@ pub async fn place(controller: &Controller, order: Order) -> Result<Placed, RunE
     let folder = folder(&controller.config, &spec.run_id);
     let interrupt = controller.interrupt.clone();
     let hashed = tokio::task::spawn_blocking(move || hash_inputs(inputs, &folder, &interrupt));
-    let (inputs, sources) = hashed.await.map_err(|error| RunError::Local {
+    let hashed = hashed.await.map_err(|error| RunError::Local {
         path: PathBuf::from("inputs"),
         source: std::io::Error::other(error),
-    })??;
+    })?;
+    let (inputs, sources) = hashed.inspect_err(|_| forget(&controller.config, &spec.run_id))?;
     controller.tell(&Event::StepDone);
     spec.inputs = inputs;
     spec.check()?;
@@ -80,8 +81,11 @@ pub async fn place(controller: &Controller, order: Order) -> Result<Placed, RunE
         return Err(RunError::Interrupted { detached: None });
     }
     let run = row(controller, &host, spec, parent_run, key)?;
-    if !run.spec.inputs.is_empty() {
-        write_sources(&controller.config, &run.id, &sources)?;
+    if !run.spec.inputs.is_empty()
+        && let Err(error) = write_sources(&controller.config, &run.id, &sources)
+    {
+        forget(&controller.config, &run.id);
+        return Err(error);
     }
     let mut created = controller.store.create_run(&run).await;
     if let Ok(Created::Existing(earlier)) = &created
@@ -92,7 +96,10 @@ pub async fn place(controller: &Controller, order: Order) -> Result<Placed, RunE
         created = controller.store.create_run(&run).await;
     }
     match created {
-        Ok(Created::New) => Ok(Placed::New(run)),
+        Ok(Created::New) => {
+            keep_files(&controller.config, &run.id, &sources);
+            Ok(Placed::New(run))
+        }
         Ok(Created::Existing(earlier)) => {
             forget(&controller.config, &run.id);
             Ok(Placed::Existing(*earlier))

@@ -118,7 +118,7 @@ mod tests {
         for (refused, named) in [(false, true), (true, false)] {
             let folder = tempfile::tempdir().unwrap();
             let wanted = Wanted {
-                remote: "/r".into(),
+                folder: "/r".into(),
                 path: "film".into(),
                 size: 1,
                 sha256: Some(Sha256::of(b"x")),
@@ -127,7 +127,7 @@ mod tests {
                 modified_ns: 0,
                 packed: None,
             };
-            let destination = Arc::new(Destination::open(folder.path(), &[]).unwrap());
+            let destination = Arc::new(Destination::open(folder.path()).unwrap());
             let job = Job::new(0, wanted, "box".into(), Arc::clone(&destination), Vec::new());
             assert!(job.accept(0, &[bytes::Bytes::from_static(b"x")]).unwrap());
             let synced = job.note_early(|| match refused {

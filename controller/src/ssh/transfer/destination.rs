@@ -40,8 +40,8 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    /// Makes, opens and locks it, and checks that `wanted` will fit.
-    pub(super) fn open(path: &Path, wanted: &[Wanted]) -> Result<Self, TransferError> {
+    /// Makes, opens and locks it.
+    pub(super) fn open(path: &Path) -> Result<Self, TransferError> {
         let folder = Folder::create(path)?;
         let resumes = folder.folder(PARTS, false)?.is_some();
         let fresh = !resumes && is_empty(&folder);
@@ -49,14 +49,12 @@ impl Destination {
             .folder(PARTS, true)?
             .ok_or_else(|| folder.error(PARTS, Errno::NOENT))?;
         lock(&folder, &parts)?;
-        let destination = Self {
+        Ok(Self {
             folder,
             parts,
             resumes,
             fresh,
-        };
-        destination.check_space(wanted)?;
-        Ok(destination)
+        })
     }
 
     /// The folder of unfinished files.
@@ -135,13 +133,11 @@ impl Destination {
         let _ = unlinkat(self.folder.root(), PARTS, AtFlags::REMOVEDIR);
     }
 
-    fn check_space(&self, wanted: &[Wanted]) -> Result<(), TransferError> {
+    /// Checks that files of `all` bytes in sum will fit.
+    pub(super) fn check_space(&self, wanted: &[Wanted], all: u64) -> Result<(), TransferError> {
         let path = self.folder.path();
         let volume = fstatvfs(self.folder.root()).map_err(|errno| TransferError::local(path, errno))?;
         let available = volume.f_bavail.saturating_mul(volume.f_frsize);
-        let all = wanted
-            .iter()
-            .fold(0_u64, |sum, file| sum.saturating_add(file.size));
         // Most of the time there is plenty, and nothing needs to be looked at.
         if all <= available {
             return Ok(());

@@ -116,8 +116,9 @@ impl Transfer {
             .iter()
             .fold(0_u64, |sum, file| sum.saturating_add(file.size));
         progress.expect(wanted.len() as u64, bytes);
-        let (path, list) = (destination.to_path_buf(), wanted.to_vec());
-        let opened = blocking(destination, move || Destination::open(&path, &list)).await?;
+        let path = destination.to_path_buf();
+        let opened = blocking(destination, move || Destination::open(&path)).await?;
+        opened.check_space(wanted, bytes)?;
         let (sender, receiver) = mpsc::channel();
         let run = Arc::new(Run::new(opened, progress.clone(), options, sender));
         // If this future is dropped, the threads that look at files and the committer end by themselves.

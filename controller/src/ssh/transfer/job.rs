@@ -303,7 +303,7 @@ impl Job {
     fn changed(&self) -> TransferError {
         TransferError::ChangedWhileReading {
             host: self.host.clone(),
-            path: self.wanted.remote.clone(),
+            path: self.wanted.remote(),
         }
     }
 

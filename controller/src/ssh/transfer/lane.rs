@@ -238,7 +238,7 @@ impl Lane {
     }
 
     async fn open(&self, job: &Job) -> Result<OpenFile, TransferError> {
-        self.sftp.open(&job.wanted.remote).await
+        self.sftp.open(&job.wanted.remote()).await
     }
 
     /// The open file of a job; it closes when its last block is through.

@@ -5,9 +5,9 @@ use super::session::{Held, Offers, Reply, Session, Timing};
 use super::wire::{self, Answer, Failure};
 use super::{DownloadOptions, Progress, Report, Transfer, TransferError, Wanted};
 use bytes::{Buf as _, BufMut as _, Bytes};
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use russh_sftp::protocol::{
-    FileAttributes, Init, MkDir, OpenFlags, Packet, RealPath, Remove, Rename, RmDir, SetStat, Stat,
+    FileAttributes, Init, MkDir, OpenFlags, Packet, Remove, Rename, RmDir, SetStat, Stat,
 };
 use std::collections::HashMap;
 use std::path::Path;
@@ -136,19 +136,46 @@ impl Sftp {
         self.read_whole(&file, size).await
     }
 
+    /// Hands on a file of `size` bytes, of a longer one its start, piece by piece, until nobody takes more. One that is
+    /// shorter is an error.
+    pub async fn read_pieces(
+        &self,
+        path: &str,
+        size: u64,
+        to: tokio::sync::mpsc::Sender<Bytes>,
+    ) -> Result<(), TransferError> {
+        let file = OpenFile::open(&self.session, path, OpenFlags::READ, None).await?;
+        let mut pieces = std::pin::pin!(self.pieces(&file, size));
+        while let Some(piece) = pieces.next().await {
+            if to.send(piece?).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     async fn read_whole(&self, file: &OpenFile, size: u64) -> Result<Vec<u8>, TransferError> {
-        let step = self.session.read_length();
-        let mut pieces = futures_util::stream::iter((0..size).step_by(step as usize))
-            .map(|offset| {
-                let length = step.min(u32::try_from(size - offset).unwrap_or(step));
-                async move { file.exactly(file.ask(offset, length).await, length).await }
-            })
-            .buffered(SMALL_READS);
+        let mut pieces = std::pin::pin!(self.pieces(file, size));
         let mut content = Vec::with_capacity(usize::try_from(size.min(1 << 20)).unwrap_or(0));
         while let Some(piece) = pieces.next().await {
             content.extend_from_slice(&piece?);
         }
         Ok(content)
+    }
+
+    /// The first `size` bytes of a file, in order.
+    fn pieces<'a>(
+        &self,
+        file: &'a OpenFile,
+        size: u64,
+    ) -> impl Stream<Item = Result<Bytes, TransferError>> + Send + 'a {
+        let step = self.session.read_length();
+        futures_util::stream::iter((0..size).step_by(step as usize))
+            .map(move |offset| {
+                let length = step.min(u32::try_from(size - offset).unwrap_or(step));
+                async move { file.exactly(file.ask(offset, length).await, length).await }
+            })
+            .buffered(SMALL_READS)
     }
 
     /// Writes a file whole, with exactly `mode`, and has the host sync it. Not atomic: rename afterwards.
@@ -276,20 +303,6 @@ impl Sftp {
             path: path.to_owned(),
         });
         self.session.done(reply, path).await
-    }
-
-    /// The absolute form of `path`; `.` gives the login folder.
-    pub async fn real_path(&self, path: &str) -> Result<String, TransferError> {
-        let reply = self.request(|id| RealPath {
-            id,
-            path: path.to_owned(),
-        });
-        match self.session.answer(reply, path).await? {
-            Answer::Name(name) if name.starts_with('/') && name.len() <= 4096 && !name.contains('\0') => {
-                Ok(name)
-            }
-            _ => Err(self.session.unexpected()),
-        }
     }
 
     /// Downloads over this session alone; see [`Transfer::download`].

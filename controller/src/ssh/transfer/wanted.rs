@@ -10,12 +10,15 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use unicode_normalization::UnicodeNormalization as _;
 
+/// Files of a list that are taken over at once.
+const PART: usize = 10_000;
+
 /// One file to fetch, as the host announced it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// Absolute path on the host.
-    pub remote: String,
-    /// Path below the destination, checked before anything is written.
+    /// Absolute path of the folder on the host that `path` lies below.
+    pub folder: Arc<str>,
+    /// Path below that folder and below the destination, checked before anything is written.
     pub path: String,
     /// Size in bytes.
     pub size: u64,
@@ -41,8 +44,20 @@ pub struct Packed {
 }
 
 impl Wanted {
-    /// A file of a manifest whose files lie below `folder` on the host, and copies of some of them in `pack`.
-    pub fn from_manifest(file: &OutputFile, folder: &str, pack: Option<&Arc<str>>) -> Self {
+    /// The files of a manifest, which lie below `folder` on the host, and copies of some of them in `pack`. They are taken
+    /// a part at a time, so that a long list is in memory once and not twice.
+    pub fn of_manifest(mut files: Vec<OutputFile>, folder: &Arc<str>, pack: Option<&Arc<str>>) -> Vec<Self> {
+        let mut wanted = Vec::with_capacity(files.len());
+        while !files.is_empty() {
+            let part = files.drain(files.len().saturating_sub(PART)..).rev();
+            wanted.extend(part.map(|file| Self::from_manifest(file, folder, pack)));
+            files.shrink_to_fit();
+        }
+        wanted.reverse();
+        wanted
+    }
+
+    fn from_manifest(file: OutputFile, folder: &Arc<str>, pack: Option<&Arc<str>>) -> Self {
         // A copy is only worth something for a file of one block, whatever the host says.
         let small = file.size > 0 && file.size <= BLOCK;
         let packed = file
@@ -54,15 +69,20 @@ impl Wanted {
                 at,
             });
         Self {
-            remote: format!("{}/{}", folder.trim_end_matches('/'), file.path),
-            path: file.path.clone(),
+            folder: Arc::clone(folder),
+            path: file.path,
             size: file.size,
-            sha256: file.sha256.clone(),
-            blocks: file.blocks.clone(),
+            sha256: file.sha256,
+            blocks: file.blocks,
             mode: file.mode,
             modified_ns: file.modified_ns,
             packed,
         }
+    }
+
+    /// Absolute path on the host.
+    pub fn remote(&self) -> String {
+        format!("{}/{}", self.folder.trim_end_matches('/'), self.path)
     }
 
     /// Number of blocks.
@@ -91,7 +111,7 @@ pub(super) fn check(wanted: &[Wanted]) -> Result<(), TransferError> {
         let detail = format!("{} files are more than {MAX_FILES}", wanted.len());
         return Err(TransferError::BadAnnouncement { path, detail });
     }
-    let mut names = HashMap::with_capacity(wanted.len() * 2);
+    let mut names = HashMap::with_capacity(wanted.len());
     for file in wanted {
         check_shape(file)?;
         check_place(file, &mut names)?;
@@ -106,10 +126,8 @@ fn check_shape(file: &Wanted) -> Result<(), TransferError> {
             path: file.path.clone(),
         });
     }
-    if !file.remote.starts_with('/') || file.remote.contains('\0') {
-        return Err(TransferError::UnsafeName {
-            path: file.remote.clone(),
-        });
+    if !file.folder.starts_with('/') || file.folder.contains('\0') {
+        return Err(TransferError::UnsafeName { path: file.remote() });
     }
     let count = file.block_count();
     let detail = match count {
@@ -135,15 +153,18 @@ fn folded(name: &str) -> String {
     name.nfc().flat_map(char::to_lowercase).nfc().collect()
 }
 
+/// A name in a list of many, as the hash of what it is to such a file system: half as large.
+type Folded = [u8; 32];
+
 /// Enters a file and the folders above it; a name may be one spelling of a folder or one file.
 fn check_place<'a>(
     file: &'a Wanted,
-    names: &mut HashMap<String, (&'a str, bool)>,
+    names: &mut HashMap<Folded, (&'a str, bool)>,
 ) -> Result<(), TransferError> {
     let ends = file.path.match_indices('/').map(|(end, _)| (end, false));
     for (end, is_file) in ends.chain([(file.path.len(), true)]) {
         let name = file.path.get(..end).unwrap_or_default();
-        match names.entry(folded(name)) {
+        match names.entry(blake3::hash(folded(name).as_bytes()).into()) {
             Entry::Vacant(entry) => {
                 entry.insert((name, is_file));
             }
@@ -167,7 +188,7 @@ mod tests {
 
     fn list(paths: &[&str]) -> Vec<Wanted> {
         let wanted = |path: &&str| Wanted {
-            remote: "/r".into(),
+            folder: "/r".into(),
             path: (*path).to_owned(),
             size: 1,
             sha256: Some(Sha256::of(b"x")),

@@ -38,7 +38,6 @@ pub(super) enum Answer {
     Handle(Bytes),
     Data(Bytes),
     Attributes(FileAttributes),
-    Name(String),
     Extended(Bytes),
     Version { version: u32, extensions: Vec<String> },
 }
@@ -123,10 +122,7 @@ pub(super) fn decode(mut packet: Bytes) -> Result<(Option<u32>, Answer), Failure
                 Ok((Some(status.id), answer))
             }
             Packet::Attrs(reply) => Ok((Some(reply.id), Answer::Attributes(reply.attrs))),
-            Packet::Name(reply) => match <[_; 1]>::try_from(reply.files) {
-                Ok([file]) => Ok((Some(reply.id), Answer::Name(file.filename))),
-                Err(_) => Err(Failure::Protocol("a reply that should hold one name".into())),
-            },
+            Packet::Name(_) => Err(Failure::Protocol("names that nobody asked for".into())),
             Packet::ExtendedReply(reply) => Ok((Some(reply.id), Answer::Extended(reply.data.into()))),
             Packet::Version(reply) => {
                 let extensions = reply.extensions.into_keys().collect();

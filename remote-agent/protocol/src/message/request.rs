@@ -145,6 +145,35 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// What is asked for, as `verb` says it on the wire.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Hello(_) => "hello",
+            Self::CheckInputs { .. } => "check_inputs",
+            Self::CommitInput { .. } => "commit_input",
+            Self::Launch(_) => "launch",
+            Self::Runs { .. } => "runs",
+            Self::Spec { .. } => "spec",
+            Self::FetchLog(_) => "fetch_log",
+            Self::HashLog { .. } => "hash_log",
+            Self::StopRun { .. } => "stop_run",
+            Self::Outputs { .. } => "outputs",
+            Self::Digests { .. } => "digests",
+            Self::Adopt { .. } => "adopt",
+            Self::Host => "host",
+            Self::Gpus { .. } => "gpus",
+            Self::Fit { .. } => "fit",
+            Self::Series { .. } => "series",
+            Self::Diagnose { .. } => "diagnose",
+            Self::SetHook(_) => "set_hook",
+            Self::Collect(_) => "collect",
+            Self::Doctor => "doctor",
+            Self::SetResidence { .. } => "set_residence",
+        }
+    }
+}
+
 /// Opens a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -264,5 +293,8 @@ mod tests {
             serde_json::to_string(&request).unwrap(),
             r#"{"verb":"stop_run","run_id":"rs_abcdefgh","grace":10,"kill":false}"#
         );
+        for request in [request, Request::Host, Request::SetResidence { resident: true }] {
+            assert_eq!(serde_json::to_value(&request).unwrap()["verb"], request.verb());
+        }
     }
 }

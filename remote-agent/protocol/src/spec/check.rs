@@ -9,6 +9,9 @@ const DEVICES_LIMIT: (usize, usize) = (64, 100);
 /// Longest wait for a GPU that an order may name, in seconds: a year.
 const LONGEST_WAIT: u64 = 366 * 24 * 3600;
 
+/// Largest order, in bytes of its JSON: it travels in one frame, with secrets beside it.
+const MAX_SPEC: usize = 768 * 1024;
+
 /// A spec was not acceptable to an agent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} of the run spec {problem}")]
@@ -99,6 +102,15 @@ impl RunSpec {
             || self.command.iter().any(|word| word.contains('\0'))
         {
             return wrong("a text", "holds a NUL byte");
+        }
+        let size = self.canonical().len();
+        if size > MAX_SPEC {
+            return wrong(
+                "the size",
+                &format!(
+                    "is {size} bytes; {MAX_SPEC} are allowed, of command, environment, mounts and names of inputs together"
+                ),
+            );
         }
         self.check_gpus()
     }
@@ -199,6 +211,19 @@ mod tests {
             assert_eq!(wrong.check().unwrap_err().field, field);
         }
         assert_eq!(with(Gpus::Count(2), waiting(Wait::Seconds(60))).check(), Ok(()));
+    }
+
+    #[test]
+    fn an_order_that_fits_no_frame_is_refused() {
+        let mut long = spec();
+        let rest = MAX_SPEC - long.canonical().len() - r#""A":"""#.len();
+        long.env.insert("A".to_owned(), "x".repeat(rest));
+        assert_eq!(long.check(), Ok(()));
+        long.env.insert("A".to_owned(), "x".repeat(rest + 1));
+        assert_eq!(
+            long.check().unwrap_err().to_string(),
+            "the size of the run spec is 786433 bytes; 786432 are allowed, of command, environment, mounts and names of inputs together"
+        );
     }
 
     #[test]

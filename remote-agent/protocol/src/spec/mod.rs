@@ -132,6 +132,11 @@ impl RunSpec {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
+    /// Most bytes that the log of this run can have, whatever its job writes.
+    pub fn longest_log(&self) -> u64 {
+        self.log_cap.saturating_add(crate::log::BEYOND_CAP)
+    }
+
     /// Hash of [`Self::canonical`].
     pub fn sha256(&self) -> Sha256 {
         Sha256::of(&self.canonical())
