@@ -124,6 +124,17 @@ pub enum ExecError {
 }
 
 impl ExecError {
+    /// The exit code that a shell has for it; none for what has nothing to do with the job.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::NotFound { .. } => Some(127),
+            Self::NotExecutable { .. } | Self::WorkingDirectory { .. } => Some(126),
+            Self::SecretsMissing | Self::GpuLock { .. } | Self::GpuHidden { .. } | Self::Record { .. } => {
+                None
+            }
+        }
+    }
+
     /// What the kernel said about what, for people.
     pub fn detail(&self) -> Option<String> {
         match self {
@@ -220,6 +231,12 @@ pub struct Settled {
     /// Why outputs could not be opened to the account, when that failed.
     #[serde(default)]
     pub outputs_error: Option<String>,
+    /// When the host was started, where that is what ended the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booted_at: Option<DateTime<Utc>>,
+    /// When the engine was started that answers now, where its restart is what ended the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_started_at: Option<DateTime<Utc>>,
     /// What kept the engine from saying anything, when the end was told without its word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine_error: Option<String>,
