@@ -37,6 +37,7 @@ pub(super) fn context(evidence: &Evidence, facts: &Facts<'_>) -> Context {
                 total: disk.total,
                 free: disk.free,
                 inodes_free: disk.inodes_free,
+                device: disk.device,
             })
             .collect(),
     }
@@ -44,7 +45,7 @@ pub(super) fn context(evidence: &Evidence, facts: &Facts<'_>) -> Context {
 
 impl Context {
     /// Its file systems, each once with all it is there for; those with little room first. A host names the same one
-    /// under several paths and not its device, and something may be written between two looks at it.
+    /// under several paths, and something may be written between two looks at it.
     pub fn file_systems(&self) -> Vec<(&DiskContext, Vec<&str>)> {
         let (full, roomy): (Vec<_>, Vec<_>) = self.disks.iter().partition(|disk| disk.is_full());
         let mut found: Vec<(&DiskContext, Vec<&str>)> = Vec::new();
@@ -64,8 +65,11 @@ impl DiskContext {
         self.free < self.total / 20 || self.inodes_free == 0
     }
 
-    /// Whether the figures are those of one file system: its size to the byte, its room nearly.
+    /// Whether both are one file system: by its device, else by its figures, the size to the byte and the room nearly.
     fn is_same(&self, other: &Self) -> bool {
+        if let (Some(device), Some(of_other)) = (self.device, other.device) {
+            return device == of_other;
+        }
         let nearly = (self.total / 1000).min(256 << 20);
         self.total == other.total
             && self.free.abs_diff(other.free) <= nearly
@@ -391,6 +395,7 @@ mod tests {
             total,
             free,
             inodes_free: 7,
+            device: None,
         };
         let context = Context {
             disks: vec![
@@ -404,5 +409,21 @@ mod tests {
         let told = context.file_systems();
         let roles: Vec<&[&str]> = told.iter().map(|(_, roles)| roles.as_slice()).collect();
         assert_eq!(roles, [["shm"].as_slice(), &["state", "tmp"], &["engine"]]);
+        // Its device is better than figures, however alike or unlike those are.
+        let on = |role: &str, device: u64, free: u64| DiskContext {
+            device: Some(device),
+            ..disk(role, 64 << 20, free)
+        };
+        let context = Context {
+            disks: vec![
+                on("state", 1, 60 << 20),
+                on("tmp", 1, 20 << 20),
+                on("shm", 2, 60 << 20),
+            ],
+            ..Context::default()
+        };
+        let told = context.file_systems();
+        let roles: Vec<&[&str]> = told.iter().map(|(_, roles)| roles.as_slice()).collect();
+        assert_eq!(roles, [["state", "tmp"].as_slice(), &["shm"]]);
     }
 }
