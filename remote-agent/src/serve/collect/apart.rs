@@ -1,6 +1,6 @@
 //! What belongs to no run: evidence of the host, and images of the demo.
 
-use super::{garbage, size};
+use super::{Sweep, garbage, size};
 use crate::diagnostics;
 use crate::docker::Engine;
 use farrun_protocol::Failure;
@@ -9,17 +9,17 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// Evidence about the host that is older than `age`.
-pub(super) fn diagnostics(state: &Path, age: Duration, dry_run: bool) -> Result<Vec<Garbage>, Failure> {
+pub(super) fn diagnostics(state: &Path, age: Duration, sweep: &Sweep) -> Result<Vec<Garbage>, Failure> {
     let mut items = Vec::new();
     for place in diagnostics::about_host(state) {
         let made = place.stored_at();
         let old = made.and_then(|made| SystemTime::now().duration_since(made).ok());
-        if old.is_none_or(|old| old < age) {
+        let name = place.folder.file_name().unwrap_or_default().to_string_lossy();
+        if old.is_none_or(|old| old < age) || !sweep.covers(&name) {
             continue;
         }
-        let name = place.folder.file_name().unwrap_or_default().to_string_lossy();
         items.push(garbage("diagnostics", name, size(&place.folder), None));
-        if !dry_run {
+        if !sweep.dry_run {
             diagnostics::remove(&place)?;
         }
     }
@@ -27,15 +27,16 @@ pub(super) fn diagnostics(state: &Path, age: Duration, dry_run: bool) -> Result<
 }
 
 /// Images that `scripts/build-demo-image` made; one that a container uses stays.
-pub(super) async fn images(engine: &Engine, dry_run: bool) -> Result<Vec<Garbage>, Failure> {
+pub(super) async fn images(engine: &Engine, sweep: &Sweep) -> Result<Vec<Garbage>, Failure> {
     /// What that script labels them with.
     const LABEL: &str = "farrun.demo";
     let used = engine.used_images().await?;
     let mut items = Vec::new();
-    for image in engine.labelled_images(LABEL).await? {
+    let images = engine.labelled_images(LABEL).await?.into_iter();
+    for image in images.filter(|image| sweep.covers(&image.name)) {
         let kept = used.contains(&image.id).then_some("used");
         items.push(garbage("image", &image.name, image.size, kept));
-        if kept.is_none() && !dry_run {
+        if kept.is_none() && !sweep.dry_run {
             engine.remove_image(&image.name).await?;
         }
     }
