@@ -14,7 +14,8 @@
 //! | `ending` | what an exit code, a signal or a reason means by itself |
 //! | `steps` | what to try, also without a cause |
 //! | `missing` | which missing evidence is worth a line |
-//! | `surroundings` | who else was there, memory, disks, what happened when |
+//! | `surroundings` | who else was there, memory, disks |
+//! | `story` | what happened when |
 //! | `page` | a page of HTML to read, print and send |
 //!
 //! A run that succeeded, or has not ended, has no diagnosis. When no rule fits there is no cause: nothing is invented.
@@ -28,6 +29,7 @@ pub mod page;
 mod remedy;
 mod rules;
 mod steps;
+mod story;
 mod surroundings;
 mod words;
 

@@ -118,7 +118,7 @@ pub async fn remove(controller: &Controller, host: &Host, plan: Plan) -> Result<
     let mut items: Vec<Garbage> = plan
         .items
         .into_iter()
-        .filter(|item| item.kind == "run" && item.kept.is_some())
+        .filter(|item| item.kept.is_some())
         .collect();
     for run_ids in run_ids.chunks(MOST_RUNS) {
         items.extend(link.client.collect(of_runs(run_ids, false)).await?);

@@ -34,7 +34,8 @@ const MOST: (usize, usize) = (20_000, 500);
 const LIST: usize = 500;
 
 /// What is shown as it is, in this order. What is there twice, for programs as well, is shown once.
-const DOCUMENTS: [&str; 13] = [
+const DOCUMENTS: [&str; 14] = [
+    names::SETTLED,
     names::CONTAINER,
     names::SPEC,
     names::AGENT,

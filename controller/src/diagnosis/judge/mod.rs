@@ -9,7 +9,7 @@ use case::RUN_LOG;
 use super::evidence::Evidence;
 use super::rules::{Found, RULES, Rule};
 use super::{
-    Certainty, Diagnosis, Facts, Finding, LAST_LINES, LogLine, Missing, ending, remedy, surroundings, words,
+    Certainty, Diagnosis, Facts, Finding, LAST_LINES, LogLine, Missing, ending, remedy, story, words,
 };
 use farrun_protocol::verdict::Reason;
 use std::collections::BTreeSet;
@@ -45,7 +45,7 @@ pub(super) fn judge(evidence: &Evidence, facts: &Facts<'_>) -> Diagnosis {
             .unwrap_or_default(),
         cause: cause.map(|(finding, _)| finding),
         also: found.into_iter().map(|(finding, _)| finding).collect(),
-        moments: surroundings::moments(&case),
+        moments: story::moments(&case),
         missing: missing(&case),
         documents: evidence.documents.clone(),
         samples: evidence.samples.clone(),

@@ -337,16 +337,8 @@ fn host_reboot(case: &Case<'_>) -> Option<Found> {
 fn container_removed(case: &Case<'_>) -> Option<Found> {
     let found = case.reason_is(Reason::ContainerRemoved)?;
     let found = case.with_events(found, &["destroy"]);
-    if !found.quotes.is_empty() {
-        return Some(found);
-    }
     // An engine that was restarted since has forgotten its events; that it has no such container it still says.
-    let mut missing = case.evidence.missing.iter();
-    let said = missing.find(|missing| missing.file == CONTAINER);
-    Some(match said {
-        Some(missing) => found.quoting(CONTAINER, &missing.why),
-        None => found,
-    })
+    Some(case.with_absence(found, CONTAINER))
 }
 
 fn killed_by_other(case: &Case<'_>) -> Option<Found> {

@@ -58,6 +58,15 @@ impl Case<'_> {
         found.quoting(EVENTS, &format!("{at}{}: {}", event.action, event.words()))
     }
 
+    /// With the host's word on why a file of the evidence is not there, where nothing else is quoted.
+    pub(in crate::diagnosis) fn with_absence(&self, found: Found, file: &str) -> Found {
+        let mut missing = self.evidence.missing.iter();
+        match missing.find(|missing| missing.file == file && found.quotes.is_empty()) {
+            Some(missing) => found.quoting(file, &missing.why),
+            None => found,
+        }
+    }
+
     /// With the last step of this kind that an agent took.
     pub(in crate::diagnosis) fn with_step(&self, found: Found, kind: &str) -> Found {
         let mut steps = self.evidence.agent.iter().rev();

@@ -98,6 +98,8 @@ pub(super) fn said(evidence: &Evidence, facts: &Facts<'_>) -> Vec<Said> {
         let text = words::shown(text, LONGEST);
         let quote = match file {
             ANSWER => of_the_host(facts.run, reason, &text),
+            // The name of an image proves nothing; that the host has none of that name does.
+            _ if text == facts.run.spec.image => String::new(),
             _ => not_found(settled, &text).unwrap_or_else(|| text.clone()),
         };
         if said.iter().all(|known| known.text != text) {
