@@ -8,8 +8,10 @@ use farrun_protocol::RunId;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+/// What no run of the database names may be that of one which is being ordered.
+const FRESH: Duration = Duration::from_secs(3600);
 /// Kind of the event that something of a run was removed here.
 pub(super) const REMOVED: &str = "removed";
 /// [`Item::kind`] of evidence.
@@ -68,7 +70,7 @@ pub async fn plan(controller: &Controller, runs: &[Run], wants: &Wants) -> Resul
         items.extend(of_hosts(&folder, hosts, wants.before));
     }
     if wants.of_no_run {
-        items.extend(of_nobody(controller).await?);
+        items.extend(of_nobody(controller, wants.before).await?);
     }
     Ok(items)
 }
@@ -134,9 +136,15 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Orders and manifests of runs that the database does not know (any more).
-async fn of_nobody(controller: &Controller) -> Result<Vec<Item>, RunError> {
+/// Orders and manifests of runs that the database does not know (any more). One that is young may be known in a moment.
+async fn of_nobody(controller: &Controller, before: Option<SystemTime>) -> Result<Vec<Item>, RunError> {
     let state = &controller.config.state_folder;
+    let young = SystemTime::now().checked_sub(FRESH);
+    let before = before.into_iter().chain(young).min();
+    let is_old = |path: &Path| {
+        let made = path.symlink_metadata().and_then(|facts| facts.modified());
+        before.is_none_or(|before| made.is_ok_and(|made| made < before))
+    };
     let mut items = Vec::new();
     let mut known = HashSet::new();
     for (kind, folder) in [("order", "orders"), ("manifest", "pulled")] {
@@ -149,6 +157,9 @@ async fn of_nobody(controller: &Controller) -> Result<Vec<Item>, RunError> {
             let Ok(id) = name.trim_end_matches(".json").parse::<RunId>() else {
                 continue;
             };
+            if !is_old(&entry.path()) {
+                continue;
+            }
             if !known.contains(&id) && controller.store.run(&id).await?.is_none() {
                 items.extend(item(kind, id.as_str(), entry.path(), None));
             } else {
