@@ -191,7 +191,7 @@ impl Table {
         // A number without its end would be another number.
         let last = widths.len().saturating_sub(1);
         let gives_way: Vec<usize> = (1..widths.len())
-            .filter(|index| !self.is_numeric(*index) && !(self.whole_last && *index == last))
+            .filter(|index| !(self.is_numeric(*index) || self.whole_last && *index == last))
             .collect();
         while excess > 0 {
             let cuttable = widths
