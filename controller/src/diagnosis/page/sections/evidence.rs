@@ -3,7 +3,7 @@
 use super::{details, moment, rows, section, to_the_tenth};
 use crate::diagnosis::page::html::{block, line};
 use crate::diagnosis::words::size;
-use crate::diagnosis::{Diagnosis, by_reason};
+use crate::diagnosis::{Diagnosis, Missing, by_reason};
 use crate::model::Run;
 
 /// What happened when.
@@ -35,7 +35,15 @@ pub(in crate::diagnosis::page) fn story(diagnosis: &Diagnosis, run: &Run) -> Str
 
 /// What could not be had.
 pub(in crate::diagnosis::page) fn missing(diagnosis: &Diagnosis, run: &Run) -> String {
-    let matters = diagnosis.missing.iter().filter(|missing| missing.matters(run));
+    let matters: Vec<&Missing> = diagnosis
+        .missing
+        .iter()
+        .filter(|missing| missing.matters(run))
+        .collect();
+    if matters.is_empty() {
+        return String::new();
+    }
+    let count = matters.len().to_string();
     let items: Vec<(String, Option<String>)> = by_reason(matters)
         .into_iter()
         .map(|(why, partial, files)| {
@@ -47,15 +55,12 @@ pub(in crate::diagnosis::page) fn missing(diagnosis: &Diagnosis, run: &Run) -> S
         .iter()
         .map(|(files, why)| (files.as_str(), why.clone()))
         .collect();
-    match items.len() {
-        0 => String::new(),
-        count => details(
-            "",
-            "What is missing, and why",
-            &count.to_string(),
-            &format!("<div class=\"inside\">{}</div>", rows(&items)),
-        ),
-    }
+    details(
+        "",
+        "What is missing, and why",
+        &count,
+        &format!("<div class=\"inside\">{}</div>", rows(&items)),
+    )
 }
 
 /// The evidence itself.
