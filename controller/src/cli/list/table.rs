@@ -12,6 +12,10 @@ use unicode_width::UnicodeWidthStr as _;
 const HEADERS: [&str; 8] = ["RUN", "NAME", "KIND", "HOST", "STATE", "ORDERED", "TOOK", "WHY"];
 /// Those that go where all rows agree, in this order.
 const MAY_GO: [&str; 2] = ["KIND", "HOST"];
+/// Those that go where rows would otherwise lose what they are called by, the least telling first.
+const GIVE_WAY: [&str; 2] = ["ORDERED", "TOOK"];
+/// As much of a name as tells it from others.
+const NAME: usize = 12;
 /// Columns below which the end of a sentence is not worth its beginning.
 const SENTENCE: usize = 40;
 /// Spaces between two columns.
@@ -35,6 +39,11 @@ pub(super) fn table(runs: &[RunSummary], width: Option<usize>) -> Table {
         for name in MAY_GO {
             if is_brief && used(&columns) > width {
                 columns.retain(|(header, cells)| *header != name || !are_equal(cells));
+            }
+        }
+        for name in GIVE_WAY {
+            if is_brief && needed(&columns) > width {
+                columns.retain(|(header, _)| *header != name);
             }
         }
     }
@@ -94,6 +103,13 @@ fn used(columns: &[(&str, Vec<String>)]) -> usize {
     let of = |(header, cells): &(&str, Vec<String>)| widest(cells).max(header.width());
     let gaps = GAP * columns.len().saturating_sub(1);
     columns.iter().map(of).sum::<usize>() + gaps
+}
+
+/// The same when names are cut.
+fn needed(columns: &[(&str, Vec<String>)]) -> usize {
+    let names = columns.iter().find(|(header, _)| *header == "NAME");
+    let longer = names.map_or(0, |(_, cells)| widest(cells).saturating_sub(NAME));
+    used(columns).saturating_sub(longer)
 }
 
 fn are_equal(cells: &[String]) -> bool {
@@ -175,6 +191,19 @@ pub(super) mod tests {
             "{lines:#?}"
         );
         assert!(lines[2].ends_with("  ?python_exception"), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_very_narrow_terminal_keeps_ids_and_causes() {
+        let mut runs = two();
+        runs[0].name = "a name that is longer than it needs to be".to_owned();
+        for width in [80, 56] {
+            let lines = shown(&runs, Some(width));
+            assert_eq!(lines[0].contains("ORDERED"), width == 80, "{lines:#?}");
+            assert!(lines[1].starts_with("rs_aaaaaaaaaaaa  "), "{lines:#?}");
+            assert!(lines[2].ends_with("  ?python_exception"), "{lines:#?}");
+            assert!(lines.iter().all(|line| line.width() <= width), "{lines:#?}");
+        }
     }
 
     #[test]
