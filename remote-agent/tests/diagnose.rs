@@ -111,6 +111,8 @@ impl World {
                 started_at: Some(now),
                 ended_at: Some(now),
                 outputs_error: None,
+                booted_at: None,
+                engine_started_at: None,
                 engine_error: None,
                 log_error: None,
             })

@@ -6,7 +6,7 @@ use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::{Host, Run};
 use crate::run::diagnose::{self, Brought, Wanted};
-use crate::run::{reconcile, why};
+use crate::run::{follow, reconcile, why};
 use crate::ui::{Table, format};
 use farrun_protocol::diagnostics::Outcome;
 use serde::Serialize;
@@ -66,9 +66,23 @@ async fn of_run(controller: &Controller, host: &Host, run: Run, anew: bool) -> R
     let wanted = if anew { Wanted::Anew } else { Wanted::Kept };
     let brought = diagnose::of_run(controller, &link, &run, wanted).await;
     tokio::spawn(link.session.close());
-    let brought = brought?;
+    let brought = match brought {
+        Err(error) if follow::is_unknown(&error) => return Err(removed(&run)),
+        brought => brought?,
+    };
     why::conclude_in_passing(controller, &run).await;
     Ok(brought)
+}
+
+/// The host acknowledged the run and knows it no more: it was removed there.
+fn removed(run: &Run) -> CommandError {
+    let (id, host) = (&run.id, &run.host);
+    CommandError::not_found(format!(
+        "what `{host}` had of {id} was removed there, its evidence as well"
+    ))
+    .hint(format!(
+        "`farrun why {id}` tells what is known here, `farrun diagnose {host}` collects evidence of the host"
+    ))
 }
 
 /// What `--json` prints.
@@ -103,8 +117,10 @@ fn print(context: &Context, run: Option<&Run>, host: &Host, brought: &Brought) {
     }
     ui.line("");
     ui.line(brought.folder.display().to_string());
-    if let Some(run) = run {
-        ui.hint(format!("`farrun why {}` reads it", run.id));
+    match run {
+        // Of a run that has not ended `why` has nothing to tell.
+        Some(run) if run.status.is_settled() => ui.hint(format!("`farrun why {}` reads it", run.id)),
+        _ => {}
     }
 }
 

@@ -227,7 +227,11 @@ async fn not_launched(
             why::conclude_in_passing(controller, &failed).await;
             let found = controller.store.run(id).await?;
             let cause = found.as_ref().and_then(outcome::cause);
-            command.causes.extend(cause.map(str::to_owned));
+            // The cause names the host's words again and says what they are about.
+            command
+                .causes
+                .retain(|said| cause.as_ref().is_none_or(|cause| !cause.contains(said)));
+            command.causes.extend(cause);
             command = command.hint(format!("`farrun why {id}` tells more"));
         }
         let kept = format!(

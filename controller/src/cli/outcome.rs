@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::view::{RunView, document, has_living_owner, is_interrupted};
+use crate::diagnosis::PROBABLY;
 use crate::error::Exit;
 use crate::model::{Run, RunStatus};
 use crate::store::RunSummary;
@@ -10,14 +11,23 @@ use chrono::{DateTime, TimeDelta, Utc};
 use farrun_protocol::verdict::Reason;
 
 /// What the evidence of a run shows beyond the line that says how it ended.
-pub fn cause(run: &Run) -> Option<&str> {
+pub fn cause(run: &Run) -> Option<String> {
     let (code, reason) = (run.finding.as_deref()?, run.reason);
     let says_the_same = match reason {
         Some(Reason::OutOfMemory) => ["memory_limit", "host_out_of_memory"].contains(&code),
         Some(reason) => code == reason.code(),
         None => false,
     };
-    run.finding_text.as_deref().filter(|_| !says_the_same)
+    let text = run.finding_text.as_deref().filter(|_| !says_the_same);
+    text.map(in_a_sentence)
+}
+
+/// A cause behind a colon of ours: `probably the disk was full`.
+pub fn in_a_sentence(finding: &str) -> String {
+    match finding.strip_prefix(PROBABLY) {
+        Some(sentence) => format!("probably {sentence}"),
+        None => finding.to_owned(),
+    }
 }
 
 /// The exit code that tells a run's outcome.
@@ -110,7 +120,7 @@ pub fn print_with(context: &Context, run: &Run, brought: Option<&str>, log_error
                     Some(_) => format!("see `farrun why {id}` and `farrun logs {id} --tail 50`"),
                     None => format!("see `farrun why {id}`"),
                 };
-                let cause: Vec<String> = cause(run).map(escape::line).into_iter().collect();
+                let cause: Vec<String> = cause(run).map(|cause| escape::line(&cause)).into_iter().collect();
                 ui.error(format!("{id} failed: {why}"), &cause, &[see]);
             } else {
                 ui.note(format!("{id} was cancelled: {why}"));

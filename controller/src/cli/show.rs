@@ -1,6 +1,6 @@
 //! `farrun show`
 
-use super::outcome::{elapsed, state};
+use super::outcome::{elapsed, in_a_sentence, state};
 use super::prompt;
 use super::view::{RunDetail, RunView, document};
 use super::{Context, find};
@@ -100,7 +100,7 @@ fn fields(controller: &Controller, run: &Run) -> Vec<(&'static str, String)> {
     optional("parent", run.parent_run.as_ref().map(ToString::to_string));
     optional("recipe", run.recipe.clone());
     optional("why", run.error_message.clone());
-    optional("cause", run.finding_text.clone());
+    optional("cause", run.finding_text.as_deref().map(in_a_sentence));
     optional("finding", run.finding.clone());
     let told = run.reason.filter(|_| run.status != RunStatus::Completed);
     optional("reason", told.map(|reason| reason.code().to_owned()));

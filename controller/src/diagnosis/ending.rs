@@ -5,8 +5,9 @@ use crate::model::signal::signal_name;
 use farrun_protocol::record::Settled;
 use farrun_protocol::verdict::Reason;
 
-/// The end of a run in words.
-pub(super) fn words(run: &Run, settled: Option<&Settled>) -> String {
+/// The end of a run in words. Of a run whose cause is known only what ended it: what a signal or a code may mean by
+/// itself would repeat the cause or contradict it.
+pub(super) fn words(run: &Run, settled: Option<&Settled>, is_explained: bool) -> String {
     let verdict = settled.map(|settled| &settled.verdict);
     let code = run
         .exit_code
@@ -14,6 +15,11 @@ pub(super) fn words(run: &Run, settled: Option<&Settled>) -> String {
     let signal = run.signal.or_else(|| verdict.and_then(|verdict| verdict.signal));
     let reason = run.reason.or_else(|| verdict.map(|verdict| verdict.reason));
     let job = match (signal, code) {
+        (Some(signal), _) if is_explained => {
+            let name = signal_name(Some(signal));
+            Some(format!("ended by {name} ({})", signal.saturating_add(128)))
+        }
+        (None, Some(code)) if is_explained => Some(format!("exit code {code}{}", signal_of(code, |_| ""))),
         (Some(signal), _) => Some(format!(
             "the job was ended by {}{}",
             signal_name(Some(signal)),
@@ -24,9 +30,18 @@ pub(super) fn words(run: &Run, settled: Option<&Settled>) -> String {
     };
     match (job, reason) {
         (Some(job), None | Some(Reason::Ok | Reason::ExitCode | Reason::Signal)) => job,
+        (Some(job), Some(_)) if is_explained => job,
         (Some(job), Some(reason)) => format!("{}; {job}", of_reason(reason)),
         (None, Some(reason)) => of_reason(reason).to_owned(),
         (None, None) => "nothing says how the job ended".to_owned(),
+    }
+}
+
+/// The signal that an exit code stands for, after the code, and what is said of it.
+fn signal_of(code: i32, say: impl Fn(i32) -> &'static str) -> String {
+    match code {
+        129..160 => format!(": 128 + {}{}", signal_name(Some(code - 128)), say(code - 128)),
+        _ => String::new(),
     }
 }
 
@@ -61,11 +76,7 @@ fn of_code(code: i32) -> String {
         255 => ", which programs use for any error beyond their numbers",
         _ => "",
     };
-    if code > 128 && code < 160 {
-        let signal = code - 128;
-        return format!(": 128 + {}{}", signal_name(Some(signal)), of_signal(signal));
-    }
-    words.to_owned()
+    words.to_owned() + &signal_of(code, of_signal)
 }
 
 fn of_reason(reason: Reason) -> &'static str {
@@ -111,7 +122,7 @@ mod tests {
         let ended = |code: Option<i32>, signal: Option<i32>, reason: Option<Reason>| {
             let mut run = run();
             (run.exit_code, run.signal, run.reason) = (code, signal, reason);
-            words(&run, None)
+            words(&run, None, false)
         };
         for (code, part) in [
             (3, "code 3"),
@@ -137,5 +148,22 @@ mod tests {
             "the job ended well and a demanded output is missing; the job exited with code 0"
         );
         assert_eq!(ended(None, None, None), "nothing says how the job ended");
+    }
+
+    #[test]
+    fn where_the_cause_is_known_only_the_end_is_named() {
+        let ended = |code: Option<i32>, signal: Option<i32>, reason: Option<Reason>| {
+            let mut run = run();
+            (run.exit_code, run.signal, run.reason) = (code, signal, reason);
+            words(&run, None, true)
+        };
+        let killed = Some(Reason::KilledByOther);
+        assert_eq!(ended(None, Some(9), killed), "ended by SIGKILL (137)");
+        assert_eq!(ended(Some(137), None, killed), "exit code 137: 128 + SIGKILL");
+        assert_eq!(ended(Some(1), None, Some(Reason::ExitCode)), "exit code 1");
+        assert_eq!(
+            ended(None, None, Some(Reason::Stopped)),
+            "it was stopped on request"
+        );
     }
 }

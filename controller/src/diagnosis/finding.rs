@@ -202,4 +202,7 @@ pub struct DiskContext {
     pub free: u64,
     /// Inodes left.
     pub inodes_free: u64,
+    /// Number of its device on the host, where that says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<u64>,
 }

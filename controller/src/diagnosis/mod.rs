@@ -13,7 +13,9 @@
 //! | `remedy`, `words` | figures and words of this run for a rule's templates |
 //! | `ending` | what an exit code, a signal or a reason means by itself |
 //! | `steps` | what to try, also without a cause |
-//! | `surroundings` | who else was there, memory, disks, what happened when |
+//! | `missing` | which missing evidence is worth a line |
+//! | `surroundings` | who else was there, memory, disks |
+//! | `story` | what happened when |
 //! | `page` | a page of HTML to read, print and send |
 //!
 //! A run that succeeded, or has not ended, has no diagnosis. When no rule fits there is no cause: nothing is invented.
@@ -22,10 +24,12 @@ mod ending;
 mod evidence;
 mod finding;
 mod judge;
+mod missing;
 pub mod page;
 mod remedy;
 mod rules;
 mod steps;
+mod story;
 mod surroundings;
 mod words;
 
@@ -33,6 +37,7 @@ pub use finding::{
     Certainty, Context, Diagnosis, DiskContext, Document, Finding, GpuContext, LogLine, MemoryContext,
     Missing, Moment, OtherUse, Quote, Remedy,
 };
+pub use missing::by_reason;
 pub use steps::steps;
 
 use crate::model::{Run, RunStatus};
@@ -94,12 +99,15 @@ fn mark_cause(diagnosis: &mut Diagnosis) {
     }
 }
 
+/// What a sentence begins with whose cause is not certain.
+pub const PROBABLY: &str = "probably: ";
+
 /// The cause as `list` and `show` tell it: its code and one sentence, which says when it is not certain.
 pub fn short(diagnosis: &Diagnosis) -> Option<(&'static str, String)> {
     let cause = diagnosis.cause.as_ref()?;
     let sentence = match cause.certainty {
         Certainty::Certain => cause.sentence.clone(),
-        Certainty::Likely | Certainty::Seen => format!("probably: {}", cause.sentence),
+        Certainty::Likely | Certainty::Seen => format!("{PROBABLY}{}", cause.sentence),
     };
     Some((cause.code, sentence))
 }

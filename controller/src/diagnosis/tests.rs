@@ -7,6 +7,8 @@ mod host;
 mod hostile;
 mod messages;
 mod particulars;
+mod records;
+mod wear;
 mod withheld;
 
 use super::{Certainty, Diagnosis, Facts, read};

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 const MOST_RUNS: usize = 500;
 /// Runs that are taken for gone when inputs are looked for; of more, some inputs are listed only the next time.
 const MOST_GONE: usize = 40_000;
+/// Names that one request has.
+const MOST_NAMES: usize = 5000;
 /// Why a run stays that has outputs which are not here.
 pub const UNPULLED: &str = "unpulled";
 
@@ -106,11 +108,17 @@ pub async fn remove(controller: &Controller, host: &Host, plan: Plan) -> Result<
             run_ids.push(run.id);
         }
     }
+    // Since the user agreed more may have come that nothing needs.
+    let goes = plan.items.iter().filter(|item| item.kept.is_none());
+    let listed: Vec<String> = goes
+        .filter(|item| item.kind != "run")
+        .map(|item| item.name.clone())
+        .collect();
     // What stays was said before, and is not asked about again.
     let mut items: Vec<Garbage> = plan
         .items
         .into_iter()
-        .filter(|item| item.kind == "run" && item.kept.is_some())
+        .filter(|item| item.kept.is_some())
         .collect();
     for run_ids in run_ids.chunks(MOST_RUNS) {
         items.extend(link.client.collect(of_runs(run_ids, false)).await?);
@@ -119,14 +127,17 @@ pub async fn remove(controller: &Controller, host: &Host, plan: Plan) -> Result<
     run_ids
         .iter()
         .for_each(|run| pulled::forget(&controller.config.state_folder, run));
-    let order = Collect {
-        agents: true,
-        blobs: true,
-        diagnostics: also.diagnostics,
-        images: also.images,
-        ..of_runs(&[], false)
-    };
-    items.extend(link.client.collect(order).await?);
+    for only in listed.chunks(MOST_NAMES) {
+        let order = Collect {
+            agents: true,
+            blobs: true,
+            diagnostics: also.diagnostics,
+            images: also.images,
+            only: Some(only.to_vec()),
+            ..of_runs(&[], false)
+        };
+        items.extend(link.client.collect(order).await?);
+    }
     link.session.close().await;
     Ok(items)
 }
@@ -140,6 +151,7 @@ fn of_runs(run_ids: &[RunId], dry_run: bool) -> Collect {
         as_if_gone: Vec::new(),
         diagnostics: None,
         images: false,
+        only: None,
     }
 }
 

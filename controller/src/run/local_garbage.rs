@@ -8,30 +8,43 @@ use farrun_protocol::RunId;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+/// What no run of the database names may be that of one which is being ordered.
+const FRESH: Duration = Duration::from_secs(3600);
 /// Kind of the event that something of a run was removed here.
 pub(super) const REMOVED: &str = "removed";
 /// [`Item::kind`] of evidence.
 pub(super) const DIAGNOSTICS: &str = "diagnostics";
 
 /// What is looked for beyond what nobody needs once a run has ended.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Wants {
     /// Mirrors of logs.
     pub logs: bool,
     /// Outputs.
     pub outputs: bool,
-    /// What belongs to no run: evidence of hosts, and files of runs that the database does not know.
+    /// Files of runs that the database does not know.
     pub of_no_run: bool,
+    /// Evidence of this host, or of all.
+    pub of_hosts: Option<Hosts>,
     /// Of evidence of hosts only what is older.
     pub before: Option<SystemTime>,
+}
+
+/// Hosts whose evidence is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hosts {
+    /// Every one, also those that are not known any more.
+    All,
+    /// This one.
+    Named(String),
 }
 
 /// Something that lies here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Item {
-    /// `diagnostics`, `log`, `outputs`, `manifest`, `order`, `inputs`.
+    /// `diagnostics`, `page`, `log`, `outputs`, `manifest`, `order`, `inputs`.
     pub kind: &'static str,
     /// Id of its run, or of what else it belongs to.
     pub name: String,
@@ -47,22 +60,22 @@ pub struct Item {
 ///
 /// # Errors
 /// The database.
-pub async fn plan(controller: &Controller, runs: &[Run], wants: Wants) -> Result<Vec<Item>, RunError> {
+pub async fn plan(controller: &Controller, runs: &[Run], wants: &Wants) -> Result<Vec<Item>, RunError> {
     let mut items = Vec::new();
     for run in runs {
         items.extend(of_run(controller, run, wants));
     }
+    if let Some(hosts) = &wants.of_hosts {
+        let folder = controller.config.outputs.join("diagnostics");
+        items.extend(of_hosts(&folder, hosts, wants.before));
+    }
     if wants.of_no_run {
-        items.extend(of_hosts(
-            &controller.config.outputs.join("diagnostics"),
-            wants.before,
-        ));
-        items.extend(of_nobody(controller).await?);
+        items.extend(of_nobody(controller, wants.before).await?);
     }
     Ok(items)
 }
 
-fn of_run(controller: &Controller, run: &Run, wants: Wants) -> Vec<Item> {
+fn of_run(controller: &Controller, run: &Run, wants: &Wants) -> Vec<Item> {
     let state = &controller.config.state_folder;
     let paths = LocalPaths::of(&controller.config, &run.spec);
     let mut found = Vec::new();
@@ -70,7 +83,7 @@ fn of_run(controller: &Controller, run: &Run, wants: Wants) -> Vec<Item> {
     let kept = run.diagnostics_path.as_ref().map(PathBuf::from);
     let evidence = kept.unwrap_or_else(|| paths.diagnostics.clone());
     look(DIAGNOSTICS, super::bundle::arriving(&evidence));
-    look(DIAGNOSTICS, paths.diagnostics.with_extension("html"));
+    look("page", paths.diagnostics.with_extension("html"));
     look(DIAGNOSTICS, evidence);
     if let Some(log) = run.log_path.as_ref().filter(|_| wants.logs) {
         look("log", PathBuf::from(log));
@@ -88,9 +101,13 @@ fn of_run(controller: &Controller, run: &Run, wants: Wants) -> Vec<Item> {
 }
 
 /// Evidence of hosts: a folder for each moment in one for each host.
-fn of_hosts(folder: &Path, before: Option<SystemTime>) -> Vec<Item> {
+fn of_hosts(folder: &Path, hosts: &Hosts, before: Option<SystemTime>) -> Vec<Item> {
     let mut items = Vec::new();
-    for host in folders(folder) {
+    let is_meant = |path: &PathBuf| match hosts {
+        Hosts::All => true,
+        Hosts::Named(name) => path.file_name().is_some_and(|own| own == name.as_str()),
+    };
+    for host in folders(folder).into_iter().filter(is_meant) {
         for moment in folders(&host) {
             let made = moment.metadata().and_then(|facts| facts.modified());
             let old = before.is_none_or(|before| made.is_ok_and(|made| made < before));
@@ -119,9 +136,15 @@ fn folders(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Orders and manifests of runs that the database does not know (any more).
-async fn of_nobody(controller: &Controller) -> Result<Vec<Item>, RunError> {
+/// Orders and manifests of runs that the database does not know (any more). One that is young may be known in a moment.
+async fn of_nobody(controller: &Controller, before: Option<SystemTime>) -> Result<Vec<Item>, RunError> {
     let state = &controller.config.state_folder;
+    let young = SystemTime::now().checked_sub(FRESH);
+    let before = before.into_iter().chain(young).min();
+    let is_old = |path: &Path| {
+        let made = path.symlink_metadata().and_then(|facts| facts.modified());
+        before.is_none_or(|before| made.is_ok_and(|made| made < before))
+    };
     let mut items = Vec::new();
     let mut known = HashSet::new();
     for (kind, folder) in [("order", "orders"), ("inputs", "inputs"), ("manifest", "pulled")] {
@@ -134,6 +157,9 @@ async fn of_nobody(controller: &Controller) -> Result<Vec<Item>, RunError> {
             let Ok(id) = name.trim_end_matches(".json").parse::<RunId>() else {
                 continue;
             };
+            if !is_old(&entry.path()) {
+                continue;
+            }
             if !known.contains(&id) && controller.store.run(&id).await?.is_none() {
                 items.extend(item(kind, id.as_str(), entry.path(), None));
             } else {
@@ -252,10 +278,14 @@ mod tests {
         std::fs::write(home.path().join("not-ours"), "").unwrap();
         let now = SystemTime::now();
         let hour = std::time::Duration::from_secs(3600);
-        assert!(of_hosts(home.path(), Some(now - hour)).is_empty());
-        let listed = of_hosts(home.path(), Some(now + hour));
+        let all = Hosts::All;
+        assert!(of_hosts(home.path(), &all, Some(now - hour)).is_empty());
+        let listed = of_hosts(home.path(), &all, Some(now + hour));
         assert_eq!(listed.len(), 1);
         assert_eq!(listed[0].name, "gpu1/2026-03-01T10-00-00Z");
-        assert_eq!(of_hosts(home.path(), None), listed);
+        assert_eq!(of_hosts(home.path(), &all, None), listed);
+        let named = |name: &str| of_hosts(home.path(), &Hosts::Named(name.to_owned()), None);
+        assert_eq!(named("gpu1"), listed);
+        assert!(named("gpu2").is_empty());
     }
 }

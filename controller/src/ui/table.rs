@@ -70,6 +70,8 @@ impl<T: AsRef<str>> From<T> for Cell {
 pub struct Table {
     headers: Vec<String>,
     rows: Vec<Vec<Cell>>,
+    /// Whether the last column is what rows are told apart by.
+    whole_last: bool,
 }
 
 impl Table {
@@ -81,7 +83,15 @@ impl Table {
                 .map(|text| escape::line(text.as_ref()))
                 .collect(),
             rows: Vec::new(),
+            whole_last: false,
         }
+    }
+
+    /// The table with a last column that gives way last and not first.
+    #[must_use]
+    pub fn with_whole_last(mut self) -> Self {
+        self.whole_last = true;
+        self
     }
 
     /// Adds a row; missing cells are empty, superfluous ones are dropped.
@@ -97,7 +107,7 @@ impl Table {
     }
 
     /// The lines of the table, no wider than `limit` where columns allow it; uncut without a limit.
-    pub(super) fn render(&self, limit: Option<usize>, color: bool) -> String {
+    pub(crate) fn render(&self, limit: Option<usize>, color: bool) -> String {
         let widths = self.widths(limit);
         let mut table = comfy_table::Table::new();
         table
@@ -173,14 +183,15 @@ impl Table {
         };
         let gaps = GAP * widths.len().saturating_sub(1);
         let mut excess = (widths.iter().sum::<usize>() + gaps).saturating_sub(limit);
-        if let Some(last) = widths.last_mut() {
+        if let Some(last) = widths.last_mut().filter(|_| !self.whole_last) {
             let give = excess.min(last.saturating_sub(MIN_COLUMN * 2));
             *last -= give;
             excess -= give;
         }
         // A number without its end would be another number.
+        let last = widths.len().saturating_sub(1);
         let gives_way: Vec<usize> = (1..widths.len())
-            .filter(|index| !self.is_numeric(*index))
+            .filter(|index| !(self.is_numeric(*index) || self.whole_last && *index == last))
             .collect();
         while excess > 0 {
             let cuttable = widths

@@ -5,6 +5,8 @@ use textwrap::{Options, WordSplitter};
 
 /// Fewest columns that text is broken to; where there are less, the terminal breaks it.
 const NARROWEST: usize = 20;
+/// How much deeper than a line that somebody else wrote its further parts stand; nothing of ours stands there.
+const DEEPER: usize = 2;
 
 /// The lines of `text`: the first begins with `first`, all others with `next`; no wider than `width` where that is
 /// given, and one line where it is not. Text is escaped and its white space folded, so that none of it passes for a line
@@ -14,9 +16,11 @@ pub fn wrapped(text: &str, first: &str, next: &str, width: Option<usize>) -> Vec
     broken(&text, first, next, width)
 }
 
-/// As [`wrapped`], for a line that somebody else wrote: its white space stays.
+/// As [`wrapped`], for a line that somebody else wrote: its white space stays, and only its first part is marked, so that
+/// a long line is not taken for several.
 pub fn quoted(text: &str, mark: &str, width: Option<usize>) -> Vec<String> {
-    broken(&text.replace('\t', "    "), mark, mark, width)
+    let next = " ".repeat(mark.chars().count() + DEEPER);
+    broken(&text.replace('\t', "    "), mark, &next, width)
 }
 
 fn broken(text: &str, first: &str, next: &str, width: Option<usize>) -> Vec<String> {
@@ -54,6 +58,10 @@ mod tests {
         assert_eq!(wrapped("", "- ", "  ", Some(30)), ["-"]);
         assert_eq!(quoted("\tx  =\r\n1", "| ", None), [r"|     x  =\r\n1"]);
         assert_eq!(quoted("  raise x", "| ", Some(30)), ["|   raise x"]);
+        assert_eq!(
+            quoted("torch.OutOfMemoryError: CUDA out of memory.", "> ", Some(30)),
+            ["> torch.OutOfMemoryError: CUDA", "    out of memory."]
+        );
         let wide = "字".repeat(100);
         for line in wrapped(&wide, "", "", Some(40)) {
             assert!(line.width() <= 40, "{line}");

@@ -218,6 +218,9 @@ pub struct FileSystem {
     pub inodes: u64,
     /// Inodes left.
     pub inodes_free: u64,
+    /// Number of its device, the same for all paths on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<u64>,
 }
 
 /// A process. Never its arguments, which may hold secrets, but for our own.

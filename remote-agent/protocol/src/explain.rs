@@ -44,7 +44,7 @@ pub fn engine_log_error(error: &str) -> String {
 
 fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
     let detail = verdict.detail.as_deref().unwrap_or_default();
-    let said = if detail.is_empty() {
+    let said = if detail.is_empty() || detail == spec.image {
         String::new()
     } else {
         format!(": {detail}")
@@ -111,17 +111,23 @@ fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
     }
 }
 
-/// `32 MiB`, `1.5 GiB`: a size as people order it.
-fn size(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
-    let Some((shift, unit)) = UNITS.into_iter().find(|(shift, _)| bytes >> shift > 0) else {
-        return format!("{bytes} bytes");
-    };
-    let (whole, rest) = (bytes >> shift, bytes & ((1 << shift) - 1));
-    match rest.saturating_mul(10) >> shift {
-        0 => format!("{whole} {unit}"),
-        tenth => format!("{whole}.{tenth} {unit}"),
+/// A size: `512 B`, `3.2 GiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
     }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = "KiB";
+    for next in UNITS.into_iter().skip(1) {
+        // 1023.95 would be shown as 1024.0 of the smaller unit.
+        if value < 1023.95 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
 }
 
 fn exit_hint(code: i32) -> &'static str {
@@ -194,16 +200,32 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_those_that_people_order() {
-        for (bytes, said) in [
-            (33_554_432, "32 MiB"),
-            (1_610_612_736, "1.5 GiB"),
-            (1024, "1 KiB"),
-            (1023, "1023 bytes"),
-            (u64::MAX, "17179869183.9 GiB"),
-        ] {
-            assert_eq!(size(bytes), said);
-        }
+    fn sizes_change_unit_before_they_read_1024() {
+        let shown = [0, 1023, 1024, 1_048_523, 1_048_570, 3_435_973_837, u64::MAX].map(size);
+        assert_eq!(
+            shown,
+            [
+                "0 B",
+                "1023 B",
+                "1.0 KiB",
+                "1023.9 KiB",
+                "1.0 MiB",
+                "3.2 GiB",
+                "16.0 EiB"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_image_that_is_missing_is_named_once() {
+        let mut spec = spec();
+        spec.image = "train:2".to_owned();
+        let told = |detail| without_record(Reason::ImageMissing, Some(detail), &spec);
+        assert_eq!(told("train:2"), "the image `train:2` does not exist");
+        assert_eq!(
+            told("manifest unknown"),
+            "the image `train:2` does not exist: manifest unknown"
+        );
     }
 
     #[test]

@@ -159,6 +159,12 @@ pub struct Settled {
     /// Why outputs could not be opened to the account, when that failed.
     #[serde(default)]
     pub outputs_error: Option<String>,
+    /// When the host was started, where that is what ended the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub booted_at: Option<DateTime<Utc>>,
+    /// When the engine was started that answers now, where its restart is what ended the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_started_at: Option<DateTime<Utc>>,
     /// What kept the engine from saying anything, when the end was told without its word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine_error: Option<String>,

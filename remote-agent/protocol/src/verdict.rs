@@ -11,7 +11,7 @@ pub struct Verdict {
     pub result: RunResult,
     /// Stable code of why.
     pub reason: Reason,
-    /// Exit code of the main process, when it exited.
+    /// Exit code of the main process, when it exited, or could not be executed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// Signal that ended the main process, when one did.
@@ -224,7 +224,7 @@ fn judge_exit(exit: &ExitRecord, evidence: &Evidence) -> Verdict {
     };
     if let Some(error) = &exit.exec_error {
         return Verdict {
-            exit_code: exit.code,
+            exit_code: exit.code.or_else(|| error.exit_code()),
             signal: exit.signal,
             detail: error.detail(),
             ..judge_unstarted(error, evidence)

@@ -47,11 +47,6 @@ pub use run::run;
 
 /// Exit code when the job was not started for a reason that is ours: a claim, a record or secrets.
 pub const REFUSED: u8 = 125;
-/// Exit code when the program exists and cannot be executed, or its working directory cannot be entered.
-pub const NOT_EXECUTABLE: u8 = 126;
-/// Exit code when there is no such program.
-pub const NOT_FOUND: u8 = 127;
-
 /// Longest text of a foreign error or path in the exit record, in characters; keeps the record within its file
 /// even when every character has to be escaped.
 const TEXT_LIMIT: usize = 500;

@@ -11,7 +11,7 @@ use super::signals::Signals;
 use super::spawn;
 use super::supervise::{Ended, Limits, Supervisor};
 use super::tail::Tail;
-use super::{NOT_EXECUTABLE, NOT_FOUND, REFUSED, oom};
+use super::{REFUSED, oom};
 use chrono::{DateTime, SecondsFormat, Utc};
 use farrun_protocol::Sha256;
 use farrun_protocol::log::LogEnd;
@@ -26,7 +26,7 @@ const READ_SIZE: usize = 256 * 1024;
 const BOOT_ID_LIMIT: u64 = 64;
 
 /// Runs the job and returns the exit code that tells how it ended: the job's own, 128 and the signal that ended
-/// it, or one of [`REFUSED`], [`NOT_EXECUTABLE`] and [`NOT_FOUND`].
+/// it, [`ExecError::exit_code`] or [`REFUSED`].
 pub fn run(args: InitArgs) -> u8 {
     // Without a claim there is no right to write the exit record either.
     let Ok(claim) = Claim::take(&args.record) else {
@@ -169,14 +169,8 @@ fn conclude(started_at: DateTime<Utc>, ended: Ended, captured: Captured, oom_kil
 
 /// The end of a job that was never started.
 fn refused(error: ExecError) -> (ExitRecord, u8) {
-    let code = match error {
-        ExecError::NotFound { .. } => NOT_FOUND,
-        ExecError::NotExecutable { .. } | ExecError::WorkingDirectory { .. } => NOT_EXECUTABLE,
-        ExecError::SecretsMissing
-        | ExecError::Record { .. }
-        | ExecError::GpuLock { .. }
-        | ExecError::GpuHidden { .. } => REFUSED,
-    };
+    let code = error.exit_code().and_then(|code| u8::try_from(code).ok());
+    let code = code.unwrap_or(REFUSED);
     let record = ExitRecord {
         format: FORMAT,
         code: None,

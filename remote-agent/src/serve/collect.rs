@@ -34,29 +34,44 @@ pub(crate) async fn collect(session: &Session, collect: Collect) -> Result<Reply
     for run_id in &collect.run_ids {
         items.push(run(session, peer, run_id, collect.dry_run).await?);
     }
+    let sweep = Sweep {
+        dry_run: collect.dry_run,
+        only: collect.only.map(HashSet::from_iter),
+    };
     if collect.agents {
-        items.extend(agents(session, peer, collect.dry_run).await?);
-        items.extend(apart::broken_off(&session.context.state, collect.dry_run)?);
+        items.extend(agents(session, peer, &sweep).await?);
+        items.extend(apart::broken_off(&session.context.state, &sweep)?);
     }
     if collect.blobs {
         let gone: HashSet<RunId> = match collect.dry_run {
             true => collect.as_if_gone.into_iter().collect(),
             false => HashSet::new(),
         };
-        items.extend(blobs(session, collect.dry_run, &gone)?);
+        items.extend(blobs(session, &sweep, &gone)?);
     }
     if let Some(age) = collect.diagnostics {
         let state = &session.context.state;
-        items.extend(apart::diagnostics(
-            state,
-            Duration::from_secs(age),
-            collect.dry_run,
-        )?);
+        items.extend(apart::diagnostics(state, Duration::from_secs(age), &sweep)?);
     }
     if collect.images {
-        items.extend(apart::images(&peer.engine, collect.dry_run).await?);
+        items.extend(apart::images(&peer.engine, &sweep).await?);
     }
     Ok(Reply::Garbage { items })
+}
+
+/// How what belongs to no run is gone through.
+struct Sweep {
+    /// Whether all of it stays and is only listed.
+    dry_run: bool,
+    /// The names of what may go; none for all.
+    only: Option<HashSet<String>>,
+}
+
+impl Sweep {
+    /// Whether something of this name is looked at.
+    fn covers(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(name))
+    }
 }
 
 fn garbage(kind: &str, name: impl ToString, bytes: u64, kept: Option<&str>) -> Garbage {
@@ -126,7 +141,7 @@ async fn remove_folder(session: &Session, peer: &Peer, folder: &RunFolder) -> Re
     removed.map_err(|error| RecordError::io(folder.path())(error).into())
 }
 
-async fn agents(session: &Session, peer: &Peer, dry_run: bool) -> Result<Vec<Garbage>, Failure> {
+async fn agents(session: &Session, peer: &Peer, sweep: &Sweep) -> Result<Vec<Garbage>, Failure> {
     let used: HashSet<String> = peer
         .engine
         .labelled(layout::LABEL_RUN)
@@ -138,21 +153,21 @@ async fn agents(session: &Session, peer: &Peer, dry_run: bool) -> Result<Vec<Gar
     let resident = residence::named_agent(&session.context.state);
     let mut items = Vec::new();
     for sha256 in host::agents(session) {
-        if sha256 == session.context.agent_sha256 {
+        if sha256 == session.context.agent_sha256 || !sweep.covers(sha256.as_str()) {
             continue;
         }
         let folder = session.context.state.join(layout::agent_folder(&sha256));
         let needed = used.contains(sha256.as_str()) || resident.as_ref() == Some(&sha256);
         let kept = needed.then_some("used");
         items.push(garbage("agent", &sha256, size(&folder), kept));
-        if kept.is_none() && !dry_run {
+        if kept.is_none() && !sweep.dry_run {
             std::fs::remove_dir_all(&folder).map_err(RecordError::io(&folder))?;
         }
     }
     Ok(items)
 }
 
-fn blobs(session: &Session, dry_run: bool, gone: &HashSet<RunId>) -> Result<Vec<Garbage>, Failure> {
+fn blobs(session: &Session, sweep: &Sweep, gone: &HashSet<RunId>) -> Result<Vec<Garbage>, Failure> {
     let mut named = HashSet::new();
     for run_id in runs::all(session)
         .into_iter()
@@ -167,10 +182,10 @@ fn blobs(session: &Session, dry_run: bool, gone: &HashSet<RunId>) -> Result<Vec<
         );
     }
     let folder = session.context.state.join("blobs");
-    let mut items = files(&folder, "blob", dry_run, |name, age| {
+    let mut items = files(&folder, "blob", sweep, |name, age| {
         (!named.contains(name)).then_some(if age > FRESH { Fate::Goes } else { Fate::Fresh })
     })?;
-    items.extend(files(&folder.join("incoming"), "incoming", dry_run, |_, age| {
+    items.extend(files(&folder.join("incoming"), "incoming", sweep, |_, age| {
         Some(if age > STALE { Fate::Goes } else { Fate::Fresh })
     })?);
     Ok(items)
@@ -188,7 +203,7 @@ enum Fate {
 fn files(
     folder: &Path,
     kind: &str,
-    dry_run: bool,
+    sweep: &Sweep,
     fate: impl Fn(&str, Duration) -> Option<Fate>,
 ) -> Result<Vec<Garbage>, RecordError> {
     let mut items = Vec::new();
@@ -200,7 +215,8 @@ fn files(
             .ok()
             .and_then(|modified| SystemTime::now().duration_since(modified).ok())
             .unwrap_or_default();
-        let Some(fate) = fate(&name, age).filter(|_| file.is_file()) else {
+        let is_due = file.is_file() && sweep.covers(&name);
+        let Some(fate) = fate(&name, age).filter(|_| is_due) else {
             continue;
         };
         items.push(garbage(
@@ -209,7 +225,7 @@ fn files(
             file.len(),
             (fate == Fate::Fresh).then_some("fresh"),
         ));
-        if !dry_run && fate == Fate::Goes {
+        if !sweep.dry_run && fate == Fate::Goes {
             crate::record::remove_if_present(&entry.path())?;
         }
     }
@@ -261,7 +277,8 @@ mod tests {
             _ => None,
         };
         for dry_run in [true, false] {
-            let mut items = files(folder.path(), "blob", dry_run, fate).unwrap();
+            let sweep = Sweep { dry_run, only: None };
+            let mut items = files(folder.path(), "blob", &sweep, fate).unwrap();
             items.sort_by(|one, other| one.name.cmp(&other.name));
             assert_eq!(items.len(), 2);
             assert_eq!((items[0].name.as_str(), &items[0].kept), ("goes", &None));
@@ -272,5 +289,21 @@ mod tests {
             assert_eq!(folder.path().join("goes").exists(), dry_run);
         }
         assert!(folder.path().join("stays").exists() && folder.path().join("named").exists());
+    }
+
+    #[test]
+    fn what_was_not_listed_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["listed", "came since"] {
+            std::fs::write(folder.path().join(name), name).unwrap();
+        }
+        let sweep = Sweep {
+            dry_run: false,
+            only: Some(HashSet::from(["listed".to_owned()])),
+        };
+        let items = files(folder.path(), "blob", &sweep, |_, _| Some(Fate::Goes)).unwrap();
+        let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
+        assert_eq!(names, ["listed"]);
+        assert!(folder.path().join("came since").exists());
     }
 }

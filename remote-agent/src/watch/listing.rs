@@ -81,6 +81,8 @@ mod tests {
             outputs_error: None,
             engine_error: None,
             log_error: None,
+            booted_at: None,
+            engine_started_at: None,
         })
         .unwrap();
         run

@@ -86,6 +86,8 @@ fn settle(folder: &RunFolder) -> LogEnd {
             started_at: None,
             ended_at: None,
             outputs_error: None,
+            booted_at: None,
+            engine_started_at: None,
             engine_error: None,
             log_error: None,
         })

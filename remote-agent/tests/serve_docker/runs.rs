@@ -121,6 +121,7 @@ pub(crate) async fn inputs_reach_a_job_of_any_user(world: &World) {
             as_if_gone: Vec::new(),
             diagnostics: None,
             images: false,
+            only: None,
         }))
         .await
         .unwrap()
@@ -217,6 +218,7 @@ pub(crate) async fn files_of_another_user_are_opened_and_removed(world: &World) 
             as_if_gone: Vec::new(),
             diagnostics: None,
             images: false,
+            only: None,
         })
     };
     let folder = PathBuf::from(&reply.outputs).parent().unwrap().to_owned();

@@ -308,6 +308,14 @@ fn gc_names_evidence_apart_and_images_of_the_demo_only_when_asked() {
         told.errors().contains("diagnostics among it: 2 bundles, "),
         "{told}"
     );
+    // Runs are told by what they are called and when they ended, not by their ids alone.
+    let lines: Vec<&str> = told.text().lines().collect();
+    assert!(
+        lines[0].contains("NAME")
+            && lines[0].contains("ENDED")
+            && [" ago", "just now"].iter().any(|age| lines[1].contains(age)),
+        "{told}"
+    );
     let young = items(&["--dry-run", "--older-than", "1d"]);
     assert!(
         of_kind(&young, "diagnostics").is_empty() && of_kind(&young, "run").is_empty(),

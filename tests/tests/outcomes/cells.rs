@@ -20,7 +20,7 @@ const ENDS_WITH_3: &str = "echo up; until [ -e /farrun/outputs/go ]; do sleep 0.
 const KILLED: &str = "somebody else killed or stopped the container with SIGKILL";
 const REMOVED: &str = "somebody removed the container before the job's end was recorded";
 const LIMIT: &str = "the job was ended by its time limit of 1 s";
-pub(crate) const MEMORY: &str = "the kernel ended the job: it needed more memory than its limit of 24 MiB";
+pub(crate) const MEMORY: &str = "the kernel ended the job: it needed more memory than its limit of 24.0 MiB";
 const REFUSED: &str = "the container engine refused to start the job: …";
 
 pub(crate) fn little_memory(spec: &mut RunSpec) {

@@ -6,9 +6,10 @@ use crate::cli::{Context, find};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
 use crate::model::Run;
-use crate::run::local_garbage::{self, Item, Wants};
+use crate::run::local_garbage::{self, Hosts, Item, Wants};
 use crate::store::RunFilter;
 use crate::ui::{Table, format};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// Lists or removes what lies here of runs that have ended.
@@ -23,25 +24,30 @@ pub(super) async fn run(
         logs: args.logs,
         outputs: args.outputs,
         of_no_run: args.what.is_empty() && args.host.is_none(),
+        of_hosts: match &args.host {
+            _ if !args.what.is_empty() => None,
+            Some(host) => Some(Hosts::Named(host.clone())),
+            None => Some(Hosts::All),
+        },
         before: span.map(|span| {
             let then = SystemTime::now().checked_sub(span);
             // A span that no clock can hold is longer than anything is old.
             then.unwrap_or(SystemTime::UNIX_EPOCH)
         }),
     };
-    let items = local_garbage::plan(controller, &runs, wants).await?;
+    let items = local_garbage::plan(controller, &runs, &wants).await?;
     if args.dry_run || items.is_empty() {
-        print(context, &items, args.dry_run);
+        print(context, controller, &items, args.dry_run);
         return Ok(Exit::Completed);
     }
     if !args.yes {
-        print(context, &items, true);
+        print(context, controller, &items, true);
         if let Some(exit) = agreed(context, "remove this from this machine?")? {
             return Ok(exit);
         }
     }
     let items = local_garbage::remove(controller, items).await?;
-    print(context, &items, false);
+    print(context, controller, &items, false);
     Ok(Exit::Completed)
 }
 
@@ -64,11 +70,11 @@ async fn candidates(controller: &Controller, args: &Args) -> Result<Vec<Run>, Co
         };
         runs = controller.store.runs(&filter).await?;
     }
-    runs.retain(|run| run.status.is_final() && may_go(run, args));
+    runs.retain(|run| may_go(run, args));
     Ok(runs)
 }
 
-fn print(context: &Context, items: &[Item], dry_run: bool) {
+fn print(context: &Context, controller: &Controller, items: &[Item], dry_run: bool) {
     if context.ui.is_json() {
         context.ui.json(&document(
             "farrun.local_garbage/1",
@@ -81,15 +87,24 @@ fn print(context: &Context, items: &[Item], dry_run: bool) {
         return;
     }
     let mut table = Table::new(["WHAT", "OF", "SIZE", "WHERE"]);
+    // What all paths begin with would leave no room for what tells them apart.
+    let outputs = &controller.config.outputs;
+    let below = |path: &Path| path.strip_prefix(outputs).unwrap_or(path).display().to_string();
     for item in items {
         table.row([
             item.kind.to_owned(),
             item.name.clone(),
             format::bytes(item.bytes),
-            item.path.display().to_string(),
+            below(&item.path),
         ]);
     }
     context.ui.table(&table);
+    if items.iter().any(|item| item.path.starts_with(outputs)) {
+        let outputs = outputs.display();
+        context
+            .ui
+            .note(format!("what begins without `/` lies below {outputs}"));
+    }
     let bytes = items
         .iter()
         .fold(0u64, |sum, item| sum.saturating_add(item.bytes));

@@ -11,8 +11,9 @@ use crate::model::{Host, Run, RunStatus};
 use crate::run::{garbage, reconcile};
 use crate::store::RunFilter;
 use crate::ui::{Table, format};
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use farrun_protocol::message::Garbage;
+use std::collections::BTreeMap;
 
 /// Arguments of `farrun gc`.
 #[derive(Debug, clap::Args)]
@@ -85,6 +86,7 @@ pub async fn run(mut args: Args, context: &Context) -> Result<Exit, CommandError
         return here::run(args, &controller, context).await;
     }
     let (host, runs) = candidates(&controller, &args).await?;
+    let listed = Listed::of(&runs);
     let also = garbage::Also {
         unpulled: args.discard_unpulled || !args.what.is_empty(),
         // Who names a run means that run.
@@ -96,17 +98,17 @@ pub async fn run(mut args: Args, context: &Context) -> Result<Exit, CommandError
     plan.items
         .retain(|item| !(item.kind == "run" && item.kept.as_deref() == Some("unknown")));
     if args.dry_run || plan.is_empty() {
-        print(context, &plan.items, args.dry_run);
+        print(context, &listed, &mut plan.items, args.dry_run);
         return Ok(Exit::Completed);
     }
     if !args.yes {
-        print(context, &plan.items, true);
+        print(context, &listed, &mut plan.items, true);
         if let Some(exit) = agreed(context, &format!("remove this from `{}`?", host.name))? {
             return Ok(exit);
         }
     }
-    let items = garbage::remove(&controller, &host, plan).await?;
-    print(context, &items, false);
+    let mut items = garbage::remove(&controller, &host, plan).await?;
+    print(context, &listed, &mut items, false);
     Ok(Exit::Completed)
 }
 
@@ -170,22 +172,21 @@ async fn candidates(controller: &Controller, args: &Args) -> Result<(Host, Vec<R
             )));
         }
     }
-    runs.retain(|run| may_go(run, args));
+    // What was never launched left nothing there.
+    runs.retain(|run| run.launched_at.is_some() && may_go(run, args));
     Ok((host, runs))
 }
 
 fn may_go(run: &Run, args: &Args) -> bool {
-    let old_enough = match (args.older_than, run.ended_at) {
-        (Some(seconds), Some(ended)) => {
-            // A span that no clock can hold is longer than any run is old.
-            let span = i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds);
-            span.is_some_and(|span| Utc::now() - ended >= span)
-        }
-        (Some(_), None) => false,
-        (None, _) => true,
-    };
+    let old_enough = args.older_than.is_none_or(|seconds| {
+        // A span that no clock can hold is longer than any run is old.
+        let span = i64::try_from(seconds).ok().and_then(TimeDelta::try_seconds);
+        // What was refused has no end of its own.
+        let ended = run.ended_at.unwrap_or(run.updated_at);
+        span.is_some_and(|span| Utc::now() - ended >= span)
+    });
     let kept = args.keep_failed && run.status == RunStatus::Failed;
-    run.status.is_final() && run.launched_at.is_some() && old_enough && !kept
+    run.status.is_final() && old_enough && !kept
 }
 
 /// How much of what goes is evidence; nothing when none is.
@@ -206,7 +207,34 @@ fn evidence(items: &[Garbage]) -> Option<String> {
     Some(format!("diagnostics among it: {count}, {}", format::bytes(bytes)))
 }
 
-fn print(context: &Context, items: &[Garbage], dry_run: bool) {
+/// What runs are called and when they ended: by their ids alone nobody knows them.
+struct Listed(BTreeMap<String, (String, Option<DateTime<Utc>>)>);
+
+impl Listed {
+    fn of(runs: &[Run]) -> Self {
+        let of = |run: &Run| (run.id.to_string(), (run.spec.name.clone(), run.ended_at));
+        Self(runs.iter().map(of).collect())
+    }
+
+    fn ended_at(&self, item: &Garbage) -> Option<DateTime<Utc>> {
+        self.0.get(&item.name)?.1
+    }
+
+    /// Its name, and how long ago it ended; nothing of what is no run.
+    fn words(&self, item: &Garbage, now: DateTime<Utc>) -> [String; 2] {
+        let known = self.0.get(&item.name).filter(|_| item.kind == "run");
+        known.map_or_else(Default::default, |(name, ended)| {
+            [
+                name.clone(),
+                ended.map(|at| format::age(at, now)).unwrap_or_default(),
+            ]
+        })
+    }
+}
+
+fn print(context: &Context, listed: &Listed, items: &mut [Garbage], dry_run: bool) {
+    // As in the list of runs, the newest first; then what belongs to none.
+    items.sort_by_key(|item| (item.kind != "run", std::cmp::Reverse(listed.ended_at(item))));
     if context.ui.is_json() {
         context.ui.json(&document(
             "farrun.garbage/1",
@@ -218,11 +246,15 @@ fn print(context: &Context, items: &[Garbage], dry_run: bool) {
         context.ui.note("nothing to remove");
         return;
     }
-    let mut table = Table::new(["WHAT", "NAME", "SIZE", "KEPT BECAUSE"]);
-    for item in items {
+    let mut table = Table::new(["WHAT", "ID", "NAME", "ENDED", "SIZE", "KEPT BECAUSE"]);
+    let now = Utc::now();
+    for item in &*items {
+        let [name, ended] = listed.words(item, now);
         table.row([
             item.kind.clone(),
             item.name.clone(),
+            name,
+            ended,
             format::bytes(item.bytes),
             item.kept.clone().unwrap_or_default(),
         ]);

@@ -1,12 +1,15 @@
 //! What is known about hosts, for people.
 
 use super::Known;
+use crate::agent::AgentError;
 use crate::cli::gpu::{self, later, table};
 use crate::cli::outcome::{elapsed, state};
+use crate::error::CommandError;
 use crate::model::{Run, RunStatus};
 use crate::run::{estimate, gpu_words, quiet, residence};
 use crate::ui::{Cell, Table, Tone, Ui, format};
 use chrono::{DateTime, Utc};
+use farrun_protocol::Failure;
 use farrun_protocol::message::{HostFacts, OurContainer};
 
 /// Runs that went on or ended since somebody looked last.
@@ -114,7 +117,7 @@ fn fact_fields(facts: &HostFacts, up: bool) -> Vec<(&'static str, String)> {
                 if engine.gpus { "GPUs" } else { "no GPUs" }
             )
         }
-        Err(failure) => format!("not usable: {failure}"),
+        Err(failure) => format!("not usable: {}", words(failure)),
     };
     let free = |free, total| format!("{} free of {}", format::bytes(free), format::bytes(total));
     let mut fields = vec![
@@ -130,6 +133,13 @@ fn fact_fields(facts: &HostFacts, up: bool) -> Vec<(&'static str, String)> {
         fields.push(("load", facts.load.clone()));
     }
     fields
+}
+
+/// What a host could not do, without our codes.
+pub(super) fn words(failure: &Failure) -> String {
+    let told = CommandError::from(AgentError::Failed(failure.clone()));
+    let parts: Vec<String> = std::iter::once(told.message).chain(told.causes).collect();
+    parts.join(": ")
 }
 
 fn runs(ui: &Ui, known: &Known) {

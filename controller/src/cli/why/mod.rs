@@ -1,6 +1,5 @@
 //! `farrun why`
 
-mod missing;
 mod print;
 mod surroundings;
 

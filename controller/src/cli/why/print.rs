@@ -1,12 +1,13 @@
 //! What `farrun why` shows of a diagnosis.
 
-use super::{missing, surroundings};
+use super::surroundings;
 use crate::cli::outcome;
-use crate::diagnosis::{Certainty, Diagnosis, Finding, LogLine, Quote, steps};
+use crate::diagnosis::{Certainty, Diagnosis, Finding, LogLine, Quote, by_reason, steps};
 use crate::run::why::Why;
 use crate::ui::escape;
 use crate::ui::format;
 use crate::ui::wrap::{quoted, wrapped};
+use farrun_protocol::verdict::Reason;
 
 /// Most characters that are shown of a line that somebody else wrote.
 const MOST: usize = 500;
@@ -93,11 +94,15 @@ impl Text {
             run.id, run.spec.name, run.status, run.host
         );
         self.push("", &head);
-        let ending = diagnosis.ending.as_str();
         let cause = diagnosis.cause.as_ref().map(|cause| cause.certainty);
-        // A certain cause says it better, and how it ended often begins with the same words.
+        // Words for a reason would say once more what the cause says.
+        let is_said = cause == Some(Certainty::Certain) && run.exit_code.is_none() && run.signal.is_none();
+        let ending = if is_said { "" } else { diagnosis.ending.as_str() };
+        // An exit code, a signal and a known cause need no second line that says the same in other words.
+        let by_itself = matches!(run.reason, Some(Reason::ExitCode | Reason::Signal));
         let message = run.error_message.as_deref().filter(|message| {
-            ending.is_empty() || (cause != Some(Certainty::Certain) && !ending.starts_with(message))
+            let is_repeated = by_itself && !diagnosis.ending.is_empty();
+            cause != Some(Certainty::Certain) && !is_repeated && !ending.starts_with(message)
         });
         for text in message
             .into_iter()
@@ -185,11 +190,16 @@ impl Text {
         let matters = diagnosis
             .missing
             .iter()
-            .filter(|missing| missing::matters(missing, &why.run));
-        rows.extend(matters.map(|missing| {
-            let part = if missing.partial { "a part is there: " } else { "" };
-            (missing.file.clone(), format!("{part}{}", missing.why))
-        }));
+            .filter(|missing| missing.matters(&why.run));
+        for (reason, partial, files) in by_reason(matters) {
+            let part = if partial { "a part is there: " } else { "" };
+            let also = match files.as_slice() {
+                [_, also @ ..] if !also.is_empty() => format!(" (also {})", also.join(", ")),
+                _ => String::new(),
+            };
+            let first = files.first().copied().unwrap_or_default();
+            rows.push((first.to_owned(), format!("{part}{reason}{also}")));
+        }
         self.section("MISSING", rows);
     }
 }

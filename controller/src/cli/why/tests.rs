@@ -135,6 +135,7 @@ fn a_cause_with_everything_around_it_fits_eighty_columns() {
                 total: 500 << 30,
                 free: 200 << 30,
                 inodes_free: 1,
+                device: None,
             },
             DiskContext {
                 role: "state".to_owned(),
@@ -142,6 +143,7 @@ fn a_cause_with_everything_around_it_fits_eighty_columns() {
                 total: 100 << 30,
                 free: 1 << 30,
                 inodes_free: 1,
+                device: None,
             },
         ],
     };
@@ -206,6 +208,7 @@ fn nothing_is_said_twice_and_nothing_that_could_not_matter() {
         total: 500 << 30,
         free,
         inodes_free: 7,
+        device: None,
     };
     found.context.disks = vec![
         disk("state", 200 << 30),

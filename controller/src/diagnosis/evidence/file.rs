@@ -61,6 +61,12 @@ pub(super) fn start(path: &Path, most: u64) -> Had<Piece> {
     })
 }
 
+/// The bytes from `from`, at most `most`.
+pub(super) fn part(path: &Path, from: u64, most: u64) -> Had<Vec<u8>> {
+    let (mut file, _) = open(path)?;
+    read(&mut file, from, most)
+}
+
 /// The last `most` bytes, none of them before `from`.
 pub(super) fn end(path: &Path, most: u64, from: u64) -> Had<Piece> {
     let (mut file, length) = open(path)?;

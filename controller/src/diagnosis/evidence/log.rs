@@ -44,6 +44,8 @@ struct Place {
     covers: u64,
     /// Bytes of the piece before which no text was replaced, and after which none was.
     exact: (usize, usize),
+    /// Where lines begin in the piece, and where the same lines begin in the run log.
+    lines: Vec<(usize, u64)>,
 }
 
 impl Place {
@@ -54,6 +56,7 @@ impl Place {
             from: piece.from,
             covers: length as u64,
             exact: (length, 0),
+            lines: Vec::new(),
         }
     }
 
@@ -68,7 +71,31 @@ impl Place {
             let last = bytes.windows(MARK.len()).rposition(|window| window == MARK);
             (first, last.map_or(bytes.len(), |last| last + MARK.len()))
         };
-        Self { from, covers, exact }
+        Self {
+            from,
+            covers,
+            exact,
+            lines: Vec::new(),
+        }
+    }
+
+    /// With the places of lines between replacements, from the mirror of the log: it has the same lines as they were
+    /// printed. Where a secret was of several lines it has more, and nothing is known of those.
+    fn beside(mut self, bytes: &[u8], mirror: Option<&Path>) -> Self {
+        if self.exact.0 >= self.exact.1 {
+            return self;
+        }
+        let printed = mirror.and_then(|path| file::part(path, self.from, self.covers).ok());
+        let Some(printed) = printed.filter(|printed| printed.len() as u64 == self.covers) else {
+            return self;
+        };
+        let (own, of_mirror) = (text::starts(bytes), text::starts(&printed));
+        if own.len() == of_mirror.len() {
+            let from = self.from;
+            let pairs = own.into_iter().zip(of_mirror);
+            self.lines = pairs.map(|(at, of_log)| (at, from + of_log as u64)).collect();
+        }
+        self
     }
 
     fn offset(&self, at: usize, length: usize) -> Option<u64> {
@@ -76,7 +103,8 @@ impl Place {
             return self.from.checked_add(at as u64);
         }
         if at < self.exact.1 {
-            return None;
+            let found = self.lines.binary_search_by_key(&at, |(own, _)| *own).ok()?;
+            return self.lines.get(found).map(|(_, of_log)| *of_log);
         }
         let behind = (length - at) as u64;
         self.from.checked_add(self.covers)?.checked_sub(behind)
@@ -87,6 +115,7 @@ impl Log {
     /// Reads the excerpts of `folder`, and the mirror where they are absent or of an earlier moment.
     pub(super) fn read(mirror: Option<&Path>, folder: Option<&Path>, places: Option<&LogExcerpts>) -> Self {
         let mut log = Self::default();
+        let printed = mirror;
         let mirror = mirror.filter(|mirror| !reach_as_far(folder, places, mirror));
         let here = mirror.and_then(|path| log.of_mirror(path));
         let excerpt =
@@ -94,7 +123,7 @@ impl Log {
         if here.is_none() {
             match (excerpt(LOG_HEAD_FILE, LOG_HEAD), places) {
                 (Some(Ok(piece)), Some(places)) => {
-                    let place = Place::redacted(0, places.head, &piece.bytes);
+                    let place = Place::redacted(0, places.head, &piece.bytes).beside(&piece.bytes, printed);
                     log.add(&piece.bytes, Some(&place), LINES.0);
                 }
                 (Some(Ok(piece)), None) => log.add(&piece.bytes, None, LINES.0),
@@ -107,7 +136,8 @@ impl Log {
         if here.is_none_or(|here| places.is_some() && ends > here) {
             match (excerpt(LOG_TAIL_FILE, LOG_TAIL), places) {
                 (Some(Ok(piece)), Some(places)) => {
-                    let place = Place::redacted(places.tail_from, places.tail, &piece.bytes);
+                    let place = Place::redacted(places.tail_from, places.tail, &piece.bytes)
+                        .beside(&piece.bytes, printed);
                     if here.is_some_and(|here| places.tail_from < here) {
                         log.drop_from(places.tail_from);
                     }
@@ -232,6 +262,27 @@ mod tests {
         let log = Log::read(Some(&mirror), Some(folder.path()), Some(&places(14, 14, 14, 0)));
         assert_eq!(told(&log), [(Some(0), "it is hunter2")]);
         assert!(log.as_printed);
+    }
+
+    #[test]
+    fn lines_between_replacements_are_placed_by_the_mirror() {
+        let folder = tempfile::tempdir().unwrap();
+        let mirror = folder.path().join("run.log");
+        let printed = "key hunter2\nstep\nkey hunter2\nend\n";
+        let sent = printed.replace("hunter2", "[redacted:X]");
+        std::fs::write(&mirror, printed).unwrap();
+        std::fs::write(folder.path().join(LOG_HEAD_FILE), &sent).unwrap();
+        std::fs::write(folder.path().join(LOG_TAIL_FILE), "").unwrap();
+        let length = printed.len() as u64;
+        let places = places(length, length, length, 0);
+        let offsets = || {
+            let log = Log::read(Some(&mirror), Some(folder.path()), Some(&places));
+            log.lines.iter().map(|line| line.offset).collect::<Vec<_>>()
+        };
+        assert_eq!(offsets(), [Some(0), Some(12), Some(17), Some(29)]);
+        // Of a mirror with other lines nothing is taken.
+        std::fs::write(&mirror, printed.replace("step", "s\np")).unwrap();
+        assert_eq!(offsets(), [Some(0), None, None, Some(29)]);
     }
 
     #[test]

@@ -5,14 +5,18 @@ mod container;
 mod file;
 pub(super) mod kernel;
 mod log;
+mod query;
 pub(super) mod text;
 
 pub(super) use container::{Engine, Event, Image, Inspect};
 pub(super) use kernel::KernelLine;
 pub(super) use log::{Line, Log};
+pub(super) use query::Query;
 
 use super::{Document, Facts, Missing};
-use farrun_protocol::diagnostics::{self as names, Bundle, FileSystem, LogExcerpts, Outcome, Process};
+use farrun_protocol::diagnostics::{
+    self as names, AgentEvent, Bundle, FileSystem, LogExcerpts, Outcome, Process,
+};
 use farrun_protocol::gpu::GpuReport;
 use farrun_protocol::record::{RunFacts, Settled};
 use farrun_protocol::series::Sample;
@@ -30,7 +34,8 @@ const MOST: (usize, usize) = (20_000, 500);
 const LIST: usize = 500;
 
 /// What is shown as it is, in this order. What is there twice, for programs as well, is shown once.
-const DOCUMENTS: [&str; 13] = [
+const DOCUMENTS: [&str; 14] = [
+    names::SETTLED,
     names::CONTAINER,
     names::SPEC,
     names::AGENT,
@@ -56,11 +61,15 @@ pub(super) struct Evidence {
     pub(super) image: Image,
     pub(super) engine: Engine,
     pub(super) events: Vec<Event>,
+    /// What agents did about the run.
+    pub(super) agent: Vec<AgentEvent>,
     pub(super) kernel: Vec<KernelLine>,
     pub(super) disks: Vec<FileSystem>,
     pub(super) processes: Vec<Process>,
     pub(super) gpus: Option<GpuReport>,
     pub(super) leases: Vec<RunFacts>,
+    /// What `nvidia-smi -q` says of the host's GPUs.
+    pub(super) queries: Vec<Query>,
     pub(super) samples: Vec<Sample>,
     /// Counters of the container's cgroup.
     pub(super) cgroup: BTreeMap<String, u64>,
@@ -162,6 +171,12 @@ impl Evidence {
             driver: reader.had(names::DRIVER, text),
             system: reader.had(names::SYSTEM, text),
             log,
+            // What is missing of it matters to runs with GPUs only, and the host has said so.
+            queries: file::text(&folder.join(names::SMI_TEXT), TEXT)
+                .map(|text| query::gpus(&text))
+                .unwrap_or_default(),
+            // Older hosts have none.
+            agent: file::json_lines(&folder.join(names::AGENT), TEXT, MOST.1).unwrap_or_default(),
             ..Self::default()
         };
         evidence.documents = documents(folder);

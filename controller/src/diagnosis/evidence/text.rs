@@ -38,6 +38,15 @@ pub(in crate::diagnosis) fn lines(bytes: &[u8], most: usize) -> Vec<Line> {
     found.into()
 }
 
+/// Where the lines of `bytes` begin, blank ones as well.
+pub(in crate::diagnosis) fn starts(bytes: &[u8]) -> Vec<usize> {
+    let breaks = bytes
+        .iter()
+        .enumerate()
+        .filter(|(_, byte)| matches!(byte, b'\n' | b'\r'));
+    std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect()
+}
+
 /// The text of a line, cut in its middle when it is longer than [`LONGEST`].
 fn cut(line: &[u8]) -> String {
     if line.len() <= LONGEST {

@@ -9,7 +9,7 @@ use case::RUN_LOG;
 use super::evidence::Evidence;
 use super::rules::{Found, RULES, Rule};
 use super::{
-    Certainty, Diagnosis, Facts, Finding, LAST_LINES, LogLine, Missing, ending, remedy, surroundings, words,
+    Certainty, Diagnosis, Facts, Finding, LAST_LINES, LogLine, Missing, ending, remedy, story, words,
 };
 use farrun_protocol::verdict::Reason;
 use std::collections::BTreeSet;
@@ -33,7 +33,7 @@ pub(super) fn judge(evidence: &Evidence, facts: &Facts<'_>) -> Diagnosis {
     let line = cause.as_ref().and_then(|(_, line)| *line);
     Diagnosis {
         run_id: facts.run.id.clone(),
-        ending: ending(evidence, facts),
+        ending: ending(evidence, facts, cause.is_some()),
         last_lines: if withheld {
             Vec::new()
         } else {
@@ -45,7 +45,7 @@ pub(super) fn judge(evidence: &Evidence, facts: &Facts<'_>) -> Diagnosis {
             .unwrap_or_default(),
         cause: cause.map(|(finding, _)| finding),
         also: found.into_iter().map(|(finding, _)| finding).collect(),
-        moments: surroundings::moments(&case),
+        moments: story::moments(&case),
         missing: missing(&case),
         documents: evidence.documents.clone(),
         samples: evidence.samples.clone(),
@@ -54,8 +54,8 @@ pub(super) fn judge(evidence: &Evidence, facts: &Facts<'_>) -> Diagnosis {
 }
 
 /// What the reason means by itself; of an order that was refused in other words than its reason's, only that.
-fn ending(evidence: &Evidence, facts: &Facts<'_>) -> String {
-    let words = ending::words(facts.run, evidence.settled.as_ref());
+fn ending(evidence: &Evidence, facts: &Facts<'_>, is_explained: bool) -> String {
+    let words = ending::words(facts.run, evidence.settled.as_ref(), is_explained);
     let run = facts.run;
     let by_reason = matches!(run.reason, Some(Reason::EngineRefused | Reason::NotLaunched));
     let said = run.error_message.as_deref();

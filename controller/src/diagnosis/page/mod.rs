@@ -33,7 +33,7 @@ pub fn page(diagnosis: &Diagnosis, run: &Run, plot: Option<&Plot>) -> String {
         sections::plots(diagnosis, run, plot),
         sections::story(diagnosis, run),
         sections::also(diagnosis),
-        sections::missing(diagnosis),
+        sections::missing(diagnosis, run),
         sections::documents(diagnosis),
         sections::foot(diagnosis),
     ]

@@ -3,7 +3,7 @@
 
 use super::{Certainty, Figures, Found, Look, PLAIN, Rule, run, said, tell};
 use crate::diagnosis::judge::Case;
-use farrun_protocol::diagnostics::{EVENTS, SETTLED};
+use farrun_protocol::diagnostics::{CONTAINER, ENGINE, SPEC};
 use farrun_protocol::record::RunFacts;
 use farrun_protocol::verdict::Reason;
 
@@ -18,7 +18,7 @@ pub(super) const BEFORE: &[Rule] = &[
     Rule {
         code: "stopped",
         when: "the run was stopped on request",
-        looks: &[reason!(Stopped)],
+        looks: &[Look::Facts(stopped)],
         say: "it was stopped on request[ after {ran}]",
         ..PLAIN
     },
@@ -73,7 +73,7 @@ pub(super) const BEFORE: &[Rule] = &[
     Rule {
         code: "host_reboot",
         when: "the host was restarted under the run",
-        looks: &[reason!(HostReboot)],
+        looks: &[Look::Facts(host_reboot)],
         say: "`{host}` was restarted[ after the job had run for {ran}], and the job ended with it",
         remedies: &[run("order it again", "farrun rerun {run}")],
         ..PLAIN
@@ -81,9 +81,11 @@ pub(super) const BEFORE: &[Rule] = &[
     Rule {
         code: "engine_restart",
         when: "the container engine went down and took the job with it",
-        looks: &[reason!(EngineRestart)],
+        looks: &[Look::Facts(engine_restart)],
         say: "the container engine of `{host}` went down[ after the job had run for {ran}] and took the job with it",
+        figures: still_down,
         remedies: &[
+            tell("start it there, for it did not answer {still_down}: `sudo systemctl start docker`"),
             tell(
                 "set `\"live-restore\": true` in /etc/docker/daemon.json on the host, so that jobs outlive a restart of the engine",
             ),
@@ -94,7 +96,7 @@ pub(super) const BEFORE: &[Rule] = &[
     Rule {
         code: "container_removed",
         when: "somebody removed the container before its end was recorded",
-        looks: &[reason!(ContainerRemoved)],
+        looks: &[Look::Facts(container_removed)],
         say: "somebody removed the container on `{host}` before its end was recorded",
         remedies: &[
             tell(
@@ -167,7 +169,7 @@ pub(super) const AFTER: &[Rule] = &[
     Rule {
         code: "time_limit",
         when: "the run's own time limit ended it",
-        looks: &[reason!(TimeLimit)],
+        looks: &[Look::Facts(time_limit)],
         say: "its time limit[ of {time_limit}] ended it",
         remedies: &[
             run("give it more time", "farrun rerun {run} --time-limit {more_time}"),
@@ -295,23 +297,52 @@ fn holder(case: &Case<'_>, _: &Found) -> Figures {
         .collect()
 }
 
+/// As the record and the steps of the agents tell a stop.
+fn stopped(case: &Case<'_>) -> Option<Found> {
+    let found = case.reason_is(Reason::Stopped)?;
+    Some(case.with_record(case.with_step(found, "stop_requested")))
+}
+
+fn time_limit(case: &Case<'_>) -> Option<Found> {
+    let found = case.reason_is(Reason::TimeLimit)?;
+    let limit = case.facts.run.spec.time_limit;
+    let found = match limit {
+        Some(seconds) => found.quoting(SPEC, &format!("time_limit: {seconds} s")),
+        None => found,
+    };
+    Some(case.with_record(found))
+}
+
+/// When the engine let the container go, and when it was there again.
+fn engine_restart(case: &Case<'_>) -> Option<Found> {
+    let found = case.reason_is(Reason::EngineRestart)?;
+    Some(case.with_record(case.with_events(found, &["die", "kill", "stop"])))
+}
+
+/// When an engine was asked that had not come back.
+fn still_down(case: &Case<'_>, _: &Found) -> Figures {
+    let mut missing = case.evidence.missing.iter();
+    let is_down =
+        case.evidence.bundle.is_some() && missing.any(|missing| missing.file == ENGINE && !missing.partial);
+    is_down
+        .then(|| ("still_down", "when the evidence was collected".to_owned()))
+        .into_iter()
+        .collect()
+}
+
+fn host_reboot(case: &Case<'_>) -> Option<Found> {
+    Some(case.with_record(case.reason_is(Reason::HostReboot)?))
+}
+
+fn container_removed(case: &Case<'_>) -> Option<Found> {
+    let found = case.reason_is(Reason::ContainerRemoved)?;
+    let found = case.with_events(found, &["destroy"]);
+    // An engine that was restarted since has forgotten its events; that it has no such container it still says.
+    Some(case.with_absence(found, CONTAINER))
+}
+
 fn killed_by_other(case: &Case<'_>) -> Option<Found> {
-    let mut found = case.reason_is(Reason::KilledByOther)?;
+    let found = case.reason_is(Reason::KilledByOther)?;
     // The engine tells who asked it; a signal from elsewhere leaves no event.
-    let told = case
-        .evidence
-        .events
-        .iter()
-        .rev()
-        .find(|event| matches!(event.action.as_str(), "kill" | "stop"));
-    if let Some(event) = told {
-        let at = event
-            .at()
-            .map(|at| format!("{} ", at.to_rfc3339()))
-            .unwrap_or_default();
-        found = found.quoting(EVENTS, &format!("{at}{}", event.words()));
-    } else if found.quotes.is_empty() {
-        found = found.quoting(SETTLED, "killed_by_other");
-    }
-    Some(found)
+    Some(case.with_record(case.with_events(found, &["kill", "stop"])))
 }

@@ -1,7 +1,7 @@
 //! Main memory: limits of the container, and of the host.
 
 use super::{Certainty, Figures, Found, Look, PLAIN, Rule, log, run, tell};
-use crate::diagnosis::evidence::KernelLine;
+use crate::diagnosis::evidence::{KernelLine, kernel};
 use crate::diagnosis::judge::Case;
 use crate::diagnosis::words::size;
 use farrun_protocol::diagnostics::{CONTAINER, KERNEL, SETTLED};
@@ -102,6 +102,23 @@ fn oom_lines<'a>(case: &Case<'a>) -> Vec<&'a KernelLine> {
         .collect()
 }
 
+/// The same ends in the kernel's line for people, which has who and how much and not the container; else the lines
+/// that have it.
+fn readable<'a>(case: &Case<'a>) -> Vec<&'a KernelLine> {
+    let own = oom_lines(case);
+    let victims: Vec<u32> = own
+        .iter()
+        .filter_map(|line| kernel::victim(line.message()))
+        .collect();
+    let tells = |line: &&KernelLine| {
+        let text = line.message();
+        text.contains("Killed process")
+            && kernel::victim(text).is_some_and(|victim| victims.contains(&victim))
+    };
+    let told: Vec<&KernelLine> = case.kernel().filter(tells).collect();
+    if told.is_empty() { own } else { told }
+}
+
 /// Whether anything recorded that a process of the container was killed for want of memory.
 fn recorded(case: &Case<'_>) -> bool {
     case.oom_kills() > 0
@@ -111,7 +128,7 @@ fn recorded(case: &Case<'_>) -> bool {
 }
 
 fn quoted(case: &Case<'_>, mut found: Found) -> Found {
-    for line in oom_lines(case).into_iter().take(2) {
+    for line in readable(case).into_iter().take(2) {
         found = found.quoting(KERNEL, &line.text);
     }
     if case.oom_kills() > 0 {

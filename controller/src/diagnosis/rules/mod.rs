@@ -153,6 +153,7 @@ pub(super) static RULES: LazyLock<Vec<&'static Rule>> = LazyLock::new(|| {
         gpu::hardware::FAULTS,
         gpu::software::RULES,
         gpu::hardware::NOTES,
+        gpu::wear::RULES,
         gpu::others::RULES,
         storage::RULES,
         models::RULES,

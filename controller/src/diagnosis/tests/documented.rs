@@ -11,6 +11,7 @@ fn shown(template: &str) -> String {
             (1, "state_folder") => out.push_str("the host's `~/.local/share/farrun`"),
             (1, "own_outputs") => out.push_str("its outputs"),
             (1, "big") => out.push_str("`df -h`, `docker system df`, `du -xsh ~/.cache/huggingface`"),
+            (1, "still_down") => out.push_str("when the evidence was collected"),
             (1, "no_gpus") => out.push_str("none"),
             (1, "grew") => out.push_str("grew"),
             (1, name) => out.push_str(&name.to_uppercase()),

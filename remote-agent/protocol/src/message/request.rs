@@ -276,6 +276,9 @@ pub struct Collect {
     /// Images of the demo.
     #[serde(default)]
     pub images: bool,
+    /// Of what is no run only what has one of these names: what came since the user was shown a list stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only: Option<Vec<String>>,
 }
 
 #[cfg(test)]

@@ -53,6 +53,17 @@ pub enum ExecError {
 }
 
 impl ExecError {
+    /// The exit code that a shell has for it; none for what has nothing to do with the job.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::NotFound { .. } => Some(127),
+            Self::NotExecutable { .. } | Self::WorkingDirectory { .. } => Some(126),
+            Self::SecretsMissing | Self::GpuLock { .. } | Self::GpuHidden { .. } | Self::Record { .. } => {
+                None
+            }
+        }
+    }
+
     /// What the kernel said about what, for people.
     pub fn detail(&self) -> Option<String> {
         match self {

@@ -79,6 +79,9 @@ pub(super) fn find(text: &[u8], from: usize, found: &mut Vec<Found>) {
         };
         let is_prose = is_colon && !value.quoted && !is_closed;
         let bytes = text.get(value.range.clone()).unwrap_or_default();
+        if is_prose && is_path(text, name_start) && is_word(bytes) {
+            continue;
+        }
         if is_secret(bytes, sure, is_prose) {
             found.push(Found {
                 range: value.range,
@@ -86,6 +89,17 @@ pub(super) fn find(text: &[u8], from: usize, found: &mut Vec<Found>) {
             });
         }
     }
+}
+
+/// Whether a name is the end of a path, as in `/etc/passwd: Permission denied`.
+fn is_path(text: &[u8], name: usize) -> bool {
+    name.checked_sub(1).and_then(|before| text.get(before)) == Some(&b'/')
+}
+
+/// Whether a sentence may begin with it.
+fn is_word(value: &[u8]) -> bool {
+    let rest = value.get(1..).unwrap_or_default();
+    value.first().is_some_and(u8::is_ascii_uppercase) && rest.iter().all(u8::is_ascii_lowercase)
 }
 
 /// Whether a field of this name and value, both known, is secret.

@@ -7,6 +7,7 @@ use proptest::test_runner::RngSeed;
 
 /// Text, what must not be left of it, and what must.
 const SECRET: &[(&str, &str, &str)] = &[
+    ("/app/password: hunter2", "hunter2", "/app/"),
     ("token hf_AbCdEfGhIjKlMnOpQrStUvWx ok", "AbCdEfGh", "token "),
     ("using sk-proj-a1B2c3D4e5F6g7H8i9J0", "a1B2", "using "),
     ("sk-ant-api03-AAAAbbbb1111-cccc", "bbbb", ""),
@@ -113,6 +114,8 @@ const SECRET: &[(&str, &str, &str)] = &[
 
 /// Lines that people need to read, exactly as they are.
 const PLAIN: &[&str] = &[
+    "/etc/passwd: Permission denied (os error 13)",
+    "cat: /run/secrets/db_password: Is a directory",
     "key frame 12 of 240, keyframe=12, keyboard=us, monkey=7, hotkey: F5",
     "KeyError: 'model.layers.0.self_attn.q_proj.weight'",
     "RuntimeError: Error(s) in loading state_dict: Missing key(s) in state_dict: \"a.weight\", \"b.bias\".",

@@ -63,6 +63,7 @@ fn statistics(role: &str, path: &Path) -> Looked {
         free: found.f_bavail.saturating_mul(found.f_frsize),
         inodes: found.f_files,
         inodes_free: found.f_favail,
+        device: rustix::fs::stat(path).ok().map(|facts| facts.st_dev),
     })
 }
 
@@ -85,6 +86,8 @@ mod tests {
         let roles: Vec<&str> = found.iter().map(|disk| disk.role.as_str()).collect();
         assert_eq!(roles, ["state", "tmp", "shm", "engine", "cache"]);
         assert_eq!(found[0].path, "/tmp");
+        assert_eq!(found[0].device, found[1].device);
+        assert_ne!(found[1].device, found[2].device);
         assert!(found[0].total > 0);
     }
 }

@@ -29,9 +29,10 @@ impl Asked {
             return Err(why);
         }
         let answer = match tokio::time::timeout(limit, question).await {
-            Ok(answer) => {
-                answer.map_err(|error| (matches!(error, EngineError::Refused { .. }), error.to_string()))
-            }
+            Ok(answer) => answer.map_err(|error| match error {
+                EngineError::Refused { .. } => (true, error.to_string()),
+                error => (false, format!("the engine did not answer: {error}")),
+            }),
             Err(_) => Err((
                 false,
                 format!("the engine did not answer within {:.1} s", limit.as_secs_f64()),

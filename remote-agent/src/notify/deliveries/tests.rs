@@ -55,6 +55,8 @@ fn ended(state: &Path, name: &str) -> RunFolder {
         started_at: None,
         ended_at: None,
         outputs_error: None,
+        booted_at: None,
+        engine_started_at: None,
         engine_error: None,
         log_error: None,
     };

@@ -1,6 +1,6 @@
 //! What belongs to no run: evidence of the host, images of the demo, and agents that were never put in place.
 
-use super::{ARRIVING, garbage, size};
+use super::{ARRIVING, Sweep, garbage, size};
 use crate::diagnostics;
 use crate::docker::Engine;
 use crate::record::RecordError;
@@ -10,17 +10,17 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// Evidence about the host that is older than `age`.
-pub(super) fn diagnostics(state: &Path, age: Duration, dry_run: bool) -> Result<Vec<Garbage>, Failure> {
+pub(super) fn diagnostics(state: &Path, age: Duration, sweep: &Sweep) -> Result<Vec<Garbage>, Failure> {
     let mut items = Vec::new();
     for place in diagnostics::about_host(state) {
         let made = place.stored_at();
         let old = made.and_then(|made| SystemTime::now().duration_since(made).ok());
-        if old.is_none_or(|old| old < age) {
+        let name = place.folder.file_name().unwrap_or_default().to_string_lossy();
+        if old.is_none_or(|old| old < age) || !sweep.covers(&name) {
             continue;
         }
-        let name = place.folder.file_name().unwrap_or_default().to_string_lossy();
         items.push(garbage("diagnostics", name, size(&place.folder), None));
-        if !dry_run {
+        if !sweep.dry_run {
             diagnostics::remove(&place)?;
         }
     }
@@ -28,19 +28,19 @@ pub(super) fn diagnostics(state: &Path, age: Duration, dry_run: bool) -> Result<
 }
 
 /// Agents that a controller was putting on the host when it was killed.
-pub(super) fn broken_off(state: &Path, dry_run: bool) -> Result<Vec<Garbage>, Failure> {
+pub(super) fn broken_off(state: &Path, sweep: &Sweep) -> Result<Vec<Garbage>, Failure> {
     let mut items = Vec::new();
     let entries = std::fs::read_dir(state.join("agents")).into_iter().flatten();
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let known = [layout::AGENT_ARRIVING, layout::AGENT_DAMAGED];
-        if !known.iter().any(|begin| name.starts_with(begin)) {
+        if !known.iter().any(|begin| name.starts_with(begin)) || !sweep.covers(&name) {
             continue;
         }
         let folder = entry.path();
         let fresh = touched_within(&folder, ARRIVING).then_some("fresh");
         items.push(garbage("agent", name, size(&folder), fresh));
-        if fresh.is_none() && !dry_run {
+        if fresh.is_none() && !sweep.dry_run {
             std::fs::remove_dir_all(&folder).map_err(RecordError::io(&folder))?;
         }
     }
@@ -60,15 +60,16 @@ fn touched_within(folder: &Path, span: Duration) -> bool {
 }
 
 /// Images that `scripts/build-demo-image` made; one that a container uses stays.
-pub(super) async fn images(engine: &Engine, dry_run: bool) -> Result<Vec<Garbage>, Failure> {
+pub(super) async fn images(engine: &Engine, sweep: &Sweep) -> Result<Vec<Garbage>, Failure> {
     /// What that script labels them with.
     const LABEL: &str = "farrun.demo";
     let used = engine.used_images().await?;
     let mut items = Vec::new();
-    for image in engine.labelled_images(LABEL).await? {
+    let images = engine.labelled_images(LABEL).await?.into_iter();
+    for image in images.filter(|image| sweep.covers(&image.name)) {
         let kept = used.contains(&image.id).then_some("used");
         items.push(garbage("image", &image.name, image.size, kept));
-        if kept.is_none() && !dry_run {
+        if kept.is_none() && !sweep.dry_run {
             engine.remove_image(&image.name).await?;
         }
     }
@@ -98,7 +99,8 @@ mod tests {
         make(".damaged-3", [old, old]);
         make(&"0f".repeat(32), [old, old]);
         for dry_run in [true, false] {
-            let items = broken_off(state.path(), dry_run).unwrap();
+            let sweep = Sweep { dry_run, only: None };
+            let items = broken_off(state.path(), &sweep).unwrap();
             let told: Vec<_> = items
                 .iter()
                 .map(|item| (item.name.as_str(), item.bytes, item.kept.as_deref()))
@@ -114,6 +116,13 @@ mod tests {
             assert_eq!(agents.join(".damaged-3").exists(), dry_run);
         }
         assert!(agents.join(".arriving-2").exists() && agents.join("0f".repeat(32)).exists());
-        assert!(broken_off(&agents, true).unwrap().is_empty(), "no agents at all");
+        let sweep = Sweep {
+            dry_run: true,
+            only: None,
+        };
+        assert!(
+            broken_off(&agents, &sweep).unwrap().is_empty(),
+            "no agents at all"
+        );
     }
 }

@@ -67,11 +67,16 @@ pub(crate) async fn settle(
         }
     };
     demand_outputs(&mut verdict, folder, &spec);
+    let is_by = |reason| verdict.reason == reason;
     let settled = Settled {
+        booted_at: evidence.booted_at.filter(|_| is_by(Reason::HostReboot)),
+        engine_started_at: evidence
+            .engine_started_at
+            .filter(|_| is_by(Reason::EngineRestart) && !evidence.engine_down),
         outputs_error,
         engine_error,
         log_error,
-        ..record(folder, verdict, exit, container).await?
+        ..record(folder, verdict.clone(), exit, container).await?
     };
     notify::mark(folder);
     folder.write_settled(&settled)?;
@@ -218,6 +223,8 @@ async fn record(
         generation: folder.generation()?.unwrap_or_else(Generation::random),
         started_at,
         ended_at: Some(ended_at.unwrap_or_else(Utc::now)),
+        booted_at: None,
+        engine_started_at: None,
         exit,
         container,
         outputs_error: None,

@@ -1,6 +1,7 @@
 //! What the live view knows of one host.
 
 use crate::cli::gpu::{later, table};
+use crate::cli::status::print::words;
 use crate::model::{Host, HostReport};
 use crate::run::look::Seen;
 use crate::ui::Tone;
@@ -120,7 +121,7 @@ impl HostState {
         if let Some((facts, _)) = &self.facts {
             match &facts.engine {
                 Ok(_) => {}
-                Err(failure) => troubles.push(format!("Docker is not usable: {failure}")),
+                Err(failure) => troubles.push(format!("Docker is not usable: {}", words(failure))),
             }
             link.push_str(&format!(", disk {} free", format::bytes(facts.disk_free)));
         }

@@ -11,8 +11,8 @@ impl<'a> Case<'a> {
     pub(in crate::diagnosis) fn reason_is(&self, reason: Reason) -> Option<Found> {
         (self.reason() == Some(reason)).then(|| {
             let found = Found::certain();
-            match self.said.first() {
-                Some((file, text)) => found.quoting(file, text),
+            match self.said.iter().find(|said| !said.quote.is_empty()) {
+                Some(said) => found.quoting(said.file, &said.quote),
                 None => found,
             }
         })

@@ -67,6 +67,24 @@ impl<'a> Case<'a> {
         surroundings::is_own(self.facts, gpu)
     }
 
+    /// Whether the run was given the GPU of this UUID.
+    pub(in crate::diagnosis) fn is_given(&self, uuid: &str) -> bool {
+        let lease = self.facts.run.lease.iter().flat_map(|lease| &lease.gpus);
+        let mut given = lease
+            .map(|gpu| gpu.uuid.as_str())
+            .chain(self.facts.run.gpus.split(','));
+        !uuid.is_empty() && given.any(|own| own == uuid)
+    }
+
+    /// Number and model of one of the run's GPUs, or its UUID.
+    pub(in crate::diagnosis) fn name_of(&self, uuid: &str) -> String {
+        let mut lease = self.facts.run.lease.iter().flat_map(|lease| &lease.gpus);
+        match lease.find(|gpu| gpu.uuid == uuid) {
+            Some(gpu) => format!("{} ({})", gpu.index, gpu.name),
+            None => uuid.to_owned(),
+        }
+    }
+
     /// The run's GPUs as they were when the evidence was collected.
     pub(in crate::diagnosis) fn own_gpus(&self) -> Vec<&'a Gpu> {
         let report = self.evidence.gpus.as_ref();

@@ -2,10 +2,11 @@
 
 mod end;
 mod gpus;
+mod record;
 pub(super) mod words;
 
 pub(in crate::diagnosis) use words::RUN_LOG;
-use words::{named, said};
+use words::{Said, named, said};
 
 use super::search::{Hits, PATTERNS, compiled};
 use crate::diagnosis::evidence::{Evidence, Line};
@@ -21,8 +22,8 @@ pub(in crate::diagnosis) struct Case<'a> {
     pub(in crate::diagnosis) facts: &'a Facts<'a>,
     pub(in crate::diagnosis) context: Context,
     hits: Hits,
-    /// What was said about the start: file and text.
-    said: Vec<(&'static str, String)>,
+    /// What was said about the start.
+    said: Vec<Said>,
     /// The first row and look that each of them fits.
     said_by: Vec<Option<(usize, usize)>>,
 }
@@ -38,7 +39,7 @@ impl<'a> Case<'a> {
             fits.map(|pattern| (pattern.row, pattern.look)).min()
         };
         Self {
-            said_by: said.iter().map(|(_, text)| first(text)).collect(),
+            said_by: said.iter().map(|said| first(&said.text)).collect(),
             said,
             hits: Hits::of(&evidence.log.lines),
             context: surroundings::context(evidence, facts),
@@ -92,10 +93,13 @@ impl<'a> Case<'a> {
             .said_by
             .iter()
             .position(|first| *first == Some((row, look)))?;
-        let (file, text) = self.said.get(at)?;
-        let captures = compiled(&PATTERNS.said, row, look)?.captures(text);
-        let found = named(Found::with(sure), captures.as_ref()).figure("said", cut(text, 300));
-        Some(found.quoting(file, text))
+        let said = self.said.get(at)?;
+        let captures = compiled(&PATTERNS.said, row, look)?.captures(&said.text);
+        let found = named(Found::with(sure), captures.as_ref()).figure("said", cut(&said.text, 300));
+        Some(match said.quote.as_str() {
+            "" => found,
+            quote => found.quoting(said.file, quote),
+        })
     }
 
     /// The first line near the end that fits, for rows that ask for more than words.

@@ -1,9 +1,9 @@
 //! What happened when, the evidence itself, and what of it is missing.
 
-use super::{details, moment, rows, section};
-use crate::diagnosis::Diagnosis;
+use super::{details, moment, rows, section, to_the_tenth};
 use crate::diagnosis::page::html::{block, line};
 use crate::diagnosis::words::size;
+use crate::diagnosis::{Diagnosis, Missing, by_reason};
 use crate::model::Run;
 
 /// What happened when.
@@ -19,7 +19,7 @@ pub(in crate::diagnosis::page) fn story(diagnosis: &Diagnosis, run: &Run) -> Str
             };
             format!(
                 "<li{end}><time>{}</time>{}</li>\n",
-                moment(told.at),
+                to_the_tenth(told.at),
                 line(&told.what)
             )
         })
@@ -34,24 +34,33 @@ pub(in crate::diagnosis::page) fn story(diagnosis: &Diagnosis, run: &Run) -> Str
 }
 
 /// What could not be had.
-pub(in crate::diagnosis::page) fn missing(diagnosis: &Diagnosis) -> String {
-    let items: Vec<(&str, Option<String>)> = diagnosis
+pub(in crate::diagnosis::page) fn missing(diagnosis: &Diagnosis, run: &Run) -> String {
+    let matters: Vec<&Missing> = diagnosis
         .missing
         .iter()
-        .map(|missing| {
-            let part = if missing.partial { "only a part: " } else { "" };
-            (missing.file.as_str(), Some(format!("{part}{}", missing.why)))
+        .filter(|missing| missing.matters(run))
+        .collect();
+    if matters.is_empty() {
+        return String::new();
+    }
+    let count = matters.len().to_string();
+    let items: Vec<(String, Option<String>)> = by_reason(matters)
+        .into_iter()
+        .map(|(why, partial, files)| {
+            let part = if partial { "only a part: " } else { "" };
+            (files.join(", "), Some(format!("{part}{why}")))
         })
         .collect();
-    match items.len() {
-        0 => String::new(),
-        count => details(
-            "",
-            "What is missing, and why",
-            &count.to_string(),
-            &format!("<div class=\"inside\">{}</div>", rows(&items)),
-        ),
-    }
+    let items: Vec<(&str, Option<String>)> = items
+        .iter()
+        .map(|(files, why)| (files.as_str(), why.clone()))
+        .collect();
+    details(
+        "",
+        "What is missing, and why",
+        &count,
+        &format!("<div class=\"inside\">{}</div>", rows(&items)),
+    )
 }
 
 /// The evidence itself.

@@ -18,6 +18,14 @@ fn moment(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
+/// The same to a tenth of a second, which tells apart what follows closely; what is known to the second stays so.
+fn to_the_tenth(at: DateTime<Utc>) -> String {
+    match at.timestamp_subsec_millis() / 100 {
+        0 if at.timestamp_subsec_nanos() == 0 => moment(at),
+        tenth => format!("{}.{tenth} UTC", at.format("%Y-%m-%d %H:%M:%S")),
+    }
+}
+
 fn section(title: &str, inside: &str) -> String {
     match inside {
         "" => String::new(),

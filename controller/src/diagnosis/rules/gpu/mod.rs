@@ -4,6 +4,7 @@ pub(super) mod hardware;
 pub(super) mod memory;
 pub(super) mod others;
 pub(super) mod software;
+pub(super) mod wear;
 
 use super::{Try, run};
 

@@ -3,6 +3,7 @@
 use super::{AGAIN, DOCTOR};
 use crate::diagnosis::judge::Case;
 use crate::diagnosis::rules::{Figures, Found, Look, PLAIN, Rule, run, said, tell};
+use farrun_protocol::diagnostics::IMAGE;
 use farrun_protocol::spec::PullPolicy;
 use farrun_protocol::verdict::Reason;
 
@@ -67,7 +68,10 @@ pub(in crate::diagnosis::rules) const RULES: &[Rule] = &[
             ),
             said(r"(?i)repository \S+ not found|name unknown|NAME_UNKNOWN"),
             said(r"(?i)No such image:|invalid reference format"),
-            Look::Facts(|case| case.unexplained(Reason::ImageMissing)),
+            Look::Facts(|case| {
+                let found = case.unexplained(Reason::ImageMissing)?;
+                Some(case.with_absence(found, IMAGE))
+            }),
         ],
         say: "the image `{image}` does not exist: not on `{host}`, and {elsewhere}",
         figures: elsewhere,

@@ -1,14 +1,13 @@
 //! `farrun list`
 
-use super::outcome;
+mod table;
+
 use super::view::{Summaries, SummaryView, document};
 use super::{Context, find};
 use crate::error::{CommandError, Exit};
 use crate::model::RunStatus;
 use crate::run::reconcile;
 use crate::store::{RunFilter, RunSummary};
-use crate::ui::{Table, format};
-use chrono::Utc;
 
 /// Arguments of `farrun list`.
 #[derive(Debug, clap::Args)]
@@ -82,7 +81,8 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     if runs.is_empty() {
         context.ui.note("no runs");
     } else {
-        context.ui.table(&table(&runs));
+        let width = context.ui.stdout_is_tty().then(|| context.ui.width());
+        context.ui.table(&table::table(&runs, width));
         if let Some(run) = unexplained(&runs) {
             let hint = format!("`farrun why {}` shows what is known of its end", run.id);
             context.ui.hint(hint);
@@ -97,55 +97,10 @@ fn unexplained(runs: &[RunSummary]) -> Option<&RunSummary> {
     newest.filter(|run| run.finding.is_none())
 }
 
-/// What its evidence shows, else how it ended.
-fn why(run: &RunSummary) -> Option<String> {
-    run.finding_text.clone().or_else(|| run.error_message.clone())
-}
-
-fn table(runs: &[RunSummary]) -> Table {
-    let mut table = Table::new(["RUN", "NAME", "KIND", "HOST", "STATE", "ORDERED", "TOOK", "WHY"]);
-    let now = Utc::now();
-    for run in runs {
-        table.row([
-            run.id.to_string(),
-            run.name.clone(),
-            run.operation.clone(),
-            run.host.clone(),
-            outcome::summary_state(run),
-            format::age(run.created_at, now),
-            outcome::took(run.started_at, run.ended_at, run.status).unwrap_or_else(|| "-".to_owned()),
-            why(run).unwrap_or_default(),
-        ]);
-    }
-    table
-}
-
 #[cfg(test)]
 mod tests {
+    use super::table::tests::summary;
     use super::*;
-
-    fn summary(id: &str, status: RunStatus, finding: Option<&str>) -> RunSummary {
-        RunSummary {
-            id: id.parse().unwrap(),
-            name: "city".to_owned(),
-            prompt_id: None,
-            host: "gpu1".to_owned(),
-            operation: "inference".to_owned(),
-            status,
-            reason: None,
-            error_message: None,
-            exit_code: None,
-            finding: finding.map(str::to_owned),
-            finding_text: None,
-            gpus: String::new(),
-            log_length: None,
-            owner: None,
-            created_at: Utc::now(),
-            started_at: None,
-            ended_at: None,
-            confirmed_at: None,
-        }
-    }
 
     #[test]
     fn only_the_newest_run_that_failed_is_pointed_at() {
