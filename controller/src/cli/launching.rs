@@ -55,11 +55,8 @@ pub async fn carry_out_with(
     args: &LaunchArgs,
     secrets: BTreeMap<String, Secret>,
 ) -> Result<Option<Ended>, CommandError> {
-    args.place.check(&order.spec.gpus)?;
-    tell_promise(context, &order);
-    ordering::decide_host(context, controller, &mut order).await?;
-    if args.dry_run {
-        return ordering::show_plan(context, controller, &order).map(|()| None);
+    if !is_to_be_placed(context, controller, &mut order, args).await? {
+        return Ok(None);
     }
     match place(controller, order).await.map_err(not_placed)? {
         Placed::Existing(run) => {
@@ -80,6 +77,23 @@ pub async fn carry_out_with(
     }
 }
 
+/// Decides what an order leaves open, and says what it promises. Answers whether it is to be placed: the plan of a dry run is
+/// shown instead.
+async fn is_to_be_placed(
+    context: &Context,
+    controller: &Controller,
+    order: &mut Order,
+    args: &LaunchArgs,
+) -> Result<bool, CommandError> {
+    args.place.check(&order.spec.gpus)?;
+    tell_promise(context, order);
+    ordering::decide_host(context, controller, order).await?;
+    if args.dry_run {
+        ordering::show_plan(context, controller, order)?;
+    }
+    Ok(!args.dry_run)
+}
+
 /// Places an order and launches it without following it: the host goes on from here, also when it has to wait in line.
 /// Answers with the run, and none for a dry run.
 ///
@@ -92,11 +106,8 @@ pub async fn send(
     args: &LaunchArgs,
     secrets: BTreeMap<String, Secret>,
 ) -> Result<Option<Run>, CommandError> {
-    args.place.check(&order.spec.gpus)?;
-    tell_promise(context, &order);
-    ordering::decide_host(context, controller, &mut order).await?;
-    if args.dry_run {
-        return ordering::show_plan(context, controller, &order).map(|()| None);
+    if !is_to_be_placed(context, controller, &mut order, args).await? {
+        return Ok(None);
     }
     let run = match place(controller, order).await.map_err(not_placed)? {
         Placed::Existing(run) | Placed::New(run) => run,
