@@ -2,13 +2,14 @@
 //! is replaced whole. What is damaged is read anew, what a newer farrun wrote is left alone.
 
 use super::fields::Fields;
-use crate::record::{RecordError, make_private_folder, read_json};
+use crate::record::{RecordError, read_json};
 use chrono::{DateTime, Utc};
 use farrun_protocol::gpu::{
     DeviceFacts, DriverFacts, FORMAT, Gpu, GpuProcess, GpuTrouble, Holder, TroubleKind,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 /// What the newest reading found, and how it went.
@@ -131,9 +132,13 @@ impl Store {
         self.folder.join("refresh.lock")
     }
 
-    /// Makes the folder and shows that it can be written.
+    /// Makes the folder. Not with its parents: a state folder that was removed stays so.
     pub(super) fn make(&self) -> Result<(), RecordError> {
-        make_private_folder(&self.folder)
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&self.folder);
+        match made {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            made => made.map_err(RecordError::io(&self.folder)),
+        }
     }
 
     pub(super) fn sample(&self) -> Option<Stored> {
