@@ -16,6 +16,9 @@ fn main() -> ExitCode {
     // Passphrases and secrets pass through this memory, and core files are kept and sent around. Where the kernel
     // refuses, nothing is lost but that.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    if farrun::ui::guards_terminal() {
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

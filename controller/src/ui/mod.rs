@@ -42,6 +42,7 @@ pub mod wrap;
 pub use checklist::Checklist;
 pub use facts::UiOptions;
 pub use progress::Progress;
+pub use screen::guards_terminal;
 pub use sink::Captured;
 pub use sparkline::sparkline;
 pub use table::{Cell, Table, Tone};

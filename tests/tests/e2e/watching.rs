@@ -124,12 +124,7 @@ fn a_stopped_view_leaves_the_terminal_to_the_shell_and_takes_it_again() {
     };
     back(&mut terminal);
     // Stopped by somebody else it cannot give anything back, but it finds its way again.
-    let words = terminal.words(0);
-    let pid = words
-        .split("pid ")
-        .find_map(|rest| rest.split(' ').next()?.parse().ok())
-        .and_then(Pid::from_raw)
-        .unwrap_or_else(|| panic!("no number in {words}"));
+    let pid = said_pid(&terminal);
     let before = terminal.written();
     kill_process(pid, Signal::STOP).unwrap();
     terminal.wait_for(before, "Stopped", SOON);
@@ -139,6 +134,40 @@ fn a_stopped_view_leaves_the_terminal_to_the_shell_and_takes_it_again() {
     terminal.wait_for(before, "ready>", SOON);
     assert_eq!(terminal.left_behind(), [""; 0]);
     terminal.press("exit\n");
+    assert_eq!(terminal.wait(SOON), Some(0));
+}
+
+/// The number in `pid NUMBER is it`.
+fn said_pid(terminal: &Pty) -> Pid {
+    let words = terminal.words(0);
+    let number = words
+        .split("pid ")
+        .find_map(|rest| rest.split(' ').next()?.parse().ok());
+    number
+        .and_then(Pid::from_raw)
+        .unwrap_or_else(|| panic!("no number in {words}"))
+}
+
+#[test]
+fn a_view_that_is_killed_leaves_the_terminal_as_it_was() {
+    let lab = Lab::new();
+    let view = lab.home.command(&["status", "--watch"]);
+    let mut shell = Command::new("sh");
+    // A shell that sets no modes of its own.
+    let program = view.get_program().display();
+    let viewed = format!("sh -c 'echo pid $$ is it; exec {program} status --watch'; echo killed; read line");
+    shell.args(["-c", &viewed]);
+    shell.envs(view.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut terminal = Pty::start(&shell, 24, 80);
+    terminal.wait_for(0, KEYS, SOON);
+    terminal.wait_for(0, "up,", SOON);
+    assert_eq!(terminal.left_behind().len(), 3, "{:?}", terminal.left_behind());
+    kill_process(said_pid(&terminal), Signal::KILL).unwrap();
+    terminal.wait_for(0, "killed", SOON);
+    wait_for("the terminal as it was", SOON, || {
+        terminal.left_behind().is_empty().then_some(())
+    });
+    terminal.press("\n");
     assert_eq!(terminal.wait(SOON), Some(0));
 }
 

@@ -1,12 +1,14 @@
 //! The live view: a whole screen that is drawn again and again, and given back as it was.
 //!
-//! The terminal is restored when [`Screen`] goes, when anything panics, and while the program is stopped by Ctrl-Z. Only
-//! SIGKILL leaves it as it is; `reset` helps then.
+//! The terminal is restored when [`Screen`] goes, when anything panics, and while the program is stopped by Ctrl-Z. When it is
+//! killed, [`guard`] restores it.
 
 mod draw;
+mod guard;
 mod picture;
 
 pub use draw::draw;
+pub use guard::guards_terminal;
 pub use picture::{GpuRow, HostPanel, Picture, RunRow};
 
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
@@ -64,6 +66,7 @@ impl Screen {
     /// The terminal refuses.
     pub fn open(broken: &CancellationToken) -> io::Result<(Self, mpsc::UnboundedReceiver<Key>)> {
         restore_on_panic(broken.clone());
+        guard::start();
         enter()?;
         let over = Arc::new(AtomicBool::new(false));
         let (keys, pressed) = mpsc::unbounded_channel();
@@ -123,6 +126,9 @@ impl Drop for Screen {
     }
 }
 
+/// What leaves the other screen and shows the cursor: `LeaveAlternateScreen` and `cursor::Show`.
+const GIVEN_BACK: &[u8] = b"\x1b[?1049l\x1b[?25h";
+
 /// Whether the terminal is ours now.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
@@ -135,6 +141,7 @@ pub fn give_back() {
 
 fn enter() -> io::Result<()> {
     TAKEN.store(true, Ordering::Relaxed);
+    guard::tell(true);
     // It remembers that it is on; where a shell has taken the terminal meanwhile, that is not so.
     let _ = disable_raw_mode();
     enable_raw_mode()?;
@@ -146,6 +153,7 @@ fn leave() {
     let _ = execute!(io::stdout(), LeaveAlternateScreen, cursor::Show);
     let _ = disable_raw_mode();
     TAKEN.store(false, Ordering::Relaxed);
+    guard::tell(false);
 }
 
 /// A panic's message is for the terminal that the user had before.
@@ -205,6 +213,13 @@ fn of_key(key: KeyEvent) -> Option<Key> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_guards_the_terminal_says_what_the_program_says() {
+        let mut said = Vec::new();
+        crossterm::queue!(said, LeaveAlternateScreen, cursor::Show).unwrap();
+        assert_eq!(said, GIVEN_BACK);
+    }
 
     #[test]
     fn keys_mean_what_the_help_line_says() {
