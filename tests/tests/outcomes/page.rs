@@ -64,6 +64,12 @@ const ELSEWHERE: &[(&str, Reason, &str, &str)] = &[
         "a_refused_start_is_the_end_of_the_run",
     ),
     (
+        "the container was given a GPU and has no device of one",
+        Reason::GpuUnavailable,
+        "tests/tests/e2e/gpus_that_lie.rs",
+        "a_toolkit_that_names_a_gpu_and_gives_none_ends_the_run",
+    ),
+    (
         "the host has no GPU",
         Reason::GpuRefused,
         "tests/tests/e2e/gpus.rs",
