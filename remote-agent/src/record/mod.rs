@@ -109,11 +109,23 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, RecordEr
 /// # Errors
 /// A newer format, damaged content, or the kernel's.
 pub fn read_json<T: DeserializeOwned>(path: &Path, format: u32) -> Result<Option<T>, RecordError> {
+    read_json_within(path, format, RECORD_LIMIT)
+}
+
+/// As [`read_json`], for one that may have as many as `limit` bytes.
+///
+/// # Errors
+/// As [`read_json`].
+pub fn read_json_within<T: DeserializeOwned>(
+    path: &Path,
+    format: u32,
+    limit: u64,
+) -> Result<Option<T>, RecordError> {
     #[derive(serde::Deserialize)]
     struct Head {
         format: u64,
     }
-    let Some(bytes) = read_bounded(path, RECORD_LIMIT)? else {
+    let Some(bytes) = read_bounded(path, limit)? else {
         return Ok(None);
     };
     let damaged = |error: serde_json::Error| RecordError::Damaged {

@@ -5,8 +5,8 @@ use super::listing::elsewhere;
 use super::runs;
 use super::session::Session;
 use crate::outputs;
-use crate::record::{file_sha256, read_json};
-use farrun_protocol::manifest::{FORMAT, Manifest};
+use crate::record::{file_sha256, read_json_within};
+use farrun_protocol::manifest::{FORMAT, MAX_SIZE, Manifest};
 use farrun_protocol::{ErrorCode, Failure, Reply, RunId, Sha256};
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub(crate) async fn digests(
             path = others.find(|other| other.exists()).unwrap_or(path);
         }
         let (found, _) = file_sha256(&path)?;
-        let listed: Option<Manifest> = read_json(&path, FORMAT)?;
+        let listed: Option<Manifest> = read_json_within(&path, FORMAT, MAX_SIZE)?;
         // Another controller of the account may have had the outputs listed anew meanwhile.
         let Some(listed) = listed.filter(|_| found == manifest) else {
             return Err(changed(&found));
