@@ -74,11 +74,14 @@ pub async fn dial_all(
     wish: Wish,
 ) -> Result<Vec<Result<Seen, String>>, RunError> {
     let dialled = join_all(hosts.iter().map(|host| dial(controller, host, wish)));
-    tokio::select! {
+    let answers = tokio::select! {
         biased;
-        () = controller.interrupt.cancelled() => Err(RunError::Interrupted { detached: None }),
-        answers = dialled => Ok(answers),
-    }
+        () = controller.interrupt.cancelled() => None,
+        answers = dialled => Some(answers),
+    };
+    // A dial hears of the interrupt as well, and may answer with it first.
+    let kept = answers.filter(|_| !controller.interrupt.is_cancelled());
+    kept.ok_or(RunError::Interrupted { detached: None })
 }
 
 async fn dial(controller: &Controller, host: &Host, wish: Wish) -> Result<Seen, String> {

@@ -1,7 +1,7 @@
 //! The live view: a whole screen that is drawn again and again, and given back as it was.
 //!
 //! The terminal is restored when [`Screen`] goes, when anything panics, and while the program is stopped by Ctrl-Z. When it is
-//! killed, [`guard`] restores it.
+//! killed, a second process does so.
 
 mod draw;
 mod guard;
