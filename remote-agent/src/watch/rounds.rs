@@ -42,6 +42,8 @@ pub(super) struct Rounds {
     tickets: Tickets,
     line: Vec<Order>,
     live: HashSet<RunId>,
+    /// The runs that were open at the last look.
+    seen: HashSet<RunId>,
     asked: Option<Instant>,
     tried: Option<Instant>,
     eager_until: Option<Instant>,
@@ -70,6 +72,7 @@ impl Rounds {
             tickets: Tickets::default(),
             line: Vec::new(),
             live: HashSet::new(),
+            seen: HashSet::new(),
             asked: None,
             tried: None,
             eager_until: None,
@@ -88,15 +91,28 @@ impl Rounds {
     /// folder that was removed makes it anew.
     pub(super) async fn run(mut self, post: &Post) {
         let mut busy = Instant::now();
-        while busy.elapsed() < LINGERS && post.is_kept() {
+        while post.is_kept() {
             self.round().await;
             let collecting = self.evidence.go_on();
             let listing = self.listings.go_on();
-            if collecting || listing || self.is_busy() {
+            let news = self.has_news();
+            if news || collecting || listing || self.is_busy() {
                 busy = Instant::now();
+            }
+            // Right behind a look: whoever launches a run meanwhile finds an observer and starts none.
+            if busy.elapsed() >= LINGERS {
+                break;
             }
             tokio::time::sleep(APART).await;
         }
+    }
+
+    /// Whether there is a run that was not there before. The engine is asked about it less often than it is looked.
+    fn has_news(&mut self) -> bool {
+        let open: HashSet<RunId> = self.open.ids().cloned().collect();
+        let news = !open.is_subset(&self.seen);
+        self.seen = open;
+        news
     }
 
     fn is_busy(&self) -> bool {
