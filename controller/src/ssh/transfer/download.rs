@@ -26,8 +26,9 @@ const LARGE_AHEAD: usize = 16;
 const BATCH: usize = 32;
 /// Threads that look at the local disk.
 const LOOKING: usize = 4;
-/// Freed memory that the allocator is to keep for the next packets; twice this is where glibc begins to give it back.
-const KEPT_FREE: usize = 16 * 1024 * 1024;
+/// Freed memory that the allocator is to keep for the next packets; twice this is where glibc begins to give it back, for
+/// each of several threads.
+const KEPT_FREE: usize = 4 * 1024 * 1024;
 
 /// How a download is done.
 #[derive(Debug, Clone)]
@@ -283,8 +284,8 @@ impl Run {
     }
 }
 
-/// Content comes and goes in pieces of 256 KiB, which glibc gives back to the kernel at once unless it has seen larger ones
-/// go; each would be mapped and zeroed anew. Nothing is touched here, so it costs no memory.
+/// Packets of the connection come and go, and glibc gives their memory back to the kernel at once unless it has seen larger
+/// pieces go; it would be mapped and zeroed anew. Nothing is touched here, so it costs no memory.
 fn keep_freed_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT_FREE)));
 }

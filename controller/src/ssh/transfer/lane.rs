@@ -226,9 +226,11 @@ impl Lane {
             .await?;
         run.count_fetched(length);
         let path = run.destination.folder.path();
+        let buffers = Arc::clone(&self.sftp.session.buffers);
         blocking(path, move || {
             let complete = job.accept(block, &content)?;
-            drop((content, memory));
+            buffers.give_back(content);
+            drop(memory);
             if !complete {
                 job.sync_early()?;
             }

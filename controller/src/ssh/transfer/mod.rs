@@ -8,6 +8,7 @@
 //! A downloaded file lies in `.farrun-part` below the destination until every block of it, or the whole where there
 //! is only one, has the hash that was announced. Only then does it get its mode, its time, a sync and its final name.
 
+mod buffers;
 mod commit;
 mod destination;
 mod download;

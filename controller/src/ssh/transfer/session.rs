@@ -1,6 +1,7 @@
 //! One SFTP stream: requests out, answers matched to them, silence noticed.
 
 use super::TransferError;
+use super::buffers::Buffers;
 use super::window::{Slot, Window};
 use super::wire::{self, Answer, Failure, PacketReader};
 use bytes::Bytes;
@@ -108,6 +109,8 @@ pub(super) struct Session {
     pub(super) turn: tokio::sync::Mutex<()>,
     /// What the host offers; set once, after the first answers.
     pub(super) offers: OnceLock<Offers>,
+    /// What answers are read into.
+    pub(super) buffers: Arc<Buffers>,
     shared: Arc<Shared>,
     outgoing: mpsc::UnboundedSender<Bytes>,
     next_id: AtomicU32,
@@ -131,7 +134,10 @@ impl Session {
             alive_ms: AtomicU64::new(0),
         });
         let (outgoing, queue) = mpsc::unbounded_channel();
-        let task = tokio::spawn(run(stream, queue, Arc::clone(&shared), timing)).abort_handle();
+        let buffers = Arc::<Buffers>::default();
+        let (reader, writer) = tokio::io::split(stream);
+        let packets = PacketReader::new(reader, Arc::clone(&buffers));
+        let task = tokio::spawn(run(packets, writer, queue, Arc::clone(&shared), timing)).abort_handle();
         Self {
             host: host.to_owned(),
             reads: Window::new(16, 128),
@@ -139,6 +145,7 @@ impl Session {
             opens: Arc::new(Semaphore::new(OPEN_FILES)),
             turn: tokio::sync::Mutex::new(()),
             offers: OnceLock::new(),
+            buffers,
             shared,
             outgoing,
             next_id: AtomicU32::new(1),
@@ -282,21 +289,22 @@ impl Shared {
     }
 }
 
-async fn run<S>(stream: S, queue: mpsc::UnboundedReceiver<Bytes>, shared: Arc<Shared>, timing: Timing)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (reader, writer) = tokio::io::split(stream);
+async fn run<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    packets: PacketReader<R>,
+    writer: W,
+    queue: mpsc::UnboundedReceiver<Bytes>,
+    shared: Arc<Shared>,
+    timing: Timing,
+) {
     let failure = tokio::select! {
-        failure = receive(reader, &shared) => failure,
+        failure = receive(packets, &shared) => failure,
         failure = transmit(writer, queue, &shared) => failure,
         failure = watch(&shared, timing) => failure,
     };
     shared.fail(failure);
 }
 
-async fn receive<R: AsyncRead + Unpin>(reader: R, shared: &Shared) -> Failure {
-    let mut packets = PacketReader::new(reader);
+async fn receive<R: AsyncRead + Unpin>(mut packets: PacketReader<R>, shared: &Shared) -> Failure {
     if let Err(failure) = packets.skip_noise(|| shared.alive()).await {
         return failure;
     }

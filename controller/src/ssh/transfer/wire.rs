@@ -1,13 +1,15 @@
 //! Packets: their frame, and the coding of those that carry a handle or file content.
 
+use super::buffers::Buffers;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use russh_sftp::protocol::{FileAttributes, Packet};
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// Largest packet that is read, OpenSSH's own limit.
 const MAX_PACKET: usize = 256 * 1024;
-/// What the read buffer grows by, so that one allocation serves a large packet or many small ones.
-const GROWTH: usize = 256 * 1024 + 64;
+/// Room of a read buffer, so that one serves a large packet or many small ones.
+const ROOM: usize = 256 * 1024 + 64;
 
 /// Most bytes of noise that are skipped before the server's greeting.
 const NOISE: usize = 64 * 1024;
@@ -47,13 +49,15 @@ pub(super) enum Answer {
 pub(super) struct PacketReader<R> {
     stream: R,
     buffer: BytesMut,
+    buffers: Arc<Buffers>,
 }
 
 impl<R: AsyncRead + Unpin> PacketReader<R> {
-    pub(super) fn new(stream: R) -> Self {
+    pub(super) fn new(stream: R, buffers: Arc<Buffers>) -> Self {
         Self {
             stream,
             buffer: BytesMut::new(),
+            buffers,
         }
     }
 
@@ -96,7 +100,9 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
         while self.buffer.len() < wanted {
             let missing = wanted - self.buffer.len();
             if self.buffer.capacity() - self.buffer.len() < missing {
-                self.buffer.reserve(missing.max(GROWTH));
+                let mut next = self.buffers.take(wanted.max(ROOM));
+                next.extend_from_slice(&self.buffer);
+                self.buffer = next;
             }
             let read = self.stream.read_buf(&mut self.buffer).await;
             if read.map_err(|error| Failure::Lost(error.to_string()))? == 0 {
