@@ -62,7 +62,7 @@ async fn outputs_belong_to_machines(fixture: Fixture) {
     files.iter_mut().for_each(|file| file.pulled_at = Some(at));
     assert_eq!(laptop.outputs(id).await.unwrap(), files);
 
-    // A large file is known by its blocks; its own hash comes later and stays while the blocks do.
+    // A large file is known by its blocks.
     let large = |blocks: &[u8]| OutputRecord {
         sha256: None,
         blocks: Some(BlockHash::of(blocks)),
@@ -71,15 +71,8 @@ async fn outputs_belong_to_machines(fixture: Fixture) {
     let mut larges = [large(b"one")];
     desktop.set_outputs(id, &larges).await.unwrap();
     assert!(desktop.mark_all_pulled(id, &larges, at).await.unwrap());
-    let digest = Sha256::of(b"whole");
-    for (blocks, set) in [(b"two", false), (b"one", true)] {
-        let blocks = BlockHash::of(blocks);
-        laptop.set_digest(id, "large", &blocks, &digest).await.unwrap();
-        assert_eq!(laptop.outputs(id).await.unwrap()[0].sha256.is_some(), set);
-    }
     laptop.set_outputs(id, &larges).await.unwrap();
     assert!(!desktop.mark_all_pulled(id, &[large(b"two")], at).await.unwrap());
-    larges[0].sha256 = Some(digest);
     larges[0].pulled_at = Some(at);
     assert_eq!(desktop.outputs(id).await.unwrap(), larges);
     desktop.set_outputs(id, &[large(b"two")]).await.unwrap();

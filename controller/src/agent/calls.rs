@@ -14,7 +14,7 @@ use farrun_protocol::message::{
 use farrun_protocol::record::RunFacts;
 use farrun_protocol::series::Sample;
 use farrun_protocol::spec::{Gpus, Input, RunSpec};
-use farrun_protocol::{Progress, Reply, Request, RunId, Sha256};
+use farrun_protocol::{ContentId, Progress, Reply, Request, RunId, Sha256};
 
 /// Runs that are asked for by name at once: the answer must fit a frame, with the longest record of each.
 const MOST_RUNS: usize = 100;
@@ -53,9 +53,9 @@ impl Client {
     ///
     /// # Errors
     /// See [`AgentError`].
-    pub async fn commit_input(&self, sha256: Sha256, size: u64) -> Result<(), AgentError> {
+    pub async fn commit_input(&self, content: ContentId, size: u64) -> Result<(), AgentError> {
         let request = Request::CommitInput {
-            sha256,
+            content,
             size,
             arriving: false,
         };
@@ -83,9 +83,9 @@ impl Client {
     ///
     /// # Errors
     /// See [`AgentError`].
-    pub async fn follow_input(&self, sha256: Sha256, size: u64) -> Result<(), AgentError> {
+    pub async fn follow_input(&self, content: ContentId, size: u64) -> Result<(), AgentError> {
         let request = Request::CommitInput {
-            sha256,
+            content,
             size,
             arriving: true,
         };
@@ -181,25 +181,6 @@ impl Client {
         F: FnMut(Progress) + Send,
     {
         ask!(self, Request::Outputs { run_id }, progress, "`manifest`", Reply::Manifest(reply) => reply)
-    }
-
-    /// The SHA-256 of the large file of a manifest that has `from` others before it.
-    ///
-    /// # Errors
-    /// See [`AgentError`].
-    pub async fn digest(
-        &self,
-        run_id: RunId,
-        manifest: Sha256,
-        from: u64,
-    ) -> Result<Option<Sha256>, AgentError> {
-        let request = Request::Digests {
-            run_id,
-            manifest,
-            from,
-            most: Some(1),
-        };
-        ask!(self, request, |_| {}, "`digests`", Reply::Digests { digests } => digests.into_iter().next())
     }
 
     /// Makes this controller an owner of a run.

@@ -91,7 +91,6 @@ impl Answer {
             Reply::Spec(_) => "spec",
             Reply::LogPrefix { .. } => "log_prefix",
             Reply::Manifest(_) => "manifest",
-            Reply::Digests { .. } => "digests",
             Reply::Host(_) => "host",
             Reply::Gpus(_) => "gpus",
             Reply::Fit(_) => "fit",

@@ -7,8 +7,8 @@ use farrun_protocol::log::LogChunk;
 use farrun_protocol::message::{FetchLog, Hello, HelloReply};
 use farrun_protocol::spec::Input;
 use farrun_protocol::{
-    ControllerId, ErrorCode, Failure, Generation, HostId, PROTOCOL, Progress, Reply, Request, RunId, Sha256,
-    preamble,
+    ContentId, ControllerId, ErrorCode, Failure, Generation, HostId, PROTOCOL, Progress, Reply, Request,
+    RunId, Sha256, preamble,
 };
 use std::time::Duration;
 use tokio::io::{AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
@@ -126,7 +126,7 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
 #[tokio::test]
 async fn answers_find_their_callers_whatever_their_order() {
     let (client, mut script) = opened(PATIENT).await;
-    let done = client.commit_input(Sha256::of(b""), 0);
+    let done = client.commit_input(ContentId::of(b""), 0);
     let log = client.fetch_log(fetch());
     let refused = client.spec(run_id());
     let agent = async {
@@ -222,7 +222,7 @@ async fn an_answered_call_is_not_cancelled() {
         let id = script.next().await.id;
         script.reply(id, &Reply::Done).await;
     };
-    let (done, ()) = in_time(async { tokio::join!(client.commit_input(Sha256::of(b""), 0), agent) }).await;
+    let (done, ()) = in_time(async { tokio::join!(client.commit_input(ContentId::of(b""), 0), agent) }).await;
     done.unwrap();
     tokio::spawn(async move { client.call(Request::Host).await });
     assert_eq!(script.next().await.kind, Kind::Request);
@@ -269,7 +269,8 @@ async fn any_frame_is_a_sign_of_life() {
         }
         script.reply(id.unwrap(), &Reply::Done).await;
     };
-    let (reply, ()) = in_time(async { tokio::join!(client.commit_input(Sha256::of(b""), 0), agent) }).await;
+    let (reply, ()) =
+        in_time(async { tokio::join!(client.commit_input(ContentId::of(b""), 0), agent) }).await;
     reply.unwrap();
 }
 
@@ -318,7 +319,7 @@ async fn a_request_that_fits_no_frame_is_refused_here() {
     let (client, _script) = opened(PATIENT).await;
     let input = Input {
         path: "x".repeat(100),
-        sha256: Sha256::of(b""),
+        content: ContentId::of(b""),
         size: 0,
         parent: None,
     };
@@ -381,7 +382,7 @@ async fn a_cut_at_any_byte_is_an_error_and_never_a_hang() {
         tokio::spawn(speak(far, opening.clone(), reply.clone(), cut));
         let conversation = async {
             let (client, _) = Client::start_with(reader, writer, &nonce(), "gpu1", PATIENT).await?;
-            client.commit_input(Sha256::of(b""), 0).await
+            client.commit_input(ContentId::of(b""), 0).await
         };
         let outcome = in_time(conversation).await;
         assert_eq!(

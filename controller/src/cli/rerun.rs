@@ -169,12 +169,12 @@ fn from_spec(
                 Some(output) => OrderSource::Parent {
                     output,
                     size: input.size,
-                    sha256: Some(input.sha256),
+                    content: input.content,
                     local: None,
                 },
                 None => OrderSource::Content {
-                    local: files.file(&input.sha256).map(Path::to_owned),
-                    sha256: input.sha256,
+                    local: files.file(&input.content).map(Path::to_owned),
+                    content: input.content,
                     size: input.size,
                 },
             },

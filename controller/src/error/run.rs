@@ -41,7 +41,7 @@ impl From<RunError> for CommandError {
             RunError::LogPathTooLong { .. } => {
                 plain(Exit::Usage).hint("set `outputs` in the configuration to a shorter path")
             }
-            RunError::InputGone { .. } | RunError::NoDigest { .. } => plain(Exit::RunFailed),
+            RunError::InputGone { .. } => plain(Exit::RunFailed),
             RunError::HostFull { host, .. } => {
                 plain(Exit::RunFailed).hint(format!("see `farrun gc --host {host} --dry-run`"))
             }

@@ -4,7 +4,7 @@ use super::check::matches;
 use super::file::{InputFrom, InputRule, Operation};
 use super::resolve::{ParentRun, Request};
 use super::template::{self, Values};
-use farrun_protocol::{RunId, Sha256};
+use farrun_protocol::{ContentId, RunId};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -30,8 +30,8 @@ pub enum Source {
         path: String,
         /// Its size.
         size: u64,
-        /// Its hash, once it was taken.
-        sha256: Option<Sha256>,
+        /// What its content is known by.
+        content: ContentId,
     },
     /// These bytes.
     Inline(Vec<u8>),
@@ -119,12 +119,15 @@ fn of_parent(rule: &InputRule, parent: Option<&ParentRun>) -> Result<Option<Sour
         [] if !rule.required => Ok(None),
         [] => Err(format!("run `{run}` has no output `{pattern}`")),
         [output] if output.size == 0 => Err(format!("output `{}` of run `{run}` is empty", output.path)),
-        [output] => Ok(Some(Source::Parent {
-            run_id: run.clone(),
-            path: output.path.clone(),
-            size: output.size,
-            sha256: output.sha256.clone(),
-        })),
+        [output] => match output.content() {
+            Some(content) => Ok(Some(Source::Parent {
+                run_id: run.clone(),
+                path: output.path.clone(),
+                size: output.size,
+                content,
+            })),
+            None => Err(format!("output `{}` of run `{run}` has no hash", output.path)),
+        },
         _ => Err(format!(
             "run `{run}` has {} outputs that match `{pattern}`",
             found.len()

@@ -7,6 +7,7 @@ use crate::ssh::SshError;
 use crate::ssh::transfer::TransferError;
 use crate::store::StoreError;
 use farrun_protocol::RunId;
+use farrun_protocol::spec::ParentOutput;
 use std::path::PathBuf;
 
 /// What can end a story early. None of these says that a job failed: that is a verdict in the run's row.
@@ -92,7 +93,8 @@ pub enum RunError {
     },
     /// An input is neither here nor on the host.
     #[error(
-        "input `{path}` of run `{run}` is neither on the host nor here any more{}",
+        "input `{path}` of run `{run}`{} is neither on the host nor here any more{}",
+        which_output(output.as_deref()),
         was(file)
     )]
     InputGone {
@@ -100,22 +102,14 @@ pub enum RunError {
         run: RunId,
         /// Its path below the run's inputs.
         path: String,
+        /// The output that it was of an earlier run.
+        output: Option<Box<ParentOutput>>,
         /// The file of this machine that it was.
         file: Option<PathBuf>,
     },
     /// The order was placed on another machine that shares the database, and what it still needs lies there.
     #[error("run `{0}` was ordered on another machine, which has its inputs and may be working on it")]
     OrderedElsewhere(RunId),
-    /// An earlier output cannot be named by its content.
-    #[error(
-        "the hash of output `{path}` of run `{run}` is not known, and neither this machine nor its host has that file any more"
-    )]
-    NoDigest {
-        /// The earlier run.
-        run: RunId,
-        /// Path below its outputs.
-        path: String,
-    },
     /// The host has no room for an input.
     #[error("the disk of `{host}` is full: {free} bytes are free and an input has {needed}")]
     HostFull {
@@ -174,6 +168,11 @@ pub enum RunError {
         /// The run that goes on, when one does.
         detached: Option<RunId>,
     },
+}
+
+fn which_output(output: Option<&ParentOutput>) -> String {
+    let output = output.map(|output| format!(", output `{}` of run `{}`,", output.path, output.run_id));
+    output.unwrap_or_default()
 }
 
 fn was(file: &Option<PathBuf>) -> String {

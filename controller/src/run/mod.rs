@@ -11,7 +11,6 @@ pub mod collect;
 pub mod contact;
 pub mod device;
 pub mod diagnose;
-mod digest;
 pub mod doctor;
 pub mod enhance;
 pub mod error;

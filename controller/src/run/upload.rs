@@ -48,7 +48,7 @@ pub(super) async fn send_inputs(
     let mut missing: Vec<Missing> = Vec::new();
     for (input, state) in run.spec.inputs.iter().zip(states) {
         if let InputState::Missing { path: remote, have } = state
-            && !missing.iter().any(|known| known.input.sha256 == input.sha256)
+            && !missing.iter().any(|known| known.input.content == input.content)
         {
             let input = input.clone();
             missing.push(Missing { input, remote, have });
@@ -93,7 +93,7 @@ async fn upload(
         files.push(outgoing(run, sources, entry)?);
     }
     for (entry, file) in missing.iter().zip(&files) {
-        if sources.is_unread(&entry.input.sha256) {
+        if sources.is_unread(&entry.input.content) {
             prove(controller, &entry.input, &file.local).await?;
         }
     }
@@ -164,10 +164,10 @@ async fn verify(
             std::future::ready(next)
         })
         .map(|(index, entry, arriving)| async move {
-            let Input { sha256, size, .. } = &entry.input;
+            let Input { content, size, .. } = &entry.input;
             let verdict = match arriving {
-                true => client.follow_input(sha256.clone(), *size).await,
-                false => client.commit_input(sha256.clone(), *size).await,
+                true => client.follow_input(content.clone(), *size).await,
+                false => client.commit_input(content.clone(), *size).await,
             };
             (index, verdict)
         })
@@ -208,12 +208,13 @@ async fn why_not_sent(client: &Client, host: &str, needed: u64, error: TransferE
 async fn prove(controller: &Controller, input: &Input, local: &Path) -> Result<(), RunError> {
     controller.tell(&Event::HashingInputs { files: 1 });
     let (file, interrupt) = (local.to_owned(), controller.interrupt.clone());
-    let hashing = tokio::task::spawn_blocking(move || hash_file(&file, &interrupt));
+    let wanted = input.content.clone();
+    let hashing = tokio::task::spawn_blocking(move || hash_file(&file, Some(&wanted), &interrupt));
     let hashed = hashing.await.map_err(|error| RunError::Input {
         path: local.to_owned(),
         source: std::io::Error::other(error),
     })??;
-    match hashed == (input.sha256.clone(), input.size) {
+    match hashed == (input.content.clone(), input.size) {
         true => Ok(()),
         false => Err(RunError::InputChanged {
             path: local.to_owned(),
@@ -226,12 +227,13 @@ fn outgoing(run: &Run, sources: &Sources, missing: &Missing) -> Result<Outgoing,
     let gone = |file: Option<&Path>| RunError::InputGone {
         run: run.id.clone(),
         path: input.path.clone(),
+        output: input.parent.clone().map(Box::new),
         file: file.map(Path::to_owned),
     };
     if !sources.is_remembered() {
         return Err(RunError::OrderedElsewhere(run.id.clone()));
     }
-    let local = sources.file(&input.sha256).ok_or_else(|| gone(None))?;
+    let local = sources.file(&input.content).ok_or_else(|| gone(None))?;
     match std::fs::metadata(local) {
         Ok(facts) if facts.len() == input.size => Ok(Outgoing {
             local: local.to_owned(),

@@ -6,8 +6,7 @@ use super::value::{nanoseconds, time};
 use super::{Store, StoreError, row};
 use crate::model::OutputRecord;
 use chrono::{DateTime, Utc};
-use farrun_protocol::{BlockHash, RunId, Sha256};
-use sea_orm::sea_query::Expr;
+use farrun_protocol::{RunId, Sha256};
 use sea_orm::{
     ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _,
     QueryFilter as _, QuerySelect as _,
@@ -21,7 +20,7 @@ const DOING: &str = "recording the outputs of a run";
 
 impl Store {
     /// Replaces what is known of a run's outputs. `pulled_at` counts for this machine; what another machine has
-    /// pulled stays pulled there as long as the file's hash stays. So does a SHA-256 that is known here and not given.
+    /// pulled stays pulled there as long as the file's hash stays.
     ///
     /// # Errors
     /// [`StoreError::RunUnknown`] when there is no such run.
@@ -33,14 +32,9 @@ impl Store {
         let outputs = outputs.into_iter();
         let transaction = self.begin(DOING).await?;
         self.lock_run(&transaction, id).await?;
-        let mut known = self.known_digests(&transaction, id).await?;
         self.clear_outputs(&transaction, id).await?;
         let mut rows = Rows::new(self, id, outputs);
-        while let Some((mut files, pulls)) = rows.next()? {
-            for file in files.iter_mut().filter(|file| file.sha256.is_empty()) {
-                let same = (file.path.clone(), file.blocks.clone());
-                file.sha256 = known.remove(&same).unwrap_or_default();
-            }
+        while let Some((files, pulls)) = rows.next()? {
             let files = files.into_iter().map(|row| row.into_active_model());
             output_file::Entity::insert_many(files)
                 .exec_without_returning(&transaction)
@@ -60,46 +54,6 @@ impl Store {
             pulled_at: nanoseconds(at),
             blocks: output.blocks.as_ref().map(ToString::to_string),
         }
-    }
-
-    /// The SHA-256 of each large file that has one, in rows that are about to be replaced.
-    async fn known_digests(
-        &self,
-        transaction: &DatabaseTransaction,
-        id: &RunId,
-    ) -> Result<HashMap<(String, Option<String>), String>, StoreError> {
-        let known = output_file::Entity::find()
-            .filter(output_file::Column::RunId.eq(id.as_str()))
-            .filter(output_file::Column::Blocks.is_not_null())
-            .all(transaction)
-            .await
-            .doing(&self.database, DOING)?;
-        let known = known.into_iter();
-        Ok(known
-            .map(|file| ((file.path, file.blocks), file.sha256))
-            .collect())
-    }
-
-    /// Adds the SHA-256 of an output that is known by the hash over its blocks; nothing when the run has no such output.
-    ///
-    /// # Errors
-    /// The database could not be written.
-    pub async fn set_digest(
-        &self,
-        id: &RunId,
-        path: &str,
-        blocks: &BlockHash,
-        sha256: &Sha256,
-    ) -> Result<(), StoreError> {
-        output_file::Entity::update_many()
-            .col_expr(output_file::Column::Sha256, Expr::value(sha256.as_str()))
-            .filter(output_file::Column::RunId.eq(id.as_str()))
-            .filter(output_file::Column::Path.eq(path))
-            .filter(output_file::Column::Blocks.eq(blocks.as_str()))
-            .exec(&self.connection)
-            .await
-            .doing(&self.database, DOING)
-            .map(drop)
     }
 
     /// Records that all outputs of a run were verified on this machine; false, and nothing is changed, when they are

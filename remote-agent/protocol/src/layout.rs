@@ -5,8 +5,8 @@
 //! agents/<sha256>/farrun-agent             0555, never overwritten; one that is torn is moved away and replaced
 //! agents/<sha256>/verified                 which file was found to have that hash
 //! agents/.arriving-<nonce>/ .damaged-<nonce>/  one that is being put there or taken away
-//! blobs/<sha256>                           inputs by content, 0444
-//! blobs/incoming/<sha256>.<controller_id>  an upload in progress
+//! blobs/<content>                          inputs by content ([`crate::ContentId`] as text), 0444
+//! blobs/incoming/<content>.<controller_id> an upload in progress
 //! blobs/incoming/….marks                   a byte for each of its pieces, 1 once it is there
 //! runs/<run_id>/spec.json launch.lock start.intent stop.intent settled.json manifest.json outputs.lock outputs.pack adopted
 //!   secrets.json lease.json waits.json series.jsonl series.json engine.json device
@@ -39,6 +39,7 @@
 //! ticket-<run_id>.json     a run that waits in line; counts while its account's observer holds a lock on it
 //! ```
 
+use crate::content::ContentId;
 use crate::id::{ControllerId, RunId, Sha256};
 use std::path::PathBuf;
 
@@ -97,13 +98,13 @@ pub fn agent(sha256: &Sha256) -> PathBuf {
 }
 
 /// An input by content.
-pub fn blob(sha256: &Sha256) -> PathBuf {
-    PathBuf::from("blobs").join(sha256.as_str())
+pub fn blob(content: &ContentId) -> PathBuf {
+    PathBuf::from("blobs").join(content.to_string())
 }
 
 /// Where a controller uploads an input until it is verified.
-pub fn incoming(sha256: &Sha256, controller: &ControllerId) -> PathBuf {
-    PathBuf::from("blobs/incoming").join(format!("{sha256}.{controller}"))
+pub fn incoming(content: &ContentId, controller: &ControllerId) -> PathBuf {
+    PathBuf::from("blobs/incoming").join(format!("{content}.{controller}"))
 }
 
 /// Bytes of an upload that one mark stands for: two of the largest writes that OpenSSH takes.

@@ -46,6 +46,7 @@
 //! it carries, by content hash, so both ends of a conversation are normally of one build. Files on the host
 //! are shared between agent versions; see [`record`] for their rules.
 
+pub mod content;
 pub mod diagnostics;
 pub mod doctor;
 pub mod explain;
@@ -65,6 +66,7 @@ pub mod series;
 pub mod spec;
 pub mod verdict;
 
+pub use content::ContentId;
 pub use id::{BlockHash, ControllerId, Generation, HostId, PromptId, RunId, Sha256};
 pub use message::{ErrorCode, Failure, Progress, Reply, Request};
 

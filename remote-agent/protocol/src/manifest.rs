@@ -49,8 +49,7 @@ pub struct OutputFile {
     pub mode: u32,
     /// Last change, nanoseconds since 1970.
     pub modified_ns: i64,
-    /// Hash of the whole file when it has at most one block. That of a larger one takes longer than everything else
-    /// here and is asked for by [`crate::Request::Digests`] when something needs it.
+    /// Hash of the whole file when it has at most one block.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,
     /// Hashes of its [`BLOCK`]s, in order; empty when the file has at most one block.
@@ -62,7 +61,7 @@ pub struct OutputFile {
 }
 
 impl OutputFile {
-    /// What a file of several blocks is known by before anybody has taken its SHA-256.
+    /// What a file of several blocks is known by.
     pub fn blocks_hash(&self) -> Option<BlockHash> {
         (!self.blocks.is_empty()).then(|| hash_of_blocks(self.size, &self.blocks))
     }
@@ -113,13 +112,6 @@ where
         }
     }
     deserializer.deserialize_seq(UpTo(MOST, std::marker::PhantomData))
-}
-
-impl Manifest {
-    /// The files of several blocks, in order: those that [`crate::Request::Digests`] is about.
-    pub fn large(&self) -> impl Iterator<Item = &OutputFile> {
-        self.files.iter().filter(|file| file.size > BLOCK)
-    }
 }
 
 /// Something in the outputs folder that is not brought back.

@@ -11,19 +11,12 @@ use std::os::unix::fs::FileExt as _;
 /// What is read at once.
 const PIECE: usize = 256 * 1024;
 
-/// The SHA-256 of a file and how long it was. Stops when there is more than `expected`, or when `may_go_on` says so.
-pub(super) fn hash_whole(
-    file: &mut File,
-    expected: u64,
-    may_go_on: &dyn Fn() -> bool,
-) -> io::Result<(Sha256, u64)> {
+/// The SHA-256 of a file and how long it was. Stops when there is more than `expected`.
+pub(super) fn hash_whole(file: &mut File, expected: u64) -> io::Result<(Sha256, u64)> {
     let mut whole = sha2::Sha256::new();
     let mut buffer = vec![0; PIECE.min(usize::try_from(expected).map_or(PIECE, |size| size + 1))];
     let mut length = 0;
     while length <= expected {
-        if !may_go_on() {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
         let count = fill(file, &mut buffer)?;
         whole.update(buffer.get(..count).unwrap_or_default());
         length += count as u64;

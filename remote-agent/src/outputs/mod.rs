@@ -4,14 +4,12 @@
 
 mod abreast;
 mod content;
-mod digests;
 mod hashing;
 mod manifest;
 mod open;
 mod pack;
 mod walk;
 
-pub use digests::digests;
 pub use manifest::{Hashing, build, build_somewhere};
 pub use open::{Access, open};
 pub use walk::{Entry, EntryKind, all_readable, walk};

@@ -11,7 +11,7 @@ mod run_folder;
 pub use atomic::{remove_if_present, sync_folder, write_all_in_place, write_atomically, write_in_place};
 pub use host::{boot_id, booted_at, host_id};
 pub use lock::Lock;
-pub use path::{copy_or_clone, file_sha256, hash_reader, make_private_folder, open_beneath};
+pub use path::{copy_or_clone, file_sha256, hash_reader, make_private_folder, open_beneath, read_pieces};
 pub use run_folder::RunFolder;
 
 use farrun_protocol::{ErrorCode, Failure};

@@ -48,20 +48,28 @@ pub fn open_beneath(root: &Path, relative: &str) -> io::Result<File> {
 /// The reader's.
 pub fn hash_reader(reader: impl Read, length: u64) -> io::Result<(Sha256, u64)> {
     let mut hasher = sha2::Sha256::new();
-    let mut reader = reader.take(length);
-    let mut buffer = vec![0; 128 * 1024];
     let mut total = 0;
-    loop {
-        let count = match reader.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        hasher.update(buffer.get(..count).unwrap_or_default());
-        total += count as u64;
-    }
+    read_pieces(reader.take(length), |piece| {
+        hasher.update(piece);
+        total += piece.len() as u64;
+    })?;
     Ok((Sha256::from_bytes(hasher.finalize().into()), total))
+}
+
+/// Hands on what there is to read, piece by piece.
+///
+/// # Errors
+/// The reader's.
+pub fn read_pieces(mut reader: impl Read, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => take(buffer.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Hash and length of a whole file.

@@ -7,9 +7,9 @@ use super::call::{Call, blocking, cancelled};
 use super::inputs::{admit, marks_of, open_incoming};
 use super::session::Session;
 use crate::record::{RecordError, read_bounded};
+use farrun_protocol::content::ContentHasher;
 use farrun_protocol::layout::{self, UPLOAD_PIECE};
-use farrun_protocol::{ErrorCode, Failure, Reply, Sha256};
-use sha2::Digest as _;
+use farrun_protocol::{ContentId, ErrorCode, Failure, Reply};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -28,36 +28,35 @@ const UNSYNCED: u64 = 64 * 1024 * 1024;
 
 pub(crate) async fn commit(
     session: &Session,
-    sha256: Sha256,
+    content: ContentId,
     size: u64,
     call: &Call,
 ) -> Result<Reply, Failure> {
     let controller_id = session.peer()?.controller_id.clone();
     let state = session.context.state.clone();
-    let incoming = state.join(layout::incoming(&sha256, &controller_id));
+    let incoming = state.join(layout::incoming(&content, &controller_id));
     let mut following = Following {
         incoming: incoming.clone(),
         size,
         file: None,
-        hash: sha2::Sha256::new(),
-        hashed: 0,
+        hash: ContentHasher::like(&content),
     };
     let mut disk = Disk::default();
-    while following.hashed < size {
-        let before = following.hashed;
+    while following.hash.length() < size {
+        let before = following.hash.length();
         following = blocking(move || following.advance()).await?;
-        disk.keep_up(&following).await?;
+        disk.keep_up(following.hash.length(), &following).await?;
         if call.cancel.is_cancelled() {
             return Err(cancelled());
         }
-        if following.hashed > before {
+        if following.hash.length() > before {
             continue;
         }
         // Another upload of the same content can come first: it takes the name away, or finds the content wrong.
         if following.is_gone() {
-            return match open_incoming(&state, &incoming, &sha256, size)? {
+            return match open_incoming(&state, &incoming, &content, size)? {
                 None => Ok(Reply::Done),
-                Some(_) => Err(Failure::new(ErrorCode::InputMissing, sha256)),
+                Some(_) => Err(Failure::new(ErrorCode::InputMissing, content)),
             };
         }
         tokio::select! {
@@ -67,12 +66,12 @@ pub(crate) async fn commit(
     }
     disk.finish(&following).await?;
     blocking(move || {
-        let Some(file) = open_incoming(&state, &incoming, &sha256, size)? else {
+        let Some(file) = open_incoming(&state, &incoming, &content, size)? else {
             return Ok(Reply::Done);
         };
         let length = file.metadata().map_err(RecordError::io(&incoming))?.len();
-        let found = Sha256::from_bytes(following.hash.finalize().into());
-        admit(&state, &incoming, &file, (found, length), (&sha256, size))?;
+        let found = (following.hash.finish(), length);
+        admit(&state, &incoming, &file, found, (&content, size))?;
         Ok(Reply::Done)
     })
     .await
@@ -82,8 +81,8 @@ struct Following {
     incoming: PathBuf,
     size: u64,
     file: Option<Arc<File>>,
-    hash: sha2::Sha256,
-    hashed: u64,
+    /// Of what is there from the start.
+    hash: ContentHasher,
 }
 
 impl Following {
@@ -98,16 +97,15 @@ impl Following {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(self),
             Err(error) => return Err(RecordError::io(&self.incoming)(error).into()),
         };
-        let end = self.arrived()?.min(self.hashed.saturating_add(STRETCH));
+        let end = self.arrived()?.min(self.hash.length().saturating_add(STRETCH));
         let mut buffer = vec![0; 128 * 1024];
-        while self.hashed < end {
-            let most = usize::try_from(end - self.hashed).unwrap_or(buffer.len());
+        while self.hash.length() < end {
+            let most = usize::try_from(end - self.hash.length()).unwrap_or(buffer.len());
             let wanted = most.min(buffer.len());
             let part = buffer.get_mut(..wanted).unwrap_or_default();
-            file.read_exact_at(part, self.hashed)
+            file.read_exact_at(part, self.hash.length())
                 .map_err(RecordError::io(&self.incoming))?;
             self.hash.update(part);
-            self.hashed += wanted as u64;
         }
         self.file = Some(file);
         Ok(self)
@@ -136,8 +134,8 @@ struct Disk {
 
 impl Disk {
     /// Begins a sync when much has arrived since the last one and that one is done.
-    async fn keep_up(&mut self, following: &Following) -> Result<(), Failure> {
-        let much = following.hashed.saturating_sub(self.asked_for) >= UNSYNCED;
+    async fn keep_up(&mut self, arrived: u64, following: &Following) -> Result<(), Failure> {
+        let much = arrived.saturating_sub(self.asked_for) >= UNSYNCED;
         if !much
             || self
                 .syncing
@@ -147,7 +145,7 @@ impl Disk {
             return Ok(());
         }
         self.finish(following).await?;
-        self.asked_for = following.hashed;
+        self.asked_for = arrived;
         let file = following.file.clone();
         self.syncing = file.map(|file| tokio::task::spawn_blocking(move || file.sync_data()));
         Ok(())
@@ -178,46 +176,46 @@ mod tests {
             incoming: folder.join("x"),
             size,
             file: None,
-            hash: sha2::Sha256::new(),
-            hashed: 0,
+            hash: ContentHasher::for_size(size),
         }
     }
 
     #[test]
     fn it_hashes_as_far_as_the_marks_go_without_a_gap() {
         let folder = tempfile::tempdir().unwrap();
-        let size = 3 * UPLOAD_PIECE + 7;
+        let size = 9 * UPLOAD_PIECE + 7;
         let content: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
         let mut following = following(folder.path(), size).advance().unwrap();
-        assert!(following.hashed == 0 && following.is_gone(), "there is no file");
+        assert!(
+            following.hash.length() == 0 && following.is_gone(),
+            "there is no file"
+        );
         std::fs::write(folder.path().join("x"), &content).unwrap();
         for (marks, hashed) in [
             (&[][..], 0),
             (&[0, 1, 1, 1], 0),
             (&[1, 1, 0, 1], 2 * UPLOAD_PIECE),
-            (&[1, 1, 1, 1], size),
+            (&[1; 10], size),
         ] {
             std::fs::write(folder.path().join("x.marks"), marks).unwrap();
             following = following.advance().unwrap();
-            assert_eq!(following.hashed, hashed, "{marks:?}");
+            assert_eq!(following.hash.length(), hashed, "{marks:?}");
         }
-        let found = Sha256::from_bytes(following.hash.finalize().into());
-        assert_eq!(found, Sha256::of(&content));
+        assert_eq!(following.hash.finish(), ContentId::of(&content));
     }
 
     #[tokio::test]
     async fn the_disk_is_asked_when_much_has_arrived() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("x"), b"").unwrap();
-        let mut following = following(folder.path(), 2 * UNSYNCED).advance().unwrap();
+        let following = following(folder.path(), 2 * UNSYNCED).advance().unwrap();
         let mut disk = Disk::default();
-        for (hashed, asked_for) in [
+        for (arrived, asked_for) in [
             (UNSYNCED - 1, 0),
             (UNSYNCED, UNSYNCED),
             (2 * UNSYNCED - 1, UNSYNCED),
         ] {
-            following.hashed = hashed;
-            disk.keep_up(&following).await.unwrap();
+            disk.keep_up(arrived, &following).await.unwrap();
             assert_eq!(disk.asked_for, asked_for);
         }
         disk.finish(&following).await.unwrap();

@@ -178,7 +178,7 @@ fn blobs(session: &Session, sweep: &Sweep, gone: &HashSet<RunId>) -> Result<Vec<
         named.extend(
             spec.into_iter()
                 .flat_map(|spec| spec.inputs)
-                .map(|input| input.sha256.to_string()),
+                .map(|input| input.content.to_string()),
         );
     }
     let folder = session.context.state.join("blobs");

@@ -4,8 +4,8 @@ use super::advance::advance_beside;
 use super::call::{Answer, Call};
 use super::session::Session;
 use super::{
-    Context, adopt, arriving, asked, collect, diagnose, digests, doctor, fetch_log, fit, gpus, hash_log,
-    hello, host, inputs, launch, notify, outputs, runs, series, set_residence, stop_run, watching,
+    Context, adopt, arriving, asked, collect, diagnose, doctor, fetch_log, fit, gpus, hash_log, hello, host,
+    inputs, launch, notify, outputs, runs, series, set_residence, stop_run, watching,
 };
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, write_frame};
 use farrun_protocol::{ErrorCode, Failure, Request};
@@ -172,11 +172,11 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
         }
         Request::CheckInputs { inputs } => inputs::check(session, inputs).await,
         Request::CommitInput {
-            sha256,
+            content,
             size,
             arriving: false,
-        } => inputs::commit(session, sha256, size).await,
-        Request::CommitInput { sha256, size, .. } => arriving::commit(session, sha256, size, call).await,
+        } => inputs::commit(session, content, size).await,
+        Request::CommitInput { content, size, .. } => arriving::commit(session, content, size, call).await,
         Request::Launch(order) => {
             let reply = launch::launch(session, *order, call).await;
             watching::for_notifications(session);
@@ -204,12 +204,6 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
         Request::SetHook(set) => notify::set(session, set),
         Request::Outputs { run_id } => outputs::outputs(session, run_id, call).await,
         Request::Diagnose { run_id, anew } => diagnose::diagnose(session, run_id, anew, call).await,
-        Request::Digests {
-            run_id,
-            manifest,
-            from,
-            most,
-        } => digests::digests(session, run_id, manifest, (from, most), call).await,
         Request::Adopt { run_id } => adopt::adopt(session, run_id).await,
         Request::Host => host::host(session).await,
         Request::Collect(collect) => collect::collect(session, collect).await,

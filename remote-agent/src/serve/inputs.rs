@@ -3,14 +3,16 @@
 use super::call::blocking;
 use super::session::Session;
 use crate::record::{
-    RecordError, RunFolder, copy_or_clone, file_sha256, hash_reader, make_private_folder, open_beneath,
-    remove_if_present, sync_folder,
+    RecordError, RunFolder, copy_or_clone, make_private_folder, open_beneath, read_pieces, remove_if_present,
+    sync_folder,
 };
+use farrun_protocol::content::ContentHasher;
 use farrun_protocol::manifest::is_safe_path;
 use farrun_protocol::message::InputState;
 use farrun_protocol::spec::Input;
-use farrun_protocol::{ControllerId, ErrorCode, Failure, Reply, Sha256, layout};
+use farrun_protocol::{ContentId, ControllerId, ErrorCode, Failure, Reply, layout};
 use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +33,7 @@ fn state_of(state: &Path, input: &Input, controller_id: &ControllerId) -> Result
     if is_here(state, input) {
         return Ok(InputState::Present);
     }
-    let path = state.join(layout::incoming(&input.sha256, controller_id));
+    let path = state.join(layout::incoming(&input.content, controller_id));
     let mut have = std::fs::metadata(&path).map_or(0, |partial| partial.len());
     if have > input.size {
         discard(&path)?;
@@ -44,7 +46,7 @@ fn state_of(state: &Path, input: &Input, controller_id: &ControllerId) -> Result
 }
 
 fn has_blob(state: &Path, input: &Input) -> bool {
-    let blob = state.join(layout::blob(&input.sha256));
+    let blob = state.join(layout::blob(&input.content));
     std::fs::symlink_metadata(blob).is_ok_and(|blob| blob.is_file() && blob.len() == input.size)
 }
 
@@ -64,29 +66,29 @@ fn parent_output(state: &Path, input: &Input) -> Option<File> {
     if file.metadata().ok()?.len() != input.size {
         return None;
     }
-    let (sha256, _) = hash_reader(&file, input.size).ok()?;
+    let (content, _) = identify(&file, &input.content, input.size).ok()?;
     rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).ok()?;
-    (sha256 == input.sha256).then_some(file)
+    (content == input.content).then_some(file)
 }
 
-pub(crate) async fn commit(session: &Session, sha256: Sha256, size: u64) -> Result<Reply, Failure> {
+pub(crate) async fn commit(session: &Session, content: ContentId, size: u64) -> Result<Reply, Failure> {
     let controller_id = session.peer()?.controller_id.clone();
     let state = session.context.state.clone();
     blocking(move || {
-        let incoming = state.join(layout::incoming(&sha256, &controller_id));
-        accept(&state, &incoming, &sha256, size)?;
+        let incoming = state.join(layout::incoming(&content, &controller_id));
+        accept(&state, &incoming, &content, size)?;
         Ok(Reply::Done)
     })
     .await
 }
 
 /// Verifies a file and gives it its name among the blobs.
-fn accept(state: &Path, incoming: &Path, sha256: &Sha256, size: u64) -> Result<(), Failure> {
-    let Some(file) = open_incoming(state, incoming, sha256, size)? else {
+fn accept(state: &Path, incoming: &Path, content: &ContentId, size: u64) -> Result<(), Failure> {
+    let Some(file) = open_incoming(state, incoming, content, size)? else {
         return Ok(());
     };
-    let found = hash_reader(&file, size.saturating_add(1)).map_err(RecordError::io(incoming))?;
-    admit(state, incoming, &file, found, (sha256, size))
+    let found = identify(&file, content, size.saturating_add(1)).map_err(RecordError::io(incoming))?;
+    admit(state, incoming, &file, found, (content, size))
 }
 
 /// The upload; none when its content is among the blobs: the reply to an earlier commit may have been lost, or
@@ -94,18 +96,18 @@ fn accept(state: &Path, incoming: &Path, sha256: &Sha256, size: u64) -> Result<(
 pub(super) fn open_incoming(
     state: &Path,
     incoming: &Path,
-    sha256: &Sha256,
+    content: &ContentId,
     size: u64,
 ) -> Result<Option<File>, Failure> {
     match File::open(incoming) {
         Ok(file) => Ok(Some(file)),
-        Err(_) if is_blob(state, sha256, size) => Ok(None),
-        Err(_) => Err(Failure::new(ErrorCode::InputMissing, sha256)),
+        Err(_) if is_blob(state, content, size) => Ok(None),
+        Err(_) => Err(Failure::new(ErrorCode::InputMissing, content)),
     }
 }
 
-fn is_blob(state: &Path, sha256: &Sha256, size: u64) -> bool {
-    std::fs::metadata(state.join(layout::blob(sha256))).is_ok_and(|blob| blob.len() == size)
+fn is_blob(state: &Path, content: &ContentId, size: u64) -> bool {
+    std::fs::metadata(state.join(layout::blob(content))).is_ok_and(|blob| blob.len() == size)
 }
 
 /// Gives a file its name among the blobs if what was `found` in it is what was `promised`.
@@ -113,14 +115,14 @@ pub(super) fn admit(
     state: &Path,
     incoming: &Path,
     file: &File,
-    found: (Sha256, u64),
-    promised: (&Sha256, u64),
+    found: (ContentId, u64),
+    promised: (&ContentId, u64),
 ) -> Result<(), Failure> {
-    let (sha256, size) = promised;
-    let blob = state.join(layout::blob(sha256));
-    if found != (sha256.clone(), size) {
+    let (content, size) = promised;
+    let blob = state.join(layout::blob(content));
+    if found != (content.clone(), size) {
         discard(incoming)?;
-        return Err(Failure::new(ErrorCode::HashMismatch, sha256));
+        return Err(Failure::new(ErrorCode::HashMismatch, content));
     }
     let named = file
         .set_permissions(std::fs::Permissions::from_mode(0o444))
@@ -128,12 +130,20 @@ pub(super) fn admit(
         .and_then(|()| std::fs::rename(incoming, &blob));
     match named {
         // Another upload to the same name was verified meanwhile.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_blob(state, sha256, size) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && is_blob(state, content, size) => {}
         named => named.map_err(RecordError::io(&blob))?,
     }
     remove_if_present(&marks_of(incoming))?;
     sync_folder(&state.join("blobs"))?;
     Ok(())
+}
+
+/// What at most `length` bytes are known by, taken as `like` was, and how many there were.
+fn identify(reader: impl Read, like: &ContentId, length: u64) -> io::Result<(ContentId, u64)> {
+    let mut hasher = ContentHasher::like(like);
+    read_pieces(reader.take(length), |piece| hasher.update(piece))?;
+    let length = hasher.length();
+    Ok((hasher.finish(), length))
 }
 
 /// Removes an upload that is of no use.
@@ -154,7 +164,7 @@ const MOUNTED: u64 = 16 * 1024 * 1024;
 pub(crate) fn mounted<'a>(state: &Path, inputs: &'a [Input]) -> Vec<(PathBuf, &'a str)> {
     let large = inputs.iter().filter(|input| input.size >= MOUNTED);
     large
-        .map(|input| (state.join(layout::blob(&input.sha256)), input.path.as_str()))
+        .map(|input| (state.join(layout::blob(&input.content)), input.path.as_str()))
         .collect()
 }
 
@@ -196,12 +206,14 @@ fn make_mount_point(target: &Path) -> Result<(), RecordError> {
 /// container uses them: whoever finds one reads it.
 fn holds(target: &Path, input: &Input) -> bool {
     std::fs::symlink_metadata(target).is_ok_and(|file| file.is_file() && file.len() == input.size)
-        && file_sha256(target).is_ok_and(|(sha256, _)| sha256 == input.sha256)
+        && File::open(target)
+            .and_then(|file| identify(file, &input.content, input.size))
+            .is_ok_and(|(content, _)| content == input.content)
 }
 
 /// The blob of an input, made from its parent's output when only that is here.
 fn blob_of(state: &Path, input: &Input) -> Result<PathBuf, Failure> {
-    let blob = state.join(layout::blob(&input.sha256));
+    let blob = state.join(layout::blob(&input.content));
     if has_blob(state, input) {
         return Ok(blob);
     }
@@ -209,10 +221,10 @@ fn blob_of(state: &Path, input: &Input) -> Result<PathBuf, Failure> {
         parent_output(state, input).ok_or_else(|| Failure::new(ErrorCode::InputMissing, &input.path))?;
     let incoming = state.join("blobs/incoming");
     make_private_folder(&incoming)?;
-    let temporary = incoming.join(format!("{}.{}", input.sha256, uuid::Uuid::new_v4().simple()));
+    let temporary = incoming.join(format!("{}.{}", input.content, uuid::Uuid::new_v4().simple()));
     copy_or_clone(&mut file, &temporary, 0o444)?;
     // The earlier job is over, but another one may have its folder mounted: what was copied is what counts.
-    accept(state, &temporary, &input.sha256, input.size)?;
+    accept(state, &temporary, &input.content, input.size)?;
     Ok(blob)
 }
 
@@ -236,7 +248,7 @@ mod tests {
     fn input(content: &[u8]) -> Input {
         Input {
             path: "a/b".into(),
-            sha256: Sha256::of(content),
+            content: ContentId::of(content),
             size: content.len() as u64,
             parent: None,
         }
@@ -249,12 +261,12 @@ mod tests {
         let incoming = state.path().join("blobs/incoming/x");
         let wanted = input(b"right");
         std::fs::write(&incoming, b"wrong").unwrap();
-        let error = accept(state.path(), &incoming, &wanted.sha256, 5).unwrap_err();
+        let error = accept(state.path(), &incoming, &wanted.content, 5).unwrap_err();
         assert_eq!(error.code, ErrorCode::HashMismatch);
         assert!(!incoming.exists());
         std::fs::write(&incoming, b"right").unwrap();
-        accept(state.path(), &incoming, &wanted.sha256, 5).unwrap();
-        accept(state.path(), &incoming, &wanted.sha256, 5).unwrap();
+        accept(state.path(), &incoming, &wanted.content, 5).unwrap();
+        accept(state.path(), &incoming, &wanted.content, 5).unwrap();
         assert!(is_here(state.path(), &wanted));
     }
 
@@ -278,12 +290,12 @@ mod tests {
                 lay_out(state.path(), &run, std::slice::from_ref(input)).is_err(),
                 "it is not here"
             );
-            std::fs::write(state.path().join(layout::blob(&input.sha256)), content).unwrap();
+            std::fs::write(state.path().join(layout::blob(&input.content)), content).unwrap();
         }
         for _ in 0..2 {
             lay_out(state.path(), &run, &inputs).unwrap();
         }
-        let blob = state.path().join(layout::blob(&inputs[1].sha256));
+        let blob = state.path().join(layout::blob(&inputs[1].content));
         assert_eq!(mounted(state.path(), &inputs), [(blob, "large")]);
         assert_eq!(std::fs::read(run.inputs().join("a/b")).unwrap(), b"small");
         assert_eq!(std::fs::read(run.inputs().join("large")).unwrap(), b"");
@@ -310,7 +322,7 @@ mod tests {
         lay_out(state.path(), &child, std::slice::from_ref(&wanted)).unwrap();
         std::fs::write(&output, b"FRAMES").unwrap();
         assert_eq!(std::fs::read(child.inputs().join("a/b")).unwrap(), b"frames");
-        std::fs::remove_file(state.path().join(layout::blob(&wanted.sha256))).unwrap();
+        std::fs::remove_file(state.path().join(layout::blob(&wanted.content))).unwrap();
         assert!(!is_here(state.path(), &wanted));
     }
 }

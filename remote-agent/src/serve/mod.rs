@@ -13,7 +13,6 @@ mod collect;
 mod context;
 mod conversation;
 mod diagnose;
-mod digests;
 mod doctor;
 mod facts;
 mod fetch_log;

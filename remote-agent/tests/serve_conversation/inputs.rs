@@ -4,7 +4,7 @@ use crate::support::{CONTROLLER, Peer, code};
 use crate::talk;
 use farrun_protocol::message::InputState;
 use farrun_protocol::spec::Input;
-use farrun_protocol::{ErrorCode, Reply, Request, Sha256, layout};
+use farrun_protocol::{ContentId, ErrorCode, Reply, Request, layout};
 use std::path::Path;
 
 #[tokio::test]
@@ -13,7 +13,7 @@ async fn an_input_is_uploaded_once() {
     let (mut peer, _serving) = talk(state.path()).await;
     let input = Input {
         path: "a".into(),
-        sha256: Sha256::of(b"bytes"),
+        content: ContentId::of(b"bytes"),
         size: 5,
         parent: None,
     };
@@ -21,7 +21,7 @@ async fn an_input_is_uploaded_once() {
         inputs: vec![input.clone()],
     };
     let commit = || Request::CommitInput {
-        sha256: input.sha256.clone(),
+        content: input.content.clone(),
         size: 5,
         arriving: false,
     };
@@ -56,9 +56,9 @@ async fn an_input_is_uploaded_once() {
 }
 
 /// Where a controller's upload of content goes, and its marks.
-fn arriving(state: &Path, sha256: &Sha256) -> (std::path::PathBuf, std::path::PathBuf) {
+fn arriving(state: &Path, id: &ContentId) -> (std::path::PathBuf, std::path::PathBuf) {
     let controller = CONTROLLER.parse().unwrap();
-    let path = state.join(layout::incoming(sha256, &controller));
+    let path = state.join(layout::incoming(id, &controller));
     let marks = layout::marks(path.to_str().unwrap());
     (path, marks.into())
 }
@@ -67,12 +67,12 @@ fn arriving(state: &Path, sha256: &Sha256) -> (std::path::PathBuf, std::path::Pa
 async fn an_input_is_verified_while_it_arrives() {
     let state = tempfile::tempdir().unwrap();
     let (mut peer, _serving) = talk(state.path()).await;
-    let size = 2 * layout::UPLOAD_PIECE + 3;
+    let size = 9 * layout::UPLOAD_PIECE + 3;
     let content = vec![7; usize::try_from(size).unwrap()];
-    let sha256 = Sha256::of(&content);
-    let (path, marks) = arriving(state.path(), &sha256);
+    let id = ContentId::of(&content);
+    let (path, marks) = arriving(state.path(), &id);
     let follow = || Request::CommitInput {
-        sha256: sha256.clone(),
+        content: id.clone(),
         size,
         arriving: true,
     };
@@ -80,7 +80,7 @@ async fn an_input_is_verified_while_it_arrives() {
     assert_eq!(code(missing), ErrorCode::InputMissing, "nothing has begun");
     // Wrong content is found although every piece is marked, and leaves nothing behind.
     std::fs::write(&path, vec![8; content.len()]).unwrap();
-    std::fs::write(&marks, [1, 1, 1]).unwrap();
+    std::fs::write(&marks, [1; 10]).unwrap();
     assert_eq!(code(peer.ask(follow()).await), ErrorCode::HashMismatch);
     assert!(!path.exists() && !marks.exists());
     // The pieces come in any order, and the answer with the last of them.
@@ -88,10 +88,10 @@ async fn an_input_is_verified_while_it_arrives() {
     std::fs::write(&marks, [0, 1]).unwrap();
     let waiting = peer.post(&follow()).await;
     std::fs::write(&marks, [1, 1]).unwrap();
-    std::fs::write(&marks, [1, 1, 1]).unwrap();
+    std::fs::write(&marks, [1; 10]).unwrap();
     peer.answer(waiting).await.unwrap();
     assert_eq!(
-        std::fs::read(state.path().join(layout::blob(&sha256))).unwrap(),
+        std::fs::read(state.path().join(layout::blob(&id))).unwrap(),
         content
     );
     assert!(!path.exists() && !marks.exists());
@@ -103,12 +103,12 @@ async fn an_upload_that_another_one_took_away_is_not_waited_for() {
     let state = tempfile::tempdir().unwrap();
     let (mut peer, _serving) = talk(state.path()).await;
     let content = vec![7; usize::try_from(layout::UPLOAD_PIECE).unwrap() + 1];
-    let sha256 = Sha256::of(&content);
-    let (path, marks) = arriving(state.path(), &sha256);
+    let id = ContentId::of(&content);
+    let (path, marks) = arriving(state.path(), &id);
     std::fs::write(&path, &content).unwrap();
     std::fs::write(&marks, [1]).unwrap();
     let request = Request::CommitInput {
-        sha256,
+        content: id,
         size: content.len() as u64,
         arriving: true,
     };

@@ -6,9 +6,9 @@ use crate::{World, end_of, settled};
 use farrun_protocol::manifest::{BLOCK, Manifest};
 use farrun_protocol::message::{Collect, Garbage, InputState, ManifestReply};
 use farrun_protocol::record::Phase;
-use farrun_protocol::spec::{Capture, Input};
+use farrun_protocol::spec::{Capture, Input, ParentOutput};
 use farrun_protocol::verdict::{Reason, RunResult};
-use farrun_protocol::{ErrorCode, Reply, Request, RunId, Sha256};
+use farrun_protocol::{ContentId, ErrorCode, Reply, Request, RunId, Sha256};
 use std::path::PathBuf;
 
 pub(crate) async fn a_run_is_launched_followed_and_settled_once(world: &World) {
@@ -65,7 +65,7 @@ pub(crate) async fn a_run_is_launched_followed_and_settled_once(world: &World) {
     let manifest: Manifest = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(manifest.files.len(), 1);
     assert_eq!(manifest.files[0].sha256, Some(Sha256::of(b"made\n")));
-    large_outputs_have_digests(peer, &spec.run_id, &reply).await;
+    a_large_output_is_an_input_by_its_blocks(peer, &spec.run_id, &reply).await;
 
     let mut wanted = order("true");
     wanted.required_outputs = vec!["result".into()];
@@ -81,7 +81,7 @@ pub(crate) async fn inputs_reach_a_job_of_any_user(world: &World) {
     spec.user = Some("1234:1234".into());
     spec.inputs = vec![Input {
         path: "deep/file".into(),
-        sha256: Sha256::of(b"input\n"),
+        content: ContentId::of(b"input\n"),
         size: 6,
         parent: None,
     }];
@@ -98,7 +98,7 @@ pub(crate) async fn inputs_reach_a_job_of_any_user(world: &World) {
     std::fs::write(path, b"input\n").unwrap();
     TestEngine::give_to_account(std::path::Path::new(path));
     let commit = Request::CommitInput {
-        sha256: spec.inputs[0].sha256.clone(),
+        content: spec.inputs[0].content.clone(),
         size: 6,
         arriving: false,
     };
@@ -248,9 +248,10 @@ pub(crate) async fn files_of_another_user_are_opened_and_removed(world: &World) 
     );
 }
 
-async fn large_outputs_have_digests(peer: &mut Peer, run_id: &RunId, small: &ManifestReply) {
+async fn a_large_output_is_an_input_by_its_blocks(peer: &mut Peer, run_id: &RunId, small: &ManifestReply) {
     let content = vec![7; usize::try_from(BLOCK).unwrap() + 1];
-    std::fs::write(PathBuf::from(&small.outputs).join("large"), &content).unwrap();
+    let path = PathBuf::from(&small.outputs).join("large");
+    std::fs::write(&path, &content).unwrap();
     let outputs = Request::Outputs {
         run_id: run_id.clone(),
     };
@@ -258,21 +259,25 @@ async fn large_outputs_have_digests(peer: &mut Peer, run_id: &RunId, small: &Man
         panic!("a manifest");
     };
     assert_ne!(now.sha256, small.sha256);
-    let digests = |manifest: &Sha256, from| Request::Digests {
-        run_id: run_id.clone(),
-        manifest: manifest.clone(),
-        from,
-        most: (from > 0).then_some(1),
+    let manifest: Manifest = serde_json::from_slice(&std::fs::read(&now.path).unwrap()).unwrap();
+    let listed = manifest.files.iter().find(|file| file.path == "large").unwrap();
+    let input = Input {
+        path: "video".into(),
+        content: ContentId::Blocks(listed.blocks_hash().unwrap()),
+        size: listed.size,
+        parent: Some(ParentOutput {
+            run_id: run_id.clone(),
+            path: listed.path.clone(),
+        }),
     };
-    for (from, expected) in [(0, vec![Sha256::of(&content)]), (1, Vec::new())] {
-        let Reply::Digests { digests } = peer.ask(digests(&now.sha256, from)).await.unwrap() else {
-            panic!("digests");
+    let mut is_present = async || {
+        let inputs = vec![input.clone()];
+        let Reply::Inputs { states } = peer.ask(Request::CheckInputs { inputs }).await.unwrap() else {
+            panic!("inputs");
         };
-        assert_eq!(digests, expected);
-    }
-    let of_before = peer.ask(digests(&small.sha256, 0)).await;
-    assert_eq!(code(of_before), ErrorCode::HashMismatch);
-    std::fs::write(PathBuf::from(&small.outputs).join("large"), &content[1..]).unwrap();
-    let of_changed = peer.ask(digests(&now.sha256, 0)).await;
-    assert_eq!(code(of_changed), ErrorCode::HashMismatch);
+        states == [InputState::Present]
+    };
+    assert!(is_present().await);
+    std::fs::write(&path, vec![8; content.len()]).unwrap();
+    assert!(!is_present().await, "it is another one now");
 }

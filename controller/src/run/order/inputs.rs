@@ -5,10 +5,10 @@
 
 use crate::config::Config;
 use crate::run::RunError;
+use farrun_protocol::content::ContentHasher;
 use farrun_protocol::spec::{Input, ParentOutput};
-use farrun_protocol::{RunId, Sha256};
+use farrun_protocol::{ContentId, RunId};
 use serde::{Deserialize, Serialize};
-use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::Read as _;
@@ -40,8 +40,8 @@ pub enum OrderSource {
     Inline(Vec<u8>),
     /// Content of an earlier order, which its host may still have.
     Content {
-        /// Its hash.
-        sha256: Sha256,
+        /// What it is known by.
+        content: ContentId,
         /// Its size in bytes.
         size: u64,
         /// The file of this machine that had it then.
@@ -53,32 +53,40 @@ pub enum OrderSource {
         output: ParentOutput,
         /// Its size in bytes.
         size: u64,
-        /// Its hash; one that nobody has taken yet is taken when the order is placed.
-        sha256: Option<Sha256>,
+        /// What it is known by.
+        content: ContentId,
         /// Its copy here.
         local: Option<PathBuf>,
     },
 }
 
-/// Where the content of inputs lies on this machine, by hash.
+/// Where the content of inputs lies on this machine, by what it is known by as text.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Sources {
     format: u32,
-    files: BTreeMap<Sha256, PathBuf>,
+    files: BTreeMap<String, PathBuf>,
     /// Content that its file had when an earlier run was ordered, and was not read since.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    unread: BTreeSet<Sha256>,
+    unread: BTreeSet<String>,
 }
 
 impl Sources {
     /// The file with this content.
-    pub fn file(&self, sha256: &Sha256) -> Option<&Path> {
-        self.files.get(sha256).map(PathBuf::as_path)
+    pub fn file(&self, content: &ContentId) -> Option<&Path> {
+        self.files.get(&content.to_string()).map(PathBuf::as_path)
     }
 
     /// Whether the file with this content has to be read before it is believed.
-    pub fn is_unread(&self, sha256: &Sha256) -> bool {
-        self.unread.contains(sha256)
+    pub fn is_unread(&self, content: &ContentId) -> bool {
+        self.unread.contains(&content.to_string())
+    }
+
+    /// A copy that was right when an earlier run was ordered or brought home, if there is one.
+    fn add_unread(&mut self, content: &ContentId, copy: Option<PathBuf>) {
+        if let Some(copy) = copy {
+            self.unread.insert(content.to_string());
+            self.files.insert(content.to_string(), copy);
+        }
     }
 
     /// Whether this machine remembers the order at all; one that was placed on another machine it does not.
@@ -146,7 +154,7 @@ pub(super) fn keep_files(config: &Config, run: &RunId, sources: &Sources) {
     let files = Sources {
         format: sources.format,
         files: files
-            .map(|(sha256, file)| (sha256.clone(), file.clone()))
+            .map(|(content, file)| (content.clone(), file.clone()))
             .collect(),
         unread: BTreeSet::new(),
     };
@@ -208,42 +216,41 @@ pub(super) fn hash_inputs(
     for OrderInput { path, source } in inputs {
         let input = match source {
             OrderSource::Local(file) => {
-                let (sha256, size) = hashes.next().unwrap_or_else(|| hash_file(&file, interrupt))?;
+                let (content, size) = hashes
+                    .next()
+                    .unwrap_or_else(|| hash_file(&file, None, interrupt))?;
                 sources
                     .files
-                    .insert(sha256.clone(), std::path::absolute(&file).unwrap_or(file));
+                    .insert(content.to_string(), std::path::absolute(&file).unwrap_or(file));
                 Input {
                     path,
-                    sha256,
+                    content,
                     size,
                     parent: None,
                 }
             }
             OrderSource::Inline(bytes) => {
-                let sha256 = Sha256::of(&bytes);
-                let file = folder.join(sha256.as_str());
+                let content = ContentId::of(&bytes);
+                let file = folder.join(content.to_string());
                 let local = |source| RunError::Local {
                     path: file.clone(),
                     source,
                 };
                 make_private(folder).map_err(local)?;
                 write_private(&file, &bytes).map_err(local)?;
-                sources.files.insert(sha256.clone(), file);
+                sources.files.insert(content.to_string(), file);
                 Input {
                     path,
-                    sha256,
+                    content,
                     size: bytes.len() as u64,
                     parent: None,
                 }
             }
-            OrderSource::Content { sha256, size, local } => {
-                if let Some(file) = local {
-                    sources.unread.insert(sha256.clone());
-                    sources.files.insert(sha256.clone(), file);
-                }
+            OrderSource::Content { content, size, local } => {
+                sources.add_unread(&content, local);
                 Input {
                     path,
-                    sha256,
+                    content,
                     size,
                     parent: None,
                 }
@@ -251,17 +258,13 @@ pub(super) fn hash_inputs(
             OrderSource::Parent {
                 output,
                 size,
-                sha256,
+                content,
                 local,
             } => {
-                let sha256 = sha256.ok_or_else(|| RunError::NoDigest {
-                    run: output.run_id.clone(),
-                    path: output.path.clone(),
-                })?;
-                sources.files.extend(local.map(|file| (sha256.clone(), file)));
+                sources.add_unread(&content, local);
                 Input {
                     path,
-                    sha256,
+                    content,
                     size,
                     parent: Some(output),
                 }
@@ -272,8 +275,11 @@ pub(super) fn hash_inputs(
     Ok((hashed, sources))
 }
 
-/// Hash and size of every local file among `inputs`, in their order, as many at once as there are processors.
-fn hash_local(inputs: &[OrderInput], interrupt: &CancellationToken) -> Vec<Result<(Sha256, u64), RunError>> {
+/// What every local file is known by, and its size, among `inputs`, in their order, as many at once as there are processors.
+fn hash_local(
+    inputs: &[OrderInput],
+    interrupt: &CancellationToken,
+) -> Vec<Result<(ContentId, u64), RunError>> {
     let local = |input: &OrderInput| match &input.source {
         OrderSource::Local(file) => Some(file.clone()),
         _ => None,
@@ -284,7 +290,7 @@ fn hash_local(inputs: &[OrderInput], interrupt: &CancellationToken) -> Vec<Resul
     let work = || {
         std::iter::from_fn(|| {
             let at = next.fetch_add(1, Ordering::Relaxed);
-            files.get(at).map(|file| (at, hash_file(file, interrupt)))
+            files.get(at).map(|file| (at, hash_file(file, None, interrupt)))
         })
         .collect::<Vec<_>>()
     };
@@ -294,20 +300,24 @@ fn hash_local(inputs: &[OrderInput], interrupt: &CancellationToken) -> Vec<Resul
         hashes.extend(others.into_iter().filter_map(|other| other.join().ok()).flatten());
         hashes.into_iter().collect()
     });
-    let hash_of =
-        |(at, file): (usize, &PathBuf)| hashes.remove(&at).unwrap_or_else(|| hash_file(file, interrupt));
+    let hash_of = |(at, file): (usize, &PathBuf)| {
+        hashes
+            .remove(&at)
+            .unwrap_or_else(|| hash_file(file, None, interrupt))
+    };
     files.iter().enumerate().map(hash_of).collect()
 }
 
-/// Hash and size of a file.
+/// What a file is known by, taken as `like` was if there is one, and its size.
 ///
 /// # Errors
 /// It cannot be read, or the user interrupted: a large one takes minutes.
 pub(in crate::run) fn hash_file(
     path: &Path,
+    like: Option<&ContentId>,
     interrupt: &CancellationToken,
-) -> Result<(Sha256, u64), RunError> {
-    read_and_hash(path, interrupt).map_err(|source| match source.kind() {
+) -> Result<(ContentId, u64), RunError> {
+    read_and_hash(path, like, interrupt).map_err(|source| match source.kind() {
         std::io::ErrorKind::Interrupted => RunError::Interrupted { detached: None },
         _ => RunError::Input {
             path: path.to_owned(),
@@ -316,18 +326,19 @@ pub(in crate::run) fn hash_file(
     })
 }
 
-/// A file of many pieces is read by a thread of its own: hashing is work for one processor, and reading takes a sixth of
+/// A file of many pieces is read by a thread of its own: hashing is work for one processor, and reading takes half of
 /// that time.
-fn read_and_hash(path: &Path, interrupt: &CancellationToken) -> std::io::Result<(Sha256, u64)> {
+fn read_and_hash(
+    path: &Path,
+    like: Option<&ContentId>,
+    interrupt: &CancellationToken,
+) -> std::io::Result<(ContentId, u64)> {
     let file = File::open(path)?;
-    let (mut hash, mut size) = (sha2::Sha256::new(), 0);
-    let mut take = |piece: &[u8]| {
-        hash.update(piece);
-        size += piece.len() as u64;
-    };
-    if file.metadata()?.len() < READ_AHEAD {
+    let expected = file.metadata()?.len();
+    let mut hasher = like.map_or_else(|| ContentHasher::for_size(expected), ContentHasher::like);
+    if expected < READ_AHEAD {
         read_pieces(file, interrupt, |buffer| {
-            take(&buffer);
+            hasher.update(&buffer);
             Some(buffer)
         })?;
     } else {
@@ -342,14 +353,15 @@ fn read_and_hash(path: &Path, interrupt: &CancellationToken) -> std::io::Result<
             };
             let reading = scope.spawn(read);
             for piece in pieces {
-                take(&piece);
+                hasher.update(&piece);
                 let _ = back.send(piece);
             }
             let lost = |_| Err(std::io::Error::other("the thread that read it ended early"));
             reading.join().unwrap_or_else(lost)
         })?;
     }
-    Ok((Sha256::from_bytes(hash.finalize().into()), size))
+    let size = hasher.length();
+    Ok((hasher.finish(), size))
 }
 
 /// Reads a file to its end. `take` gets each piece and answers with a buffer for the next, or nothing to stop. An

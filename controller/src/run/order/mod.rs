@@ -5,7 +5,7 @@
 //! process. The folder goes when the run is settled.
 
 use super::owner::Owner;
-use super::{RunError, digest, explain};
+use super::{RunError, explain};
 use crate::config::Config;
 use crate::controller::{Controller, Event};
 use crate::model::run::MAX_LOG_PATH;
@@ -47,8 +47,7 @@ pub enum Placed {
     Existing(Run),
 }
 
-/// Hashes the inputs, writes the order's row and remembers where its inputs come from. Nothing is sent to the host; it
-/// may be asked for the hash of an earlier output.
+/// Hashes the inputs, writes the order's row and remembers where its inputs come from. Nothing is sent to the host.
 ///
 /// # Errors
 /// An unreadable input, a spec no agent would accept, a log path that is too long, or the database. When the user
@@ -60,11 +59,10 @@ pub async fn place(controller: &Controller, order: Order) -> Result<Placed, RunE
     let Order {
         host,
         mut spec,
-        mut inputs,
+        inputs,
         parent_run,
         key,
     } = order;
-    digest::complete(controller, &mut inputs).await?;
     let folder = folder(&controller.config, &spec.run_id);
     let interrupt = controller.interrupt.clone();
     let hashed = tokio::task::spawn_blocking(move || hash_inputs(inputs, &folder, &interrupt));

@@ -44,11 +44,6 @@ pub enum Reply {
     },
     /// To [`super::Request::Outputs`].
     Manifest(ManifestReply),
-    /// To [`super::Request::Digests`].
-    Digests {
-        /// In the manifest's order; none when all were passed over.
-        digests: Vec<Sha256>,
-    },
     /// To [`super::Request::Host`].
     Host(Box<HostFacts>),
     /// To [`super::Request::Gpus`].

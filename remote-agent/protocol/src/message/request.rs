@@ -1,6 +1,7 @@
 //! What a controller asks.
 
 use super::Secret;
+use crate::content::ContentId;
 use crate::id::{ControllerId, Generation, RunId, Sha256};
 use crate::lease::Placement;
 use crate::notify::Hook;
@@ -23,8 +24,8 @@ pub enum Request {
     /// Verify an upload and give it its name. Answered by [`super::Reply::Done`]; fails as `hash_mismatch`, and then
     /// the upload is gone.
     CommitInput {
-        /// What it must hash to.
-        sha256: Sha256,
+        /// What it must be.
+        content: ContentId,
         /// How long it must be.
         size: u64,
         /// Whether it has begun and is still on its way: then it is hashed as far as its marks go, until all of it is
@@ -72,20 +73,6 @@ pub enum Request {
     Outputs {
         /// The run.
         run_id: RunId,
-    },
-    /// The SHA-256 of each large file of a manifest, see [`crate::manifest::Manifest::large`]. Answered by
-    /// [`super::Reply::Digests`]; fails as `hash_mismatch` when the host's manifest is another one or a file has
-    /// changed.
-    Digests {
-        /// The run.
-        run_id: RunId,
-        /// Hash of the manifest that is meant.
-        manifest: Sha256,
-        /// How many large files to pass over: an answer may hold fewer than there are.
-        from: u64,
-        /// Most digests that are wanted; all when it is missing.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        most: Option<u64>,
     },
     /// Make this controller an owner of a run. Answered by [`super::Reply::Run`].
     Adopt {
@@ -159,7 +146,6 @@ impl Request {
             Self::HashLog { .. } => "hash_log",
             Self::StopRun { .. } => "stop_run",
             Self::Outputs { .. } => "outputs",
-            Self::Digests { .. } => "digests",
             Self::Adopt { .. } => "adopt",
             Self::Host => "host",
             Self::Gpus { .. } => "gpus",

@@ -7,6 +7,7 @@ mod check;
 
 pub use check::InvalidSpec;
 
+use crate::content::ContentId;
 use crate::id::{ControllerId, PromptId, RunId, Sha256};
 use crate::lease::Placement;
 use chrono::{DateTime, Utc};
@@ -199,8 +200,9 @@ pub struct Mount {
 pub struct Input {
     /// Path below the run's `inputs/`; see [`crate::manifest::is_safe_path`].
     pub path: String,
-    /// Its content.
-    pub sha256: Sha256,
+    /// Its content: a field `sha256` or `blocks`.
+    #[serde(flatten)]
+    pub content: ContentId,
     /// Its size in bytes.
     pub size: u64,
     /// An output of an earlier run on this host that had this content; used instead of a blob when it still has.
@@ -269,5 +271,16 @@ mod tests {
             )
         );
         assert_eq!(spec().check(), Ok(()));
+    }
+
+    #[test]
+    fn inputs_keep_the_form_that_older_orders_have() {
+        let digits = "0".repeat(64);
+        for field in ["sha256", "blocks"] {
+            let stored = format!(r#"{{"path":"a","{field}":"{digits}","size":9000000}}"#);
+            let input: Input = serde_json::from_str(&stored).unwrap();
+            assert_eq!(serde_json::to_string(&input).unwrap(), stored);
+        }
+        assert!(serde_json::from_str::<Input>(r#"{"path":"a","size":1}"#).is_err());
     }
 }
