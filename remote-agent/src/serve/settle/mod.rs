@@ -26,6 +26,10 @@ const DETAIL: usize = 2000;
 /// How long after a container's end an engine that answers is still believed to hand out its log sometime.
 const PATIENCE_WITH_LOG: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
 
+/// How long after a job was ended from outside an engine that keeps everybody waiting is waited for. It may be the very
+/// one that is restarted: systemd holds its socket open meanwhile, and it gives its other containers time to end.
+const PATIENCE_WITH_ENGINE: chrono::TimeDelta = chrono::TimeDelta::minutes(2);
+
 /// Settles a run whose container no longer lives; `None` when there is nothing to settle yet. `_lock` is the run's.
 pub(crate) async fn settle(
     peer: &Peer,
@@ -54,6 +58,9 @@ pub(crate) async fn settle(
     let exit = folder.exit()?;
     let evidence = evidence(session, &peer.engine, folder, &look, exit.clone()).await?;
     let mut verdict = judge(&evidence);
+    if is_too_early(&look, &verdict, exit.as_ref()) {
+        return Ok(None);
+    }
     let image = container
         .as_ref()
         .and_then(|container| container.image_id.clone());
@@ -68,6 +75,14 @@ pub(crate) async fn settle(
     };
     demand_outputs(&mut verdict, folder, &spec);
     let is_by = |reason| verdict.reason == reason;
+    let recorded = record(folder, verdict.clone(), exit, container).await?;
+    let ended_at = match (is_by(Reason::HostReboot), &recorded.exit) {
+        (true, None) => recorded.ended_at.map(|ended| {
+            let started = look.intent.as_ref().map(|intent| intent.at);
+            before_the_boot(ended, evidence.booted_at, started)
+        }),
+        _ => recorded.ended_at,
+    };
     let settled = Settled {
         booted_at: evidence.booted_at.filter(|_| is_by(Reason::HostReboot)),
         engine_started_at: evidence
@@ -76,12 +91,21 @@ pub(crate) async fn settle(
         outputs_error,
         engine_error,
         log_error,
-        ..record(folder, verdict.clone(), exit, container).await?
+        ended_at,
+        ..recorded
     };
     notify::mark(folder);
     folder.write_settled(&settled)?;
     watching::after_end(session, Some(peer), folder, &settled.verdict);
     Ok(Some(settled))
+}
+
+/// Whether the engine may soon say who ended the job. Where nobody listens, it is known to be down.
+fn is_too_early(look: &Look, verdict: &Verdict, exit: Option<&ExitRecord>) -> bool {
+    let since = exit.map(|exit| Utc::now().signed_duration_since(exit.ended_at).abs());
+    matches!(look.silent, Some(EngineError::Timeout { .. }))
+        && verdict.reason == Reason::KilledByOther
+        && since.is_some_and(|since| since < PATIENCE_WITH_ENGINE)
 }
 
 /// Fetches what the engine still has of an ended container's output. An engine that cannot read its own log, or a disk
@@ -135,6 +159,18 @@ pub(crate) async fn settle_refused(
     folder.write_settled(&settled)?;
     watching::after_end(session, None, folder, &settled.verdict);
     Ok(())
+}
+
+/// A job that a restart of the host took without a record was over when the host was booted: the engine, and whoever
+/// looks, come later. Not where that boot was before its start, by a clock that was set meanwhile.
+fn before_the_boot(
+    ended: DateTime<Utc>,
+    booted: Option<DateTime<Utc>>,
+    started: Option<DateTime<Utc>>,
+) -> DateTime<Utc> {
+    booted
+        .filter(|booted| *booted < ended && started.is_some_and(|started| started < *booted))
+        .unwrap_or(ended)
 }
 
 /// As much of a quote as a record holds.
@@ -255,4 +291,21 @@ async fn log_end(folder: &RunFolder, exit: Option<&ExitRecord>) -> Result<LogEnd
         detail: failure.to_string(),
     })?;
     Ok(LogEnd { length, sha256 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_ended_before_the_boot_that_took_it() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let ended = |booted, started| before_the_boot(at(1000), booted, started);
+        assert_eq!(ended(Some(at(600)), Some(at(500))), at(600));
+        // By a clock that was set, or without one of the moments.
+        assert_eq!(ended(Some(at(400)), Some(at(500))), at(1000));
+        assert_eq!(ended(Some(at(1001)), Some(at(500))), at(1000));
+        assert_eq!(ended(None, Some(at(500))), at(1000));
+        assert_eq!(ended(Some(at(600)), None), at(1000));
+    }
 }
