@@ -159,31 +159,3 @@ fn an_end_is_settled_by_the_first_contact_although_the_engine_stays_away() {
     }
     lab.engine.start_again();
 }
-
-#[test]
-fn who_ended_a_job_is_not_told_before_an_engine_that_keeps_everybody_waiting() {
-    let lab = Lab::with(Engine::own(EngineOptions::default()), &SshdOptions::default());
-    let run = lab.detached(&[], "echo up; exec sleep 600");
-    let log = lab.run_folder(&run).join("record/run.log");
-    wait_until("the job", SOON, || {
-        std::fs::read(&log).is_ok_and(|log| log == b"up\n")
-    });
-    let container = format!("farrun-{run}");
-    let pid_one = lab
-        .engine
-        .ask(&["inspect", "--format", "{{.State.Pid}}", &container]);
-    // As where systemd holds the socket of an engine that is restarted.
-    lab.engine.freeze(true);
-    let killed = std::process::Command::new("kill").arg(pid_one.trim()).status();
-    assert!(killed.unwrap().success());
-    let record = lab.run_folder(&run).join("record/exit.json");
-    wait_until("the record of the end", SOON, || {
-        std::fs::read_to_string(&record).is_ok_and(|text| text.contains("forwarded"))
-    });
-    let shown = lab.show(&run);
-    assert_eq!(shown["run"]["status"], "running", "{shown}");
-    lab.engine.kill();
-    lab.engine.start_again();
-    wait_until("the end", SOON, || lab.show(&run)["run"]["status"] == "failed");
-    assert_eq!(reason(&lab, &run), "engine_restart");
-}

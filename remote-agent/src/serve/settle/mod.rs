@@ -26,10 +26,6 @@ const DETAIL: usize = 2000;
 /// How long after a container's end an engine that answers is still believed to hand out its log sometime.
 const PATIENCE_WITH_LOG: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
 
-/// How long after a job was ended from outside an engine that keeps everybody waiting is waited for. It may be the very
-/// one that is restarted: systemd holds its socket open meanwhile, and it gives its other containers time to end.
-const PATIENCE_WITH_ENGINE: chrono::TimeDelta = chrono::TimeDelta::minutes(2);
-
 /// Settles a run whose container no longer lives; `None` when there is nothing to settle yet. `_lock` is the run's.
 pub(crate) async fn settle(
     peer: &Peer,
@@ -58,9 +54,6 @@ pub(crate) async fn settle(
     let exit = folder.exit()?;
     let evidence = evidence(session, &peer.engine, folder, &look, exit.clone()).await?;
     let mut verdict = judge(&evidence);
-    if is_too_early(&look, &verdict, exit.as_ref()) {
-        return Ok(None);
-    }
     let image = container
         .as_ref()
         .and_then(|container| container.image_id.clone());
@@ -98,14 +91,6 @@ pub(crate) async fn settle(
     folder.write_settled(&settled)?;
     watching::after_end(session, Some(peer), folder, &settled.verdict);
     Ok(Some(settled))
-}
-
-/// Whether the engine may soon say who ended the job. Where nobody listens, it is known to be down.
-fn is_too_early(look: &Look, verdict: &Verdict, exit: Option<&ExitRecord>) -> bool {
-    let since = exit.map(|exit| Utc::now().signed_duration_since(exit.ended_at).abs());
-    matches!(look.silent, Some(EngineError::Timeout { .. }))
-        && verdict.reason == Reason::KilledByOther
-        && since.is_some_and(|since| since < PATIENCE_WITH_ENGINE)
 }
 
 /// Fetches what the engine still has of an ended container's output. An engine that cannot read its own log, or a disk
