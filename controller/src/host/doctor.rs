@@ -53,14 +53,28 @@ pub async fn measure(dialer: &Dialer, host: &Host, session: &Session) -> Line {
             round_trip = Ok(again.min(*quickest));
         }
     }
-    let noise = session.output("true", MOST_NOISE, LIMIT).await;
+    let noise = noise(dialer, host, session).await;
     Line {
         agreed: session.agreed(),
         round_trip,
-        noise: noise.map(|output| output.stdout.len()),
+        noise,
         sessions: sessions(dialer, host).await,
         files: files(dialer, host).await,
     }
+}
+
+async fn noise(dialer: &Dialer, host: &Host, session: &Session) -> Result<usize, SshError> {
+    let printed = match session.output("true", MOST_NOISE, LIMIT).await {
+        // Where one connection may have one session, the conversation has that of this one.
+        Err(SshError::ChannelRefused { .. }) => {
+            let session = dialer.unasking().session(host, Purpose::Bulk).await?;
+            let printed = session.output("true", MOST_NOISE, LIMIT).await;
+            session.close().await;
+            printed
+        }
+        printed => printed,
+    };
+    printed.map(|output| output.stdout.len())
 }
 
 async fn sessions(dialer: &Dialer, host: &Host) -> Result<usize, SshError> {

@@ -92,7 +92,8 @@ impl Options {
 pub enum Event<'a> {
     /// What the job wrote. Told once each, without a gap, unless an event in between says otherwise.
     Bytes(&'a [u8]),
-    /// The file held bytes that are not of the log. They were cut off and are fetched again; telling goes on
+    /// The file held bytes that are not of the log: damaged ones, or ones that the host lost with its power. They were
+    /// cut off, and what the host has instead is fetched; telling goes on
     /// from `kept` where more had been told.
     Repaired {
         /// Bytes that were in the file.

@@ -196,7 +196,7 @@ fn tell(controller: &Controller, show: bool, event: &mirror::Event<'_>) {
         mirror::Event::Bytes(bytes) if show => controller.tell(&Event::Log(bytes)),
         mirror::Event::Bytes(_) | mirror::Event::WrittenElsewhere | mirror::Event::TookOver => {}
         mirror::Event::Repaired { had, kept } => controller.tell(&Event::Warning(&format!(
-            "the local log held {had} bytes of which {kept} are the run's; the rest was fetched again"
+            "the local log held {had} bytes of which the host has {kept}; the rest now is as it is there"
         ))),
         mirror::Event::Replaced { kept } => {
             let kept = kept

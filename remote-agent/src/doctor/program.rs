@@ -35,6 +35,13 @@ pub(crate) const LOOKS: ChildLimits = ChildLimits {
     kill: Duration::from_millis(500),
 };
 
+/// Limits of a program that changes something: what it asks may have to be started first, and one that is cut off may
+/// have done its work all the same.
+pub(crate) const CHANGES: ChildLimits = ChildLimits {
+    run: Duration::from_secs(20),
+    ..LOOKS
+};
+
 /// Where a program is.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     if name.contains('/') {

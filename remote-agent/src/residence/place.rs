@@ -1,6 +1,7 @@
 //! Where and with what the observer is made resident.
 
 use crate::doctor::{self, Said};
+use crate::gpu::ChildLimits;
 use crate::serve::Context;
 use farrun_protocol::Sha256;
 use farrun_protocol::doctor::Looked;
@@ -25,6 +26,8 @@ pub(crate) struct Place {
     pub(crate) manager: Vec<(&'static str, String)>,
     /// `systemctl`, `loginctl` and `crontab`: names, or paths.
     pub(crate) programs: [String; 3],
+    /// How long each of them may take.
+    pub(crate) limits: ChildLimits,
 }
 
 impl Place {
@@ -40,6 +43,7 @@ impl Place {
             root: PathBuf::from("/"),
             manager: user_manager_environment(context).unwrap_or_default(),
             programs: ["systemctl", "loginctl", "crontab"].map(str::to_owned),
+            limits: doctor::CHANGES,
         }
     }
 
@@ -73,7 +77,7 @@ impl Place {
         environment.push(("HOME", self.home.to_string_lossy().into_owned()));
         environment.push(("LOGNAME", self.account.clone()));
         environment.push(("USER", self.account.clone()));
-        doctor::run_program_with(&self.launcher, name, arguments, &environment, doctor::LOOKS)
+        doctor::run_program_with(&self.launcher, name, arguments, &environment, self.limits)
     }
 }
 

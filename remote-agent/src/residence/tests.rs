@@ -1,10 +1,12 @@
 //! With stand-ins for the host's programs, which write down what they were asked.
 
 use super::*;
+use crate::gpu::ChildLimits;
 use farrun_protocol::{Sha256, layout};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A host: a state folder with two agents, a home, and programs.
 struct Host {
@@ -100,6 +102,11 @@ impl Host {
                 Vec::new()
             },
             programs: ["systemctl", "loginctl", "crontab"].map(program),
+            limits: ChildLimits {
+                run: Duration::from_secs(5),
+                terminate: Duration::from_millis(500),
+                kill: Duration::from_millis(500),
+            },
         }
     }
 }
@@ -213,6 +220,38 @@ fn lingering_that_does_not_hold_is_taken_back() {
     let place = host.place("one", true);
     assert_eq!(set(&place, Vec::new()).unwrap(), Residence::Crontab);
     assert!(host.asked().contains("loginctl disable-linger ada"));
+}
+
+#[test]
+fn lingering_that_is_granted_late_counts_and_is_taken_back() {
+    let host = Host::new().with_systemd();
+    let flag = host.path("lingers");
+    let flag = flag.display();
+    host.program(
+        "loginctl",
+        &format!(
+            "case $1 in enable-linger) touch {flag}; exec sleep 60;; disable-linger) rm {flag};; \
+             show-user) test -e {flag} && echo Linger=yes;; esac; exit 0"
+        ),
+    );
+    let mut place = host.place("one", true);
+    place.limits.run = Duration::from_millis(500);
+    assert_eq!(set(&place, Vec::new()).unwrap(), Residence::UserUnit);
+    unset(&place).unwrap();
+    assert!(!host.path("lingers").exists());
+    // Also where it cannot be seen that it was.
+    let place = Place {
+        programs: place
+            .programs
+            .map(|program| program.replace("systemctl", "nosuch")),
+        ..host.place("one", true)
+    };
+    host.program(
+        "loginctl",
+        &format!("case $1 in enable-linger) touch {flag};; disable-linger) rm {flag};; *) exit 1;; esac"),
+    );
+    set(&place, Vec::new()).unwrap_err();
+    assert!(!host.path("lingers").exists(), "{}", host.asked());
 }
 
 #[test]

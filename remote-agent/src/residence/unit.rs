@@ -60,16 +60,16 @@ fn linger(place: &Place, note: &mut Note) -> Result<(), String> {
     if lingers(&place.root, &place.account) {
         return Ok(());
     }
-    done(
-        "loginctl enable-linger",
-        place.loginctl(&["enable-linger", &place.account]),
-    )?;
-    note.lingers_for_it = true;
+    let asked = place.loginctl(&["enable-linger", &place.account]);
+    // It did not before, so it is ours to take back, also where the answer was late and the deed is done: what decides
+    // about it may have to be started first.
+    note.lingers_for_it = !matches!(&asked, Ok(said) if said.code != 0);
     let shown = place.loginctl(&["show-user", &place.account, "--property=Linger"]);
-    let lingers = shown.is_ok_and(|said| said.stdout.trim() == "Linger=yes");
-    lingers
-        .then_some(())
-        .ok_or_else(|| "the account does not linger although that was accepted".to_owned())
+    if shown.is_ok_and(|said| said.stdout.trim() == "Linger=yes") {
+        return Ok(());
+    }
+    done("loginctl enable-linger", asked)?;
+    Err("the account does not linger although that was accepted".to_owned())
 }
 
 fn done(what: &str, said: Looked<Said>) -> Result<(), String> {

@@ -68,6 +68,14 @@ pub(crate) async fn settle(
     };
     demand_outputs(&mut verdict, folder, &spec);
     let is_by = |reason| verdict.reason == reason;
+    let recorded = record(folder, verdict.clone(), exit, container).await?;
+    let ended_at = match (is_by(Reason::HostReboot), &recorded.exit) {
+        (true, None) => recorded.ended_at.map(|ended| {
+            let started = look.intent.as_ref().map(|intent| intent.at);
+            before_the_boot(ended, evidence.booted_at, started)
+        }),
+        _ => recorded.ended_at,
+    };
     let settled = Settled {
         booted_at: evidence.booted_at.filter(|_| is_by(Reason::HostReboot)),
         engine_started_at: evidence
@@ -76,7 +84,8 @@ pub(crate) async fn settle(
         outputs_error,
         engine_error,
         log_error,
-        ..record(folder, verdict.clone(), exit, container).await?
+        ended_at,
+        ..recorded
     };
     notify::mark(folder);
     folder.write_settled(&settled)?;
@@ -135,6 +144,18 @@ pub(crate) async fn settle_refused(
     folder.write_settled(&settled)?;
     watching::after_end(session, None, folder, &settled.verdict);
     Ok(())
+}
+
+/// A job that a restart of the host took without a record was over when the host was booted: the engine, and whoever
+/// looks, come later. Not where that boot was before its start, by a clock that was set meanwhile.
+fn before_the_boot(
+    ended: DateTime<Utc>,
+    booted: Option<DateTime<Utc>>,
+    started: Option<DateTime<Utc>>,
+) -> DateTime<Utc> {
+    booted
+        .filter(|booted| *booted < ended && started.is_some_and(|started| started < *booted))
+        .unwrap_or(ended)
 }
 
 /// As much of a quote as a record holds.
@@ -255,4 +276,21 @@ async fn log_end(folder: &RunFolder, exit: Option<&ExitRecord>) -> Result<LogEnd
         detail: failure.to_string(),
     })?;
     Ok(LogEnd { length, sha256 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_ended_before_the_boot_that_took_it() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let ended = |booted, started| before_the_boot(at(1000), booted, started);
+        assert_eq!(ended(Some(at(600)), Some(at(500))), at(600));
+        // By a clock that was set, or without one of the moments.
+        assert_eq!(ended(Some(at(400)), Some(at(500))), at(1000));
+        assert_eq!(ended(Some(at(1001)), Some(at(500))), at(1000));
+        assert_eq!(ended(None, Some(at(500))), at(1000));
+        assert_eq!(ended(Some(at(600)), None), at(1000));
+    }
 }
