@@ -37,7 +37,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         return prompt::show(&controller, context, &args.what).await;
     }
     let mut run = find::run(&controller, &args.what).await?;
-    if !args.offline && !run.status.is_settled() {
+    if !args.offline && (!run.status.is_settled() || run.awaits_engine()) {
         for (host, cause) in reconcile::all(&controller, Some(&run.host), reconcile::BRIEF)
             .await?
             .silent

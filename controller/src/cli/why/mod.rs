@@ -134,7 +134,8 @@ async fn which(controller: &Controller, context: &Context, args: &Args) -> Resul
         None => None,
     };
     let mut unheard = Vec::new();
-    let open = named.as_ref().is_none_or(|run| !run.status.is_settled());
+    let is_open = |run: &Run| !run.status.is_settled() || run.awaits_engine();
+    let open = named.as_ref().is_none_or(is_open);
     if open && !args.offline {
         let host = named.as_ref().map(|run| run.host.as_str());
         let reconciled = reconcile::all(controller, host, reconcile::BRIEF).await?;
