@@ -345,12 +345,18 @@ async fn a_run_lives_and_ends(fixture: Fixture) {
 
 async fn an_end_that_awaits_its_engine_may_become_another_once(fixture: Fixture) {
     let store = fixture.open().await;
-    let ordered = run(&store, None);
+    let mut ordered = run(&store, None);
+    ordered.spec.name = "night_run".to_owned();
     let other = run(&store, None);
     for run in [&ordered, &other] {
         store.create_run(run).await.unwrap();
     }
+    let named = RunFilter {
+        name: Some("night_run".to_owned()),
+        ..RunFilter::default()
+    };
     let ids = |runs: Vec<farrun::model::Run>| runs.into_iter().map(|run| run.id).collect::<Vec<_>>();
+    assert_eq!(ids(store.runs(&named).await.unwrap()), [ordered.id.clone()]);
     for (id, reason) in [(&ordered.id, Reason::EngineSilent), (&other.id, Reason::ExitCode)] {
         store
             .change_run(id, |run| {

@@ -210,6 +210,7 @@ impl Store {
                     .as_ref()
                     .map(|prompt| Column::PromptId.eq(prompt.as_str())),
             )
+            .add_option(filter.name.as_ref().map(|name| Column::Name.eq(name.as_str())))
             .add_option(filter.host.as_ref().map(|host| Column::Host.eq(host.as_str())))
             .add_option(
                 filter
