@@ -6,6 +6,7 @@ use crate::cell::{Cell, fails, plain};
 use crate::engines::{IGNORES, WAITS, captured, captured_watching, give, lives, take_back, watching};
 use crate::world::{SOON, World};
 use crate::{begin, conclude};
+use farrun_protocol::Request;
 use farrun_protocol::record::Settled;
 use farrun_protocol::spec::{Capture, RunSpec};
 use farrun_protocol::verdict::Reason;
@@ -154,8 +155,14 @@ enum Silence {
 /// the engine answers.
 async fn under(world: &Arc<World>, cells: Vec<Told>, silence: Silence, outlived: bool) {
     take_back("down");
-    let (cells, later): (Vec<Cell>, Vec<Cell>) =
-        cells.into_iter().map(|told| (told.silent, told.then)).unzip();
+    // What it says of itself now is what is known when it is gone.
+    world.talk().await.peer.ask(Request::Host).await.unwrap();
+    let (cells, later): (Vec<Cell>, Vec<(&str, Cell)>) = cells
+        .into_iter()
+        .map(|told| (told.silent.name, told))
+        .map(|(name, told)| (told.silent, (name, told.then)))
+        .unzip();
+    // In whatever order they were launched.
     let begun = begin(world, cells).await;
     let process = |spec: &RunSpec| {
         let shown = ["inspect", "-f", "/proc/{{.State.Pid}}", "{}"];
@@ -185,7 +192,6 @@ async fn under(world: &Arc<World>, cells: Vec<Told>, silence: Silence, outlived:
     for (_, spec) in &begun {
         world.let_time_pass(spec);
     }
-    let again: Vec<RunSpec> = begun.iter().map(|(_, spec)| spec.clone()).collect();
     let mut wrong = Vec::new();
     for (cell, spec) in &begun {
         let settled = world.first_contact(spec).await;
@@ -206,12 +212,13 @@ async fn under(world: &Arc<World>, cells: Vec<Told>, silence: Silence, outlived:
         Silence::Down => world.engine.start_again(),
         Silence::Hangs => world.engine.freeze(false),
     });
-    for (cell, spec) in later.iter().zip(&again) {
+    for (silent, spec) in &begun {
+        let (_, cell) = later.iter().find(|(name, _)| *name == silent.name).unwrap();
         let settled = told_anew(world, spec).await;
         wrong.extend(
             cell.check(&settled, spec)
                 .err()
-                .map(|error| format!("{}: {error}", spec.name)),
+                .map(|error| format!("{}, then: {error}", silent.name)),
         );
         let last = world.talk().await.peer.whole_log(&spec.run_id).await;
         let whole = settled.verdict.reason != Reason::Ok || last.ends_with(b"the last line\n");
