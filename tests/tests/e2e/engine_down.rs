@@ -226,7 +226,8 @@ fn what_only_the_engine_knows_is_asked_until_it_says_so() {
     );
     for run in [&well, &ill] {
         let log = lab.home.farrun(&["logs", run]).ok();
-        assert_eq!(log.text(), "up\nthe last line\n", "{run}");
+        // What was printed while it was down may be lost with it: the weaker promise of this way to capture.
+        assert!(log.text().starts_with("up\n"), "{log}");
     }
     let why = lab.home.farrun(&["why", &ill, "--json"]).ok().json();
     assert!(why["diagnosis"]["cause"].is_null(), "{why}");
