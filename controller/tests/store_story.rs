@@ -22,6 +22,7 @@ on_both!(
     hosts_are_kept,
     prompts_are_found,
     a_run_lives_and_ends,
+    an_end_that_awaits_its_engine_may_become_another_once,
     runs_are_listed_by_page,
     what_hosts_said_last_is_kept,
     what_a_run_did_to_gpus_is_kept,
@@ -310,6 +311,7 @@ async fn a_run_lives_and_ends(fixture: Fixture) {
         .change_run(&ordered.id, |run| run.status = RunStatus::Completed)
         .await;
     assert!(matches!(once, Err(StoreError::IllegalTransition { .. })));
+    assert_eq!(store.unclear_runs(None).await.unwrap(), []);
     store
         .change_run(&ordered.id, |run| run.log_complete = true)
         .await
@@ -338,6 +340,43 @@ async fn a_run_lives_and_ends(fixture: Fixture) {
         store.change_run(&unknown, |_| ()).await,
         Err(StoreError::RunUnknown { .. })
     ));
+    store.close().await.unwrap();
+}
+
+async fn an_end_that_awaits_its_engine_may_become_another_once(fixture: Fixture) {
+    let store = fixture.open().await;
+    let mut ordered = run(&store, None);
+    ordered.spec.name = "night_run".to_owned();
+    let other = run(&store, None);
+    for run in [&ordered, &other] {
+        store.create_run(run).await.unwrap();
+    }
+    let named = RunFilter {
+        name: Some("night_run".to_owned()),
+        ..RunFilter::default()
+    };
+    let ids = |runs: Vec<farrun::model::Run>| runs.into_iter().map(|run| run.id).collect::<Vec<_>>();
+    assert_eq!(ids(store.runs(&named).await.unwrap()), [ordered.id.clone()]);
+    for (id, reason) in [(&ordered.id, Reason::EngineSilent), (&other.id, Reason::ExitCode)] {
+        store
+            .change_run(id, |run| {
+                (run.status, run.reason) = (RunStatus::Failed, Some(reason))
+            })
+            .await
+            .unwrap();
+    }
+    assert_eq!(ids(store.unclear_runs(None).await.unwrap()), [ordered.id.clone()]);
+    assert_eq!(store.unclear_runs(Some("elsewhere")).await.unwrap(), []);
+    assert_eq!(store.unsettled_runs(None).await.unwrap(), []);
+    let succeed = |run: &mut farrun::model::Run| {
+        (run.status, run.reason) = (RunStatus::Downloading, Some(Reason::Ok));
+    };
+    store.change_run(&ordered.id, succeed).await.unwrap();
+    assert_eq!(store.unclear_runs(None).await.unwrap(), []);
+    let events = store.events(&ordered.id).await.unwrap();
+    assert_eq!(events.last().unwrap().detail, "failed -> downloading (ok)");
+    let refused = store.change_run(&other.id, succeed).await;
+    assert!(matches!(refused, Err(StoreError::IllegalTransition { .. })));
     store.close().await.unwrap();
 }
 

@@ -17,7 +17,7 @@ Examples:
 
 An order that was interrupted before its host acknowledged it is taken up where it stopped.")]
 pub struct Args {
-    /// The run: id or its beginning, a prompt's name for its newest run, or `@last`
+    /// The run: id or its beginning, a prompt's or run's name for its newest run, or `@last`
     run: String,
     /// Begin the log with its last lines
     #[arg(long, value_name = "LINES")]

@@ -22,7 +22,7 @@ Examples:
 Values of secrets and of the job's environment are replaced on the host, before anything is sent.
 `farrun why RUN` reads the evidence of a run.")]
 pub struct Args {
-    /// A host by its name, or a run: id or its beginning, a prompt's name for its newest run, or `@last`
+    /// A host by its name, or a run: id or its beginning, a prompt's or run's name for its newest run, or `@last`
     #[arg(value_name = "RUN|HOST")]
     what: String,
     /// Collect again, although the evidence of the run is there

@@ -1,8 +1,9 @@
 //! Finds what an argument means: an id, an unambiguous prefix of one, a prompt's name (where a run is meant, its
-//! newest run), or `@last`.
+//! newest run), the name of a run, or `@last`.
 
 use crate::controller::Controller;
 use crate::error::CommandError;
+use crate::model::slug::slug;
 use crate::model::{Host, Prompt, Run};
 use crate::store::{PromptFilter, RunFilter};
 
@@ -26,7 +27,10 @@ pub async fn run(controller: &Controller, reference: &str) -> Result<Run, Comman
                 CommandError::not_found(format!("no run `{reference}` is known here"))
                     .hint("`farrun list` shows the runs; `farrun adopt HOST` finds lost ones")
             };
-            newest_of_prompt(controller, reference).await?.ok_or_else(unknown)
+            if let Some(run) = newest_of_prompt(controller, reference).await? {
+                return Ok(run);
+            }
+            newest_of_name(controller, reference).await?.ok_or_else(unknown)
         }
         (_, Some(last)) => {
             let ids: Vec<String> = found
@@ -54,6 +58,37 @@ async fn newest_of_prompt(controller: &Controller, name: &str) -> Result<Option<
         ..RunFilter::default()
     };
     Ok(controller.store.runs(&filter).await?.pop())
+}
+
+/// Whether `reference` could mean a prompt.
+///
+/// # Errors
+/// The database.
+pub async fn is_prompt(controller: &Controller, reference: &str) -> Result<bool, CommandError> {
+    Ok(!controller.store.find_prompts(reference).await?.is_empty())
+}
+
+/// The newest run with this name, as `farrun run --name` was given it or as it was kept.
+///
+/// # Errors
+/// The database.
+pub async fn newest_of_name(controller: &Controller, name: &str) -> Result<Option<Run>, CommandError> {
+    // The database refuses what no name can hold.
+    if name.contains('\0') || !name.contains(|c: char| c.is_ascii_alphanumeric()) {
+        return Ok(None);
+    }
+    let kept = slug(name);
+    for name in [name.to_owned(), kept] {
+        let filter = RunFilter {
+            name: Some(name),
+            limit: Some(1),
+            ..RunFilter::default()
+        };
+        if let Some(run) = controller.store.runs(&filter).await?.pop() {
+            return Ok(Some(run));
+        }
+    }
+    Ok(None)
 }
 
 /// The prompt that `reference` means.

@@ -16,7 +16,7 @@ Examples:
 The log is mirrored byte for byte; on a terminal control sequences other than colours are shown escaped.
 With --json the log goes to its file alone, and stdout gets one document with `log_path` and `log_complete`.")]
 pub struct Args {
-    /// The run: id or its beginning, a prompt's name for its newest run, or `@last`
+    /// The run: id or its beginning, a prompt's or run's name for its newest run, or `@last`
     run: String,
     /// Go on until the run has ended
     #[arg(long, short)]

@@ -59,7 +59,8 @@ Examples:
   farrun run nvidia/cuda:12.4.1-base-ubuntu22.04 --gpus all -- nvidia-smi
 
 A run or prompt is named by its id or any unambiguous prefix of it. A prompt's name
-stands for it or for its newest run, `@last` for the newest prompt or run.
+stands for it or for its newest run, a run's name for the newest of that name, `@last`
+for the newest prompt or run.
 
 Defaults come from ~/.config/farrun/config.toml, FARRUN_HOST, FARRUN_RECIPE, FARRUN_OUTPUTS
 and FARRUN_DATABASE. Outputs arrive in ~/farrun/outputs unless told otherwise.

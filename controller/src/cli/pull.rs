@@ -16,7 +16,7 @@ Examples:
   farrun pull @last
   farrun pull rs_k3v9          also brings what a failed run left")]
 pub struct Args {
-    /// The run: id or its beginning, a prompt's name for its newest run, or `@last`
+    /// The run: id or its beginning, a prompt's or run's name for its newest run, or `@last`
     run: String,
 }
 

@@ -20,7 +20,7 @@ Examples:
 
 Secrets are asked for again: they are kept nowhere.")]
 pub struct Args {
-    /// The run: id or its beginning, a prompt's name for its newest run, or `@last`
+    /// The run: id or its beginning, a prompt's or run's name for its newest run, or `@last`
     run: String,
     /// Change a parameter of its recipe; may be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]

@@ -20,7 +20,7 @@ const PLOTTED: usize = 4;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  farrun show @last\n  farrun show city\n  farrun show rs_k3v9 --json")]
 pub struct Args {
-    /// A run (`rs_…` or its beginning, `@last`) or a prompt (its name, `ps_…` or its beginning)
+    /// A run (`rs_…` or its beginning, its name, `@last`) or a prompt (its name, `ps_…` or its beginning)
     what: String,
     /// Ask no host; show what was last known
     #[arg(long)]
@@ -34,11 +34,28 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
     let controller = context.controller().await?;
     if !args.what.starts_with("rs_") && args.what != "@last" {
-        return prompt::show(&controller, context, &args.what).await;
+        // Where no prompt has that name, a run may.
+        let named = match find::is_prompt(&controller, &args.what).await? {
+            true => None,
+            false => find::newest_of_name(&controller, &args.what).await?,
+        };
+        return match named {
+            Some(run) => show_run(&controller, context, &args, run).await,
+            None => prompt::show(&controller, context, &args.what).await,
+        };
     }
-    let mut run = find::run(&controller, &args.what).await?;
-    if !args.offline && !run.status.is_settled() {
-        for (host, cause) in reconcile::all(&controller, Some(&run.host), reconcile::BRIEF)
+    let run = find::run(&controller, &args.what).await?;
+    show_run(&controller, context, &args, run).await
+}
+
+async fn show_run(
+    controller: &Controller,
+    context: &Context,
+    args: &Args,
+    mut run: Run,
+) -> Result<Exit, CommandError> {
+    if !args.offline && (!run.status.is_settled() || run.awaits_engine()) {
+        for (host, cause) in reconcile::all(controller, Some(&run.host), reconcile::BRIEF)
             .await?
             .silent
         {
@@ -47,11 +64,11 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         run = controller.store.run(&run.id).await?.unwrap_or(run);
     }
     if !args.offline && run.status.is_settled() {
-        notified::refresh(&controller, &run, reconcile::BRIEF).await?;
+        notified::refresh(controller, &run, reconcile::BRIEF).await?;
     }
     let outputs = controller.store.outputs(&run.id).await?;
     let events = controller.store.events(&run.id).await?;
-    let log_error = log_error::of(&controller, &run.id).await?;
+    let log_error = log_error::of(controller, &run.id).await?;
     if context.ui.is_json() {
         let detail = RunDetail {
             run: RunView {
@@ -66,13 +83,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         context.ui.json(&document("farrun.run_detail/1", detail));
         return Ok(Exit::Completed);
     }
-    let mut fields = fields(&controller, &run);
+    let mut fields = fields(controller, &run);
     fields.extend(log_error.map(|error| ("log error", error)));
     let warned = warnings::of(&events).into_iter();
     fields.extend(warned.map(|warning| ("warning", warning.to_owned())));
     context.ui.fields(&fields);
     if !args.offline && context.ui.stdout_is_tty() && run.gpu_summary.is_some() {
-        print_plot(&controller, context, &run).await;
+        print_plot(controller, context, &run).await;
     }
     print_outputs(context, &outputs);
     print_events(context, &events);

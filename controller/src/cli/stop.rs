@@ -12,7 +12,7 @@ use crate::run::stop;
     after_help = "Examples:\n  farrun stop @last\n  farrun stop rs_k3v9 --grace 60s\n  farrun stop rs_k3v9 --kill"
 )]
 pub struct Args {
-    /// The run: id or its beginning, a prompt's name for its newest run, or `@last`
+    /// The run: id or its beginning, a prompt's or run's name for its newest run, or `@last`
     run: String,
     /// Time between asking (SIGTERM) and ending (SIGKILL); default the recipe's, else 10 s
     #[arg(long, value_name = "TIME", value_parser = parse_seconds, conflicts_with = "kill")]

@@ -101,6 +101,7 @@ fn of_reason(reason: Reason) -> &'static str {
         Reason::EngineRestart => "the container engine went down",
         Reason::HostReboot => "the host was restarted",
         Reason::ContainerRemoved => "somebody removed the container",
+        Reason::EngineSilent => "it has ended, and the container engine has yet to say how",
         Reason::SecretsMissing => "the secrets did not reach the job",
         Reason::RecordDamaged => "the record of its end is missing or damaged",
         Reason::OutputMissing => "the job ended well and a demanded output is missing",

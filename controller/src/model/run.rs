@@ -189,6 +189,14 @@ pub struct Run {
     pub updated_at: DateTime<Utc>,
 }
 
+impl Run {
+    /// Whether its host has yet to learn from the container engine how it ended. The only final state that may still
+    /// become another.
+    pub fn awaits_engine(&self) -> bool {
+        self.status == RunStatus::Failed && self.reason == Some(Reason::EngineSilent)
+    }
+}
+
 /// Something that happened to a run, for its history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunEvent {

@@ -61,7 +61,7 @@ async fn each(
     asking: bool,
 ) -> Result<Reconciled, RunError> {
     let mut hosts: BTreeMap<String, Vec<RunId>> = BTreeMap::new();
-    for run in controller.store.unsettled_runs(host).await? {
+    for run in controller.store.unclear_runs(host).await? {
         // Of one that was asked for and never acknowledged, the host may know more than we do.
         if Owner::has_asked(&run) && !Owner::is_other(&run) {
             hosts.entry(run.host).or_default().push(run.id);
@@ -159,7 +159,7 @@ pub async fn look(controller: &Controller, link: &Link, runs: &[RunId]) -> Resul
             Some(facts) => Some(apply(controller, &link.host, id, facts).await?),
             None => forgotten(controller, link, id).await?,
         };
-        changed.extend(run.filter(|run| run.status != before.status));
+        changed.extend(run.filter(|run| run.status != before.status || run.reason != before.reason));
     }
     Ok(Looked { facts, changed })
 }
@@ -248,7 +248,7 @@ async fn forgotten(controller: &Controller, link: &Link, id: &RunId) -> Result<O
     Ok(Some(run))
 }
 
-/// What facts do to a row. A final state is never touched again.
+/// What facts do to a row. A final state is never touched again, unless its host's engine had yet to say how it came.
 pub fn apply_facts(run: &mut Run, facts: &RunFacts, now: DateTime<Utc>) {
     if let Some(container) = &facts.container {
         let is_id = container.id.len() == 64 && container.id.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -301,9 +301,20 @@ fn advance(run: &mut Run, status: RunStatus) {
 
 fn apply_settled(run: &mut Run, settled: &Settled) {
     // A log that is longer than any file is a lie that no database field holds.
-    run.log_length = Some(settled.log.length).filter(|length| i64::try_from(*length).is_ok());
+    let length = Some(settled.log.length).filter(|length| i64::try_from(*length).is_ok());
+    let told_anew = run.awaits_engine() && !settled.awaits_engine();
+    if told_anew {
+        // The engine had more of its output, and what was read from the evidence did not know the end.
+        run.log_complete &= run.log_length == length && run.log_sha256.as_ref() == Some(&settled.log.sha256);
+        (run.finding, run.finding_text, run.diagnosed_at) = (None, None, None);
+        // The host collects it anew.
+        if settled.verdict.result != RunResult::Succeeded {
+            run.diagnostics_path = None;
+        }
+    }
+    run.log_length = length;
     run.log_sha256 = Some(settled.log.sha256.clone());
-    if run.status.is_settled() {
+    if run.status.is_settled() && !told_anew {
         return;
     }
     let verdict = &settled.verdict;

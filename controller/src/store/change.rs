@@ -37,7 +37,8 @@ impl Store {
             transaction.rollback().await.doing(&self.database, DOING)?;
             return Ok((before, answer));
         }
-        if after.status != before.status && !before.status.may_become(after.status) {
+        let may_become = before.status.may_become(after.status) || before.awaits_engine();
+        if after.status != before.status && !may_become {
             return Err(StoreError::IllegalTransition {
                 run: id.clone(),
                 from: before.status,
@@ -98,7 +99,8 @@ impl Store {
         if row::path_row(after, &self.machine) != row::path_row(before, &self.machine) {
             self.write_paths(transaction, after, DOING).await?;
         }
-        if after.status == before.status {
+        let told_anew = before.awaits_engine() && !after.awaits_engine();
+        if after.status == before.status && !told_anew {
             return Ok(());
         }
         let status = event::row(&after.id, after.updated_at, "status", &transition(before, after));

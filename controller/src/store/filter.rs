@@ -22,6 +22,8 @@ pub struct RunFilter {
     pub statuses: Vec<RunStatus>,
     /// Of this prompt.
     pub prompt: Option<PromptId>,
+    /// Of this name.
+    pub name: Option<String>,
     /// On this host.
     pub host: Option<String>,
     /// Of this operation.

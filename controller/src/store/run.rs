@@ -9,6 +9,7 @@ use super::{RunFilter, RunSummary, Store, StoreError, event};
 use crate::model::{Run, RunStatus};
 use chrono::Utc;
 use farrun_protocol::RunId;
+use farrun_protocol::verdict::Reason;
 use sea_orm::sea_query::LikeExpr;
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, IntoActiveModel as _, QueryFilter as _,
@@ -172,6 +173,23 @@ impl Store {
         .await
     }
 
+    /// The runs about which their host may know more than we do, newest first: those whose job may still be waiting or
+    /// running, and those of whose end the host's engine has said nothing yet.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    pub async fn unclear_runs(&self, host: Option<&str>) -> Result<Vec<Run>, StoreError> {
+        let mut runs = self.unsettled_runs(host).await?;
+        let silent = Entity::find().filter(
+            Condition::all()
+                .add(Column::Status.eq(RunStatus::Failed.as_str()))
+                .add(Column::Reason.eq(Reason::EngineSilent.code()))
+                .add_option(host.map(|host| Column::Host.eq(host))),
+        );
+        runs.extend(self.read(newest_first(silent)).await?);
+        Ok(runs)
+    }
+
     /// The newest run.
     ///
     /// # Errors
@@ -192,6 +210,7 @@ impl Store {
                     .as_ref()
                     .map(|prompt| Column::PromptId.eq(prompt.as_str())),
             )
+            .add_option(filter.name.as_ref().map(|name| Column::Name.eq(name.as_str())))
             .add_option(filter.host.as_ref().map(|host| Column::Host.eq(host.as_str())))
             .add_option(
                 filter

@@ -2,7 +2,7 @@
 //! nobody is connected for a notification.
 
 use crate::record::Settled;
-use crate::spec::RunSpec;
+use crate::spec::{Capture, RunSpec};
 use crate::verdict::{Reason, RunResult, Verdict};
 
 /// Longest `error_message`, in characters.
@@ -100,6 +100,16 @@ fn sentence(verdict: &Verdict, spec: &RunSpec) -> String {
         Reason::ContainerRemoved => {
             "somebody removed the container before the job's end was recorded".to_owned()
         }
+        Reason::EngineSilent => match spec.capture {
+            Capture::Init => {
+                "the job was ended from outside; by what is not known before the container engine answers again"
+            }
+            Capture::Docker => {
+                "the job has ended; whether it succeeded, and what it printed last, is not known before the container \
+                 engine answers again, which captured it"
+            }
+        }
+        .to_owned(),
         Reason::SecretsMissing => "the secrets did not reach the job, so it was never started".to_owned(),
         Reason::RecordDamaged => format!("the record of the job's end is missing or damaged{said}"),
         Reason::OutputMissing => format!("the job succeeded and left no {detail}"),

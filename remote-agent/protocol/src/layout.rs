@@ -9,7 +9,7 @@
 //! blobs/incoming/<content>.<controller_id> an upload in progress
 //! blobs/incoming/….marks                   a byte for each of its pieces, 1 once it is there
 //! runs/<run_id>/spec.json launch.lock start.intent stop.intent settled.json manifest.json outputs.lock outputs.pack adopted
-//!   secrets.json lease.json waits.json series.jsonl series.json engine.json device
+//!   secrets.json lease.json waits.json series.jsonl series.json engine.json device alive.json
 //! runs/<run_id>/notified/<controller_id>.json  that its user was told, or is being told
 //! runs/<run_id>/inputs/ outputs/
 //! runs/<run_id>/diagnostics/              the evidence of a run that did not succeed, see [`crate::diagnostics`]

@@ -18,7 +18,7 @@ use crate::lease::{Lease, QueuePlace};
 use crate::log::LogEnd;
 use crate::notify::Notified;
 use crate::series::GpuSummary;
-use crate::verdict::Verdict;
+use crate::verdict::{Reason, Verdict};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -131,7 +131,8 @@ pub struct StartIntent {
     pub at: DateTime<Utc>,
 }
 
-/// `settled.json`: written once, when nothing about the run will change on the host any more.
+/// `settled.json`: written once, when nothing about the run will change on the host any more; see
+/// [`Self::awaits_engine`] for the exception.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settled {
     /// [`FORMAT`].
@@ -171,6 +172,13 @@ pub struct Settled {
     /// Why the engine's copy of the output could not be fetched whole, when the engine captured it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_error: Option<String>,
+}
+
+impl Settled {
+    /// Whether the engine is still to be asked how it ended. Then another record takes the place of this one.
+    pub fn awaits_engine(&self) -> bool {
+        self.verdict.reason == Reason::EngineSilent
+    }
 }
 
 /// What a host knows about one of its runs, gathered on request.

@@ -99,6 +99,9 @@ reasons! {
     HostReboot = "host_reboot",
     /// Somebody removed the container before its end was recorded.
     ContainerRemoved = "container_removed",
+    /// The job has ended, and the engine, which alone knows how, does not answer. The only reason that gives way to
+    /// another: as soon as the engine answers, it is told anew.
+    EngineSilent = "engine_silent",
     /// Secrets did not reach the job, so it was never started.
     SecretsMissing = "secrets_missing",
     /// The record of the run could not be written or is damaged.
@@ -142,9 +145,22 @@ pub struct Evidence {
     /// Whether containers live on without their engine.
     #[serde(default)]
     pub live_restore: bool,
-    /// Whether nobody answers where the engine should: what it would say is missing.
+    /// Whether nobody answers where the engine should.
     #[serde(default)]
     pub engine_down: bool,
+    /// What is known in the place of an engine's words; none when it said something.
+    #[serde(default)]
+    pub silence: Option<Silence>,
+}
+
+/// What is known of an end of which the engine says nothing, because it is down, hangs or refuses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// Whether the engine captured the job, so that nobody else can know how it ended.
+    pub engine_captured: bool,
+    /// When the job was last seen to live.
+    #[serde(default)]
+    pub seen_alive_at: Option<DateTime<Utc>>,
 }
 
 /// Longest time for which an engine or a host is away and still is what took a job with it. A job that ended earlier
@@ -191,6 +207,13 @@ impl Evidence {
             && times().is_some_and(|(started, ended, engine)| {
                 started < engine && ended < engine + CATCHES_UP && engine < ended + AWAY
             })
+    }
+}
+
+impl Evidence {
+    /// Whether the engine may be what ended the job although somebody listens in its place: it hangs, or is at its end.
+    fn may_be_going_down(&self) -> bool {
+        self.silence.is_some() && !self.engine_down && !self.live_restore
     }
 }
 
@@ -249,7 +272,10 @@ fn judge_exit(exit: &ExitRecord, evidence: &Evidence) -> Verdict {
         return verdict(RunResult::Failed, Reason::OutOfMemory);
     }
     let reason = if ended_by_what_was_passed_on(exit) {
-        who_took_it(evidence).unwrap_or(Reason::KilledByOther)
+        who_took_it(evidence).unwrap_or(match evidence.may_be_going_down() {
+            true => Reason::EngineSilent,
+            false => Reason::KilledByOther,
+        })
     } else if exit.signal.is_some() {
         Reason::Signal
     } else {
@@ -300,18 +326,32 @@ fn who_took_it(evidence: &Evidence) -> Option<Reason> {
     }
 }
 
+/// Neither a record nor a container.
+fn judge_without_container(evidence: &Evidence) -> Verdict {
+    let stopped = Verdict {
+        result: RunResult::Cancelled,
+        ..failed(Reason::Stopped)
+    };
+    match &evidence.silence {
+        // It may have succeeded, before whatever happened since. Only a stop that found it alive is known to come first.
+        Some(silence) if silence.engine_captured => {
+            let asked = evidence.stop_requested_at.zip(silence.seen_alive_at);
+            match asked.is_some_and(|(asked, alive)| asked <= alive) {
+                true => stopped,
+                false => failed(Reason::EngineSilent),
+            }
+        }
+        _ if evidence.was_stopped() => stopped,
+        _ if evidence.went_with_host() => failed(Reason::HostReboot),
+        _ if evidence.went_with_engine() => failed(Reason::EngineRestart),
+        Some(_) => failed(Reason::EngineSilent),
+        None => failed(Reason::ContainerRemoved),
+    }
+}
+
 fn judge_engine(evidence: &Evidence) -> Verdict {
     let Some(container) = &evidence.container else {
-        return match () {
-            () if evidence.was_stopped() => Verdict {
-                result: RunResult::Cancelled,
-                ..failed(Reason::Stopped)
-            },
-            () if evidence.went_with_host() => failed(Reason::HostReboot),
-            () if evidence.went_with_engine() => failed(Reason::EngineRestart),
-            () if evidence.engine_down => failed(Reason::KilledByOther),
-            () => failed(Reason::ContainerRemoved),
-        };
+        return judge_without_container(evidence);
     };
     let code = container.exit_code.and_then(|code| i32::try_from(code).ok());
     let signal = code.and_then(shells_signal);

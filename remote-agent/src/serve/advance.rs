@@ -149,7 +149,7 @@ async fn has_left(session: &Session, peer: &Peer, folder: &RunFolder) -> bool {
     };
     match facts::look(&peer.engine, folder).await.map(|look| look.stage) {
         Ok(Stage::Live) => folder.leave_queue().is_ok(),
-        Ok(Stage::Ended) => settle::settle(peer, session, folder, &lock).await.is_ok(),
+        Ok(Stage::Ended) => settle::settle(peer, session, folder, &lock, None).await.is_ok(),
         Ok(Stage::Prepared) => {
             let Ok(Some(spec)) = folder.spec() else {
                 return false;

@@ -9,14 +9,17 @@ use crate::queue;
 use crate::record::{Lock, RecordError, RunFolder, boot_id};
 use crate::series;
 use chrono::{DateTime, Utc};
-use farrun_protocol::record::{Phase, RunFacts, StartIntent};
+use farrun_protocol::record::{Phase, RunFacts, Settled, StartIntent};
 use farrun_protocol::spec::Capture;
 use farrun_protocol::{Failure, layout};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long an engine is waited for about a run whose end is recorded. Less than what a listing takes at most.
-const PATIENCE: Duration = Duration::from_millis(1500);
+/// How long an engine is waited for about a run that has ended for sure. Less than what a listing takes at most.
+const PATIENCE: Duration = Duration::from_millis(1200);
+/// How long an engine that captured a job may be away after the job was last seen: most are back by then, and say more
+/// than could be said without them.
+const COMES_BACK: Duration = Duration::from_secs(20);
 
 /// A run's container and what follows from it.
 #[derive(Debug, Clone)]
@@ -65,51 +68,82 @@ async fn container(
     }
 }
 
-/// As [`look`]; of an engine that does not answer nothing is needed where the run's own files prove that it has ended.
-pub(crate) async fn look_without_engine(engine: &Engine, folder: &RunFolder) -> Result<Look, Failure> {
+/// As [`look`]; of an engine that does not answer nothing is needed where the host itself proves that the run has ended.
+/// `patience` is for how long such an engine is waited for.
+pub(crate) async fn look_without_engine(
+    engine: &Engine,
+    folder: &RunFolder,
+    patience: Duration,
+) -> Result<Look, Failure> {
     let intent = folder.start_intent()?;
     let asked = container(engine, folder, intent.as_ref());
-    let found = match folder.exit()? {
-        // This record says all about the end, so the engine is not waited for as long as it may take.
-        Some(exit) if exit.forwarded.is_empty() => tokio::time::timeout(PATIENCE, asked)
+    let patience = match folder.exit()? {
+        // This record says all about the end.
+        Some(exit) if exit.forwarded.is_empty() => patience.min(PATIENCE),
+        _ => patience,
+    };
+    let has_ended = || has_ended(folder, intent.as_ref());
+    let found = if patience < Duration::MAX && has_ended()? {
+        tokio::time::timeout(patience, asked)
             .await
-            .unwrap_or_else(|_| Err(EngineError::slow("inspect", PATIENCE))),
-        _ => asked.await,
+            .unwrap_or_else(|_| Err(EngineError::slow("inspect", patience)))
+    } else {
+        asked.await
     };
-    let (container, silent) = match found {
-        Ok(container) => (container, None),
-        Err(error) if has_ended(folder, intent.as_ref(), &error)? => (None, Some(error)),
-        Err(error) => return Err(error.into()),
+    let container = match found {
+        Ok(container) => container,
+        // Looked at again: much may have happened meanwhile.
+        Err(error) => {
+            return match look_at_host(folder, &error)? {
+                Some(look) => Ok(look),
+                None => Err(error.into()),
+            };
+        }
     };
-    let stage = match &silent {
-        Some(_) => Stage::Ended,
-        None => stage(container.as_ref(), intent.is_some(), folder.stop_requested()),
-    };
+    if let Some(found) = &container
+        && let (true, true, Some(pid)) = (found.facts.engine_capture, found.facts.is_live(), found.pid)
+    {
+        folder.note_alive(&found.facts.id, pid);
+    }
     Ok(Look {
+        stage: stage(container.as_ref(), intent.is_some(), folder.stop_requested()),
         container,
         intent,
-        stage,
-        silent,
+        silent: None,
     })
 }
 
-/// Whether a run whose engine answers with `error` has ended for sure: PID 1 has recorded its end, the host was booted
-/// since, or nobody answers where the engine should and PID 1 lives no more. Where the engine captures, the output and
-/// the end are its own.
-fn has_ended(
-    folder: &RunFolder,
-    intent: Option<&StartIntent>,
-    error: &EngineError,
-) -> Result<bool, RecordError> {
-    let Some(intent) = intent else {
+/// A look at what has ended for sure, in the place of an engine that answers with `error`; nothing when it may live.
+pub(crate) fn look_at_host(folder: &RunFolder, error: &EngineError) -> Result<Option<Look>, Failure> {
+    let intent = folder.start_intent()?;
+    Ok(has_ended(folder, intent.as_ref())?.then(|| Look {
+        container: None,
+        intent,
+        stage: Stage::Ended,
+        silent: Some(error.clone()),
+    }))
+}
+
+/// Whether a run has ended for sure, told without its engine: PID 1 has recorded its end or lives no more, the host was
+/// booted since, or no process of a container that the engine captures is left.
+fn has_ended(folder: &RunFolder, intent: Option<&StartIntent>) -> Result<bool, RecordError> {
+    let (Some(intent), Some(spec)) = (intent, folder.spec()?) else {
         return Ok(false);
     };
-    if folder.spec()?.is_none_or(|spec| spec.capture == Capture::Docker) {
-        return Ok(false);
-    }
     let rebooted = intent.boot_id.as_ref().is_some_and(|then| *then != boot_id());
-    let down = matches!(error, EngineError::Unreachable { .. });
-    Ok(rebooted || folder.exit()?.is_some() || (down && folder.claim_was_let_go()))
+    Ok(rebooted
+        || match spec.capture {
+            Capture::Init => folder.exit()?.is_some() || folder.claim_was_let_go(),
+            Capture::Docker => !was_just_alive(folder) && folder.is_gone(&intent.container_id),
+        })
+}
+
+/// Whether the job was seen to live a moment ago. A time to come is none: the clock was set.
+fn was_just_alive(folder: &RunFolder) -> bool {
+    folder
+        .seen_alive_at()
+        .and_then(|at| Utc::now().signed_duration_since(at).to_std().ok())
+        .is_some_and(|ago| ago < COMES_BACK)
 }
 
 /// The container with the run's name, if it also carries the run's label; a stranger's is left alone.
@@ -158,12 +192,18 @@ pub(crate) async fn facts(
     let Some(mut facts) = stored(&session.context.state, folder)? else {
         return Ok(None);
     };
-    if facts.settled.is_some() {
+    if let Some(settled) = facts.settled.take() {
+        if settled.awaits_engine() {
+            facts.settled = tell_anew(peer, session, folder, lock).await?.map(Box::new);
+        }
+        let settled = facts.settled.get_or_insert(settled);
+        facts.container.clone_from(&settled.container);
+        facts.log_length = settled.log.length;
         return Ok(Some(facts));
     }
     let locks = session.locks().ok();
     facts.queue = queue::place(&session.context.state, locks.as_ref(), folder)?.map(Box::new);
-    let Ok(look) = look_without_engine(&peer.engine, folder).await else {
+    let Ok(look) = look_without_engine(&peer.engine, folder, PATIENCE).await else {
         return Ok(Some(facts));
     };
     if look.stage != Stage::Prepared {
@@ -184,7 +224,8 @@ pub(crate) async fn facts(
         Stage::Ended => {
             let own = if lock.is_none() { folder.try_lock()? } else { None };
             if let Some(lock) = lock.or(own.as_ref()) {
-                facts.settled = settle::settle(peer, session, folder, lock).await?.map(Box::new);
+                let settled = settle::settle(peer, session, folder, lock, look.silent.as_ref()).await?;
+                facts.settled = settled.map(Box::new);
             }
         }
         Stage::Prepared | Stage::Moving => {}
@@ -195,6 +236,24 @@ pub(crate) async fn facts(
         facts.log_length = settled.log.length;
     }
     Ok(Some(facts))
+}
+
+/// Asks the engine again how a run ended of which it had said nothing, unless somebody is at it.
+async fn tell_anew(
+    peer: &Peer,
+    session: &Session,
+    folder: &RunFolder,
+    lock: Option<&Lock>,
+) -> Result<Option<Settled>, Failure> {
+    let looked = tokio::time::timeout(PATIENCE, look(&peer.engine, folder)).await;
+    if !matches!(looked, Ok(Ok(look)) if look.stage == Stage::Ended) {
+        return Ok(None);
+    }
+    let own = if lock.is_none() { folder.try_lock()? } else { None };
+    match lock.or(own.as_ref()) {
+        Some(lock) => settle::settle(peer, session, folder, lock, None).await,
+        None => Ok(None),
+    }
 }
 
 /// What a job that runs was last seen to do. Where the engine captures, nobody sees when something is printed.
@@ -273,10 +332,10 @@ pub(crate) async fn settle_if_ended_at(
     if folder.settled()?.is_some() {
         return Ok(());
     }
-    let look = look_without_engine(&peer.engine, folder).await?;
+    let look = look_without_engine(&peer.engine, folder, Duration::MAX).await?;
     match look.stage {
         Stage::Ended => {
-            settle::settle(peer, session, folder, &lock).await?;
+            settle::settle(peer, session, folder, &lock, look.silent.as_ref()).await?;
         }
         Stage::Live => {
             super::launch::deliver_secrets_again(&peer.engine, folder, &look).await;

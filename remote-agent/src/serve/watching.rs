@@ -22,7 +22,7 @@ const COMES_UP: Duration = Duration::from_millis(500);
 /// After a launch: the process is started before the answer, for the conversation may end with it.
 pub(crate) async fn after_launch(session: &Arc<Session>, facts: &mut RunFacts) {
     if !is_wanted(facts) {
-        return;
+        return for_evidence(session);
     }
     match &mut facts.queue {
         Some(place) => place.watched = place.watched || ensure(session, COMES_UP).await,
@@ -49,6 +49,19 @@ pub(crate) fn for_line(session: &Arc<Session>) {
         if queue::line(&own.context.state).is_ok_and(|line| !line.is_empty())
             || notify::is_due(&own.context.state)
         {
+            ensure(&own, Duration::ZERO).await;
+        }
+    });
+}
+
+/// Beside the answer to an order of a job that is over already: an earlier one whose evidence is still to be collected
+/// gets its observer all the same.
+fn for_evidence(session: &Arc<Session>) {
+    let own = Arc::clone(session);
+    session.starting.spawn(async move {
+        let state = own.context.state.clone();
+        let left = tokio::task::spawn_blocking(move || !diagnostics::unexplained(&state).is_empty());
+        if own.context.watch && left.await.unwrap_or_default() {
             ensure(&own, Duration::ZERO).await;
         }
     });

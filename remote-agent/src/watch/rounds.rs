@@ -216,7 +216,8 @@ impl Rounds {
             // An engine that does not answer ends no run; what a run left behind may prove that it has ended.
             let Some(running) = running(&peer).await else {
                 self.unanswered = true;
-                for run in runs.iter().filter(|run| has_left_an_end(&run.folder)) {
+                let comes_up = Instant::now() < self.engine_until;
+                for run in runs.iter().filter(|run| has_left_an_end(&run.folder, comes_up)) {
                     self.settle(run, &peer);
                 }
                 let before = runs.iter().filter(|run| self.live.contains(run.folder.run_id()));
@@ -225,6 +226,7 @@ impl Rounds {
             };
             for run in runs {
                 if running.contains(run.folder.run_id()) {
+                    run.folder.still_alive();
                     live.push(run.clone());
                 } else if self.may_have_ended(&run.folder) {
                     self.settle(run, &peer);
@@ -286,9 +288,12 @@ fn settings(runs: &[OpenRun]) -> Vec<DockerSettings> {
     settings
 }
 
-/// Whether it is worth a look without the engine: there is a record of the end, or PID 1 lives no more.
-fn has_left_an_end(folder: &RunFolder) -> bool {
-    matches!(folder.exit(), Ok(Some(_))) || folder.claim_was_let_go()
+/// Whether it is worth a look without the engine: there is a record of the end, or PID 1 lives no more. What an engine
+/// captured only it knows, so one that still starts is waited for.
+fn has_left_an_end(folder: &RunFolder, comes_up: bool) -> bool {
+    matches!(folder.exit(), Ok(Some(_)))
+        || folder.claim_was_let_go()
+        || (!comes_up && folder.seen_alive_at().is_some())
 }
 
 /// The runs whose containers live; `None` when the engine does not say.

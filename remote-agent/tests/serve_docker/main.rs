@@ -111,4 +111,5 @@ async fn runs_on_a_real_engine() {
     gpus::locks_that_cannot_be_used_are_a_refusal(&world).await;
     observer::the_line_moves_and_samples_are_taken_while_nobody_talks(&world).await;
     observer::a_failure_is_explained_while_nobody_talks(&world).await;
+    observer::evidence_that_is_left_is_collected_at_the_next_order(&world).await;
 }

@@ -1,9 +1,9 @@
 //! The observer on a real engine: what happens on a host while nobody talks to it.
 
-use crate::World;
 use crate::gpus::{Gpu, container, wants};
 use crate::support::talk::Talk;
 use crate::support::{CONTROLLER, PATIENCE, order};
+use crate::{World, end_of};
 use farrun_agent::watch::lives;
 use farrun_protocol::diagnostics::{BUNDLE, Bundle, Trigger};
 use farrun_protocol::lease::Wait;
@@ -165,5 +165,26 @@ pub(crate) async fn a_failure_is_explained_while_nobody_talks(world: &World) {
         log, b"the password is hunter2hunter2\n",
         "the run log itself is never touched"
     );
+    until("it ends when nothing is left", || !lives(&state));
+}
+
+/// Nobody was there to collect when it failed, and the next order needs no observer of its own.
+pub(crate) async fn evidence_that_is_left_is_collected_at_the_next_order(world: &World) {
+    let state = state(world);
+    let (failed, well) = (order("exit 3"), order("true"));
+    for spec in [&failed, &well] {
+        let _ = end_of(world, spec).await;
+    }
+    let bundle = state
+        .join(format!("runs/{}/diagnostics", failed.run_id))
+        .join(BUNDLE);
+    assert!(!bundle.exists() && !lives(&state));
+    let mut conversation = world.silent(&[("FARRUN_WATCH", "on".to_owned())]).await;
+    let peer = &mut conversation.peer;
+    peer.hello_as(CONTROLLER, &world.engine.host()).await;
+    let over = peer.launch(&well).await.unwrap();
+    assert_eq!(over.phase, Phase::Settled);
+    until("there is a bundle", || bundle.exists());
+    drop(conversation);
     until("it ends when nothing is left", || !lives(&state));
 }

@@ -61,6 +61,31 @@ fn printed(n: usize, text: &str) -> String {
     }
 }
 
+/// Secrets that were not given as such: in the environment by an order, under names that say so and names that do not,
+/// and from there in what the engine says of the container.
+fn surrounding() -> Vec<(&'static str, String)> {
+    let tail = |n: usize| Sha256::of(format!("around {n}").as_bytes()).as_str().to_owned();
+    vec![
+        ("HF_TOKEN", format!("hf_{}", &tail(0)[..34])),
+        ("DB_PASSWORD", format!("plain words {}", &tail(1)[..8])),
+        ("NOTE", format!("use ghp_{} there", &tail(2)[..36])),
+        (
+            "MIRROR",
+            format!("https://ada:pw{}@mirror.example.org/simple", &tail(3)[..20]),
+        ),
+        ("AWS", format!("AKIA{}", tail(4)[..16].to_uppercase())),
+    ]
+}
+
+/// The part of such a value that is secret.
+fn core(value: &str) -> &str {
+    let from = ["hf_", "plain words ", "ghp_", "pw", "AKIA"]
+        .iter()
+        .find_map(|begin| value.find(begin));
+    let rest = &value[from.unwrap_or(0)..];
+    rest.split([' ', '@']).max_by_key(|part| part.len()).unwrap()
+}
+
 /// A value as it could lie somewhere: each of its lines, which are as bad in part, also as JSON writes it.
 fn forms(value: &str) -> Vec<String> {
     let plain = value.lines().map(str::to_owned);
@@ -160,6 +185,10 @@ fn planted_secrets_are_only_where_the_job_put_them() {
         let file = lab.home.write(&format!("planted/{name}"), value);
         options.extend(["--secret".to_owned(), format!("{name}=@{}", file.display())]);
         sources.push(file);
+    }
+    let surrounding = surrounding();
+    for (name, value) in &surrounding {
+        options.extend(["--env".to_owned(), format!("{name}={value}")]);
     }
     // The job reads what it prints of shapes from a file, so that the order does not hold it.
     let lines: Vec<String> = shaped
@@ -263,6 +292,18 @@ fn planted_secrets_are_only_where_the_job_put_them() {
             wrong.push(format!("`{text}` is in {what}"));
         }
     }
+    // They are part of the order, and so in its record and in what the engine has; not in what is sent to colleagues.
+    for (name, value) in &surrounding {
+        assert!(
+            holds(inspected.as_bytes(), core(value)),
+            "{name} is in no environment"
+        );
+        for (what, bytes) in said.iter().filter(|(what, _)| *what != "show --json") {
+            if holds(bytes, core(value)) {
+                wrong.push(format!("{name} is in {what}"));
+            }
+        }
+    }
     for folder in [lab.home.path().to_path_buf(), lab.state()] {
         for (path, bytes) in files(&folder) {
             if is_log(&path) {
@@ -271,7 +312,8 @@ fn planted_secrets_are_only_where_the_job_put_them() {
             let evidence = path.components().any(|part| part.as_os_str() == "diagnostics");
             let values = given.iter().flat_map(|(_, value)| forms(value));
             // What looks like a secret was never given as one: only evidence is free of it.
-            let shapes = shaped.iter().filter(|_| evidence).cloned();
+            let around = surrounding.iter().map(|(_, value)| core(value).to_owned());
+            let shapes = shaped.iter().cloned().chain(around).filter(|_| evidence);
             let is_hook = path.starts_with(lab.state().join("notify"));
             let hook = [HOOK.to_owned()].into_iter().filter(|_| !is_hook);
             for text in values.chain(shapes).chain(hook) {

@@ -2,7 +2,9 @@
 
 use crate::SOON;
 use crate::trouble::{Counter, last_status, noise, runs, wait_for_upload};
-use farrun_tests::{BUSYBOX, Direction, Engine, EngineOptions, FaultProxy, Lab, SshdOptions, wait_until};
+use farrun_tests::{
+    BUSYBOX, Direction, Engine, EngineOptions, FaultProxy, Lab, SshdOptions, wait_for, wait_until,
+};
 use std::time::Duration;
 
 const COUNTS: &str = "i=0; while [ $i -lt 40 ]; do echo line $i; i=$((i+1)); sleep 0.1; done";
@@ -158,4 +160,93 @@ fn an_end_is_settled_by_the_first_contact_although_the_engine_stays_away() {
         );
     }
     lab.engine.start_again();
+}
+
+#[test]
+fn what_only_the_engine_knows_is_asked_until_it_says_so() {
+    let engine = Engine::own(EngineOptions {
+        live_restore: true,
+        ..EngineOptions::default()
+    });
+    let lab = Lab::with(engine, &SshdOptions::default());
+    let told = Counter::new();
+    let hook = format!(
+        "sh -c 'echo $FARRUN_RUN_ID $FARRUN_REASON >> {}'",
+        told.file("told").display()
+    );
+    let _ = lab
+        .home
+        .farrun(&["host", "set", "lab", "--notify-command", &hook])
+        .ok();
+    let mount = told.mount();
+    let options = ["--mount", &mount, "--capture-docker"];
+    let until = "echo up; until [ -e /count/go ]; do sleep 0.1; done; echo the last line;";
+    let well = lab.detached(&options, &format!("{until} echo x > /farrun/outputs/x; exit 0"));
+    let ill = lab.detached(&options, &format!("{until} exit 3"));
+    let lives = lab.detached(&options, "echo up; exec sleep 600");
+    for run in [&well, &ill, &lives] {
+        let seen = lab.run_folder(run).join("alive.json");
+        wait_until("the look at the job", SOON, || seen.exists());
+    }
+    lab.engine.stop();
+    std::fs::write(told.file("go"), "").unwrap();
+    for run in [&well, &ill] {
+        // At once when nobody has seen it for a while; the observer waits for an engine that may be restarting.
+        lab.wait_status(run, &["failed"], SOON);
+        let shown = lab.show(run);
+        assert_eq!(shown["run"]["reason"], "engine_silent", "{shown}");
+        let line = shown["run"]["error_message"].as_str().unwrap();
+        assert!(
+            line.contains("whether it succeeded") && line.contains("is not known"),
+            "{line}"
+        );
+        let why = lab.home.farrun(&["why", run]).ok();
+        assert!(why.text().contains("did not answer"), "{why}");
+    }
+    assert_eq!(lab.status(&lives), "running");
+    lab.engine.start_again();
+    let anew = |run: &str| {
+        wait_for("the engine to be asked", SOON, || {
+            Some(lab.show(run)).filter(|shown| shown["run"]["reason"] != "engine_silent")
+        })
+    };
+    assert_eq!(anew(&well)["run"]["status"], "downloading");
+    let waited = lab.home.farrun(&["wait", &well]).ok();
+    assert!(!waited.errors().contains("engine_silent"), "{waited}");
+    assert_eq!(lab.status(&well), "completed");
+    let shown = anew(&ill);
+    assert_eq!(
+        (
+            &shown["run"]["status"],
+            &shown["run"]["reason"],
+            &shown["run"]["exit_code"]
+        ),
+        (&"failed".into(), &"exit_code".into(), &3.into()),
+        "{shown}"
+    );
+    for run in [&well, &ill] {
+        let log = lab.home.farrun(&["logs", run]).ok();
+        // What was printed while it was down may be lost with it: the weaker promise of this way to capture.
+        assert!(log.text().starts_with("up\n"), "{log}");
+    }
+    let why = lab.home.farrun(&["why", &ill, "--json"]).ok().json();
+    assert!(why["diagnosis"]["cause"].is_null(), "{why}");
+    let _ = lab.home.farrun(&["stop", &lives, "--kill"]);
+    wait_until("the end of all to be told", SOON, || {
+        lines(&told.file("told")).len() == 3
+    });
+    let mut said = lines(&told.file("told"));
+    said.sort();
+    let mut expected = [
+        format!("{well} engine_silent"),
+        format!("{ill} engine_silent"),
+        format!("{lives} stopped"),
+    ];
+    expected.sort();
+    assert_eq!(said, expected, "each end is told once");
+}
+
+fn lines(path: &std::path::Path) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
 }

@@ -32,6 +32,7 @@ mod notify;
 mod owners;
 mod pipe;
 mod pull;
+mod quiet;
 mod recipes;
 mod recovery;
 mod registry;

@@ -181,7 +181,7 @@ fn every_state_of_a_run_has_an_answer() {
         .home
         .farrun(&["why"])
         .expect_code(4)
-        .expect_error("no run has failed");
+        .expect_error("every run here has succeeded or goes on");
     let running = lab.detached(&[], "exec sleep 600");
     let _ = lab
         .home
@@ -191,6 +191,11 @@ fn every_state_of_a_run_has_an_answer() {
     let _ = lab.home.farrun(&["stop", &running, "--kill"]).ok();
     let stopped = lab.home.farrun(&["why", &running]).ok();
     assert!(stopped.text().contains("cancelled"), "{stopped}");
+    // Nor has it succeeded, so it is what is meant when none is named.
+    let newest = lab.home.farrun(&["why"]).ok();
+    assert_eq!(newest.text(), stopped.text());
+    let newest = newest.expect_error(&format!("{running} is the newest run that did not succeed"));
+    assert!(newest.errors().contains("ordered"), "{newest}");
     let _ = lab.shell(&[], "true").ok();
     let _ = lab
         .home
@@ -204,7 +209,37 @@ fn every_state_of_a_run_has_an_answer() {
     let _ = outcome.expect_error(&format!("farrun why {run}"));
     let said = why(&lab, &[&run]);
     assert!(said["absent"].is_string() && said["folder"].is_null(), "{said}");
+    let _ = lab.home.farrun(&["why"]).ok().expect_error(&format!(
+        "{run} is the newest order that did not succeed; it was never started"
+    ));
     let _ = lab.home.farrun(&["why", "rs_nosuchrun"]).expect_code(4);
+}
+
+#[test]
+fn a_run_is_found_by_the_name_it_was_given() {
+    let lab = Lab::new();
+    let first = lab.detached(&["--name", "night-run"], "echo first; exit 3");
+    crate::wait_until_settled(&lab, &first);
+    let second = lab.detached(&["--name", "night-run"], "echo second; exit 4");
+    crate::wait_until_settled(&lab, &second);
+    let _ = lab.shell(&[], "true").ok();
+    assert_eq!(why(&lab, &["night-run"])["run"]["id"], second.as_str());
+    assert_eq!(lab.show("night-run")["run"]["id"], second.as_str());
+    assert_eq!(lab.home.farrun(&["logs", "night-run"]).ok().text(), "second\n");
+    // A prompt of that name comes first, as it does where only prompts are meant.
+    let _ = lab
+        .home
+        .farrun(&["prompt", "create", "a city", "--name", "night-run"])
+        .ok();
+    assert!(
+        lab.home
+            .farrun(&["show", "night-run"])
+            .ok()
+            .text()
+            .contains("a city")
+    );
+    let _ = lab.home.farrun(&["why", "no-such-name"]).expect_code(4);
+    let _ = lab.home.farrun(&["show", "no-such-name"]).expect_code(4);
 }
 
 #[test]

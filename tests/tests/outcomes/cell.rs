@@ -158,7 +158,7 @@ impl Cell {
         }
     }
 
-    fn check(&self, settled: &Settled, spec: &RunSpec) -> Result<(), String> {
+    pub(crate) fn check(&self, settled: &Settled, spec: &RunSpec) -> Result<(), String> {
         let verdict = &settled.verdict;
         let result = match verdict.result {
             farrun_protocol::verdict::RunResult::Succeeded => "completed",
@@ -186,7 +186,7 @@ fn pid_1(world: &World, spec: &RunSpec) -> i32 {
     pid.unwrap().parse().unwrap()
 }
 
-fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
 }
 

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 const DOWN: &str = "the container engine went down and took the job with it";
-const WAITS: &str = "echo up; exec sleep 600";
+pub(crate) const WAITS: &str = "echo up; exec sleep 600";
 const OBEYS: &str = "trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done";
 const OBEYS_WITH_5: &str = "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done";
-const IGNORES: &str = "trap '' TERM; echo up; while :; do sleep 0.05; done";
+pub(crate) const IGNORES: &str = "trap '' TERM; echo up; while :; do sleep 0.05; done";
 /// Jobs that end on a sign: while the engine is down, and when it is back.
 const ENDS_MEANWHILE: &str = "echo up; until [ -e /mounted/down ]; do sleep 0.05; done; exit 0";
 const FAILS_MEANWHILE: &str = "echo up; until [ -e /mounted/down ]; do sleep 0.05; done; exit 3";
@@ -40,15 +40,15 @@ fn signs() -> PathBuf {
         .to_owned()
 }
 
-fn give(sign: &str) {
+pub(crate) fn give(sign: &str) {
     std::fs::write(signs().join(sign), "").unwrap();
 }
 
-fn take_back(sign: &str) {
+pub(crate) fn take_back(sign: &str) {
     let _ = std::fs::remove_file(signs().join(sign));
 }
 
-fn watching(spec: &mut RunSpec) {
+pub(crate) fn watching(spec: &mut RunSpec) {
     spec.mounts.push(Mount {
         source: signs().to_string_lossy().into_owned(),
         target: "/mounted".into(),
@@ -57,11 +57,11 @@ fn watching(spec: &mut RunSpec) {
     });
 }
 
-fn captured(spec: &mut RunSpec) {
+pub(crate) fn captured(spec: &mut RunSpec) {
     spec.capture = Capture::Docker;
 }
 
-fn captured_watching(spec: &mut RunSpec) {
+pub(crate) fn captured_watching(spec: &mut RunSpec) {
     captured(spec);
     watching(spec);
 }
@@ -281,7 +281,7 @@ async fn under(world: &Arc<World>, cells: Vec<Cell>, kill: bool) {
     conclude(world, begun).await;
 }
 
-fn lives(process: &Path) -> bool {
+pub(crate) fn lives(process: &Path) -> bool {
     std::fs::read_to_string(process.join("stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 

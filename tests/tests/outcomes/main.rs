@@ -13,6 +13,7 @@ mod cells;
 mod engines;
 mod foreign;
 mod page;
+mod silent;
 #[path = "../../../remote-agent/tests/serve_support/mod.rs"]
 mod support;
 mod world;

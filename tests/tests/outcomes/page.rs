@@ -1,7 +1,7 @@
 //! `docs/outcomes.md` is this suite's table, and names where the rest is tested.
 
 use crate::cell::Cell;
-use crate::{cells, engines};
+use crate::{cells, engines, silent};
 use farrun_protocol::verdict::Reason;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -128,8 +128,16 @@ host that was restarted more than 15 minutes after it, has not caused it.
 
 The first contact after the end settles it, also when no engine answers: by that record, by the lock that PID 1 held on the
 run for as long as it lived, or by the name of the boot. Then an engine that is down is what took a job that was asked to end
-or left no record, unless it last said `live-restore`; what only it would know is named as missing. With `capture = \"docker\"`
-the run waits for its engine.
+or left no record, unless it last said `live-restore`; what only it would know is named as missing.
+
+What nobody but the engine can know is not supposed: who ended a container without a record while the engine hangs or its containers
+live on without it, and how a job ended that the engine captures. That such a job has ended is known when no process of the host
+belongs to its container any more, where the account could see one while it lived, and when the host was booted since. Then the run has
+failed with `engine_silent`, after a moment in which an engine that is only being restarted comes back (20 s since the job was last
+seen). The first contact after the engine answers puts its word in the place of that, also a success; it is the only final state that
+may become another, and nobody who was told of the end is told again. Where the account cannot see the processes of others
+(`hidepid`, an agent in a container of its own), or the engine was lost between the start of the job and the look at it, such a run waits
+for its engine.
 
 `reason` is a stable code ([json.md](json.md#reason)); the line is what `farrun show`, `farrun list` and `--json` give as
 `error_message`, at most 1000 characters. `…` stands for words of the kernel or the engine. Every row below is a job in a real
@@ -162,6 +170,17 @@ fn written() -> String {
         .into_iter()
         .flatten()
         .collect::<Vec<_>>(),
+    );
+    let silent = [silent::hangs(), silent::down(), silent::down_with_live_restore()];
+    let silent: Vec<Cell> = silent
+        .into_iter()
+        .flatten()
+        .flat_map(|told| [told.silent, told.then])
+        .collect();
+    section(
+        &mut page,
+        "While the engine says nothing, and afterwards",
+        &silent,
     );
     page.push_str("\n## Tested elsewhere\n\n| what happens | `reason` | where |\n|---|---|---|\n");
     for (what, reason, file, test) in ELSEWHERE {
@@ -214,6 +233,11 @@ fn every_reason_is_tested_somewhere_and_every_cell_once() {
         engines::restarted_with_live_restore(),
         engines::killed_with_live_restore(),
         engines::gone_with_live_restore(),
+        [silent::hangs(), silent::down(), silent::down_with_live_restore()]
+            .into_iter()
+            .flatten()
+            .map(|told| told.silent)
+            .collect(),
     ]
     .into_iter()
     .flatten()

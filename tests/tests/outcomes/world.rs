@@ -6,7 +6,7 @@ use farrun_protocol::spec::{Capture, RunSpec};
 use farrun_protocol::{Request, RunId, Sha256, layout};
 use farrun_tests::{BUSYBOX, Engine, run, wait_until};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
@@ -95,6 +95,24 @@ impl World {
             kill,
         };
         self.talk().await.peer.run(stop).await.unwrap();
+    }
+
+    /// Has it be a while since somebody has last seen a job live whose engine captures.
+    pub(crate) fn let_time_pass(&self, spec: &RunSpec) {
+        self.set_seen(spec, SystemTime::now() - Duration::from_secs(60));
+    }
+
+    /// Has somebody have seen such a job live just now.
+    pub(crate) fn was_just_seen(&self, spec: &RunSpec) {
+        self.set_seen(spec, SystemTime::now());
+    }
+
+    fn set_seen(&self, spec: &RunSpec, at: SystemTime) {
+        if spec.capture == Capture::Docker {
+            let path = self.run_folder(&spec.run_id).join("alive.json");
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(at).unwrap();
+        }
     }
 
     /// Has the host be another boot than the one the run was started in.

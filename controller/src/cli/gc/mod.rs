@@ -186,7 +186,9 @@ fn may_go(run: &Run, args: &Args) -> bool {
         span.is_some_and(|span| Utc::now() - ended >= span)
     });
     let kept = args.keep_failed && run.status == RunStatus::Failed;
-    run.status.is_final() && old_enough && !kept
+    // What it left may be what a success left; who names it means it all the same.
+    let unclear = run.awaits_engine() && args.what.is_empty();
+    run.status.is_final() && old_enough && !kept && !unclear
 }
 
 /// How much of what goes is evidence; nothing when none is.

@@ -14,7 +14,7 @@ use crate::run::why::{self, Why};
 use crate::run::{RunError, reconcile};
 use crate::store::RunFilter;
 use crate::ui::format;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -24,14 +24,15 @@ use std::path::PathBuf;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  farrun why                    the newest run that failed
+  farrun why                    the newest run that did not succeed
   farrun why rs_k3v9
   farrun why rs_k3v9 --html     a page to read, print and send
 
 The evidence was collected on the host when the run failed; it is fetched when it is not here yet.
 Secrets are not in it. `farrun diagnose RUN --anew` collects again, as the host is now.")]
 pub struct Args {
-    /// The run: id or its beginning, a prompt's name for its newest run, or `@last`; without it the newest that failed
+    /// The run: id or its beginning, a prompt's or run's name for its newest run, or `@last`; without it the newest that did not
+    /// succeed
     run: Option<String>,
     /// Ask no host; tell what is known here
     #[arg(long)]
@@ -134,7 +135,8 @@ async fn which(controller: &Controller, context: &Context, args: &Args) -> Resul
         None => None,
     };
     let mut unheard = Vec::new();
-    let open = named.as_ref().is_none_or(|run| !run.status.is_settled());
+    let is_open = |run: &Run| !run.status.is_settled() || run.awaits_engine();
+    let open = named.as_ref().is_none_or(is_open);
     if open && !args.offline {
         let host = named.as_ref().map(|run| run.host.as_str());
         let reconciled = reconcile::all(controller, host, reconcile::BRIEF).await?;
@@ -145,20 +147,38 @@ async fn which(controller: &Controller, context: &Context, args: &Args) -> Resul
     }
     let run = match named {
         Some(run) => controller.store.run(&run.id).await?.unwrap_or(run),
-        None => newest_that_failed(controller).await?,
+        None => newest_without_success(controller, context).await?,
     };
     let is_heard = !args.offline && !unheard.contains(&run.host);
     Ok((run, is_heard))
 }
 
-async fn newest_that_failed(controller: &Controller) -> Result<Run, CommandError> {
+/// The newest run that did not succeed. Which one that is, is said: whoever has just seen an order refused may mean that.
+async fn newest_without_success(controller: &Controller, context: &Context) -> Result<Run, CommandError> {
     let filter = RunFilter {
-        statuses: vec![RunStatus::Failed],
+        statuses: vec![RunStatus::Failed, RunStatus::Cancelled],
         limit: Some(1),
         ..RunFilter::default()
     };
-    let none = || CommandError::not_found("no run has failed").hint("`farrun list` shows all runs");
-    controller.store.runs(&filter).await?.pop().ok_or_else(none)
+    let none = || {
+        CommandError::not_found("every run here has succeeded or goes on")
+            .hint("`farrun list` shows all runs; an order that was refused outright left none, and said why")
+    };
+    let run = controller.store.runs(&filter).await?.pop().ok_or_else(none)?;
+    context.ui.note(chosen(&run, Utc::now()));
+    Ok(run)
+}
+
+fn chosen(run: &Run, now: DateTime<Utc>) -> String {
+    let what = match run.launched_at {
+        Some(_) => "the newest run that did not succeed",
+        None => "the newest order that did not succeed; it was never started",
+    };
+    format!(
+        "{} is {what}, ordered {}",
+        run.id,
+        format::age(run.created_at, now)
+    )
 }
 
 /// Says of a run without an end that asks why, how it stands.

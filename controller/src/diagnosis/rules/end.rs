@@ -189,6 +189,17 @@ pub(super) const AFTER: &[Rule] = &[
         ..PLAIN
     },
     Rule {
+        code: "engine_silent",
+        when: "the job has ended, and the container engine, which alone knows how, does not answer",
+        looks: &[Look::Facts(engine_silent)],
+        say: "the job has ended, and the container engine of `{host}`, which alone knows how, did not answer",
+        remedies: &[
+            tell("start it there, or see why it hangs: `sudo systemctl restart docker`"),
+            run("then have it asked how the job ended", "farrun show {run}"),
+        ],
+        ..PLAIN
+    },
+    Rule {
         code: "killed_by_other",
         when: "the container was killed or stopped from outside, not by farrun, and not for want of memory",
         looks: &[Look::Facts(killed_by_other)],
@@ -317,6 +328,10 @@ fn time_limit(case: &Case<'_>) -> Option<Found> {
 fn engine_restart(case: &Case<'_>) -> Option<Found> {
     let found = case.reason_is(Reason::EngineRestart)?;
     Some(case.with_record(case.with_events(found, &["die", "kill", "stop"])))
+}
+
+fn engine_silent(case: &Case<'_>) -> Option<Found> {
+    Some(case.with_record(case.reason_is(Reason::EngineSilent)?))
 }
 
 /// When an engine was asked that had not come back.

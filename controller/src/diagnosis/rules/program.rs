@@ -1,6 +1,7 @@
 //! The program itself: what it misses, what it was given, and, last, what it said before it ended.
 
 use super::{Certainty, Figures, Found, Look, PLAIN, Rule, likely, log, run, tell};
+use crate::diagnosis::evidence::Line;
 use crate::diagnosis::judge::Case;
 use crate::diagnosis::words::cut;
 
@@ -163,7 +164,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         code: "python_exception",
-        when: "a Python program ended with an exception that no other row knows",
+        when: "a Python program ended with an exception that no other row knows; certain when its log ends with it and the exit code is 1",
         looks: &[Look::Facts(exception)],
         say: "the Python program ended with {class}[: {message}]",
         remedies: &[run("read the traceback", "farrun logs {run} --tail 60")],
@@ -231,6 +232,15 @@ fn pids(case: &Case<'_>, _: &Found) -> Figures {
     figures
 }
 
+/// Whether an exception is what the job ended with: nothing was printed after it, and the exit code is the one that
+/// Python has for it. Only where the log is here to its end.
+fn is_uncaught(case: &Case<'_>, named: &Line) -> bool {
+    let log = &case.evidence.log;
+    let is_whole = log.missing.is_empty() && (!log.as_printed || case.facts.run.log_complete);
+    let last = log.lines.iter().rfind(|line| !line.text.trim().is_empty());
+    is_whole && case.exited_with(1) && last == Some(named)
+}
+
 /// The exception at the end of the last traceback, when the log ends with it.
 fn exception(case: &Case<'_>) -> Option<Found> {
     let lines = &case.evidence.log.lines;
@@ -258,7 +268,11 @@ fn exception(case: &Case<'_>) -> Option<Found> {
     });
     let (line, name, text) = named?;
     let message = text.get(name.len() + 1..).unwrap_or_default().trim();
-    let mut found = Found::with(Certainty::Likely)
+    let sure = match is_uncaught(case, line) {
+        true => Certainty::Certain,
+        false => Certainty::Likely,
+    };
+    let mut found = Found::with(sure)
         .figure("class", format!("`{}`", cut(name, 100)))
         .with_line(line);
     if !message.is_empty() {

@@ -72,16 +72,51 @@ my.module.StrangeError: the 7th frame is odd\n";
     let diagnosis = Folder::new().log(log).read();
     assert_eq!(codes(&diagnosis), ["python_exception"]);
     let cause = diagnosis.cause.unwrap();
-    assert_eq!(cause.certainty, Certainty::Likely);
     assert_eq!(
         cause.sentence,
         "the Python program ended with `my.module.StrangeError`: the 7th frame is odd"
     );
+    // It is the last thing of the log, and Python's own exit code: nothing else ended it.
+    assert_eq!(cause.certainty, Certainty::Certain);
+    let sure = |log: &str, change: fn(&mut crate::model::Run)| {
+        let mut folder = Folder::new().log(log);
+        change(&mut folder.run);
+        folder.read().cause.map(|cause| (cause.code, cause.certainty))
+    };
+    let likely = Some(("python_exception", Certainty::Likely));
+    assert_eq!(
+        sure(&format!("{log}\n\n"), |_| ()),
+        Some(("python_exception", Certainty::Certain))
+    );
+    assert_eq!(
+        sure(&format!("{log}saved what there was\n"), |_| ()),
+        likely,
+        "it was caught"
+    );
+    assert_eq!(
+        sure(log, |run| run.exit_code = Some(3)),
+        likely,
+        "somebody chose the code"
+    );
+    let by_signal = |run: &mut crate::model::Run| {
+        (run.exit_code, run.signal) = (None, Some(15));
+        run.reason = Some(farrun_protocol::verdict::Reason::Signal);
+    };
+    assert!(sure(log, by_signal).is_none_or(|(_, sure)| sure == Certainty::Likely));
     let ranks = log
         .lines()
         .map(|line| format!("[rank1]: {line}\n"))
         .collect::<String>();
     assert_eq!(codes(&Folder::new().log(&ranks).read()), ["python_exception"]);
+    // A mirror that is not whole may have cut what came after.
+    let mirror = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(mirror.path(), log).unwrap();
+    for (whole, certainty) in [(true, Certainty::Certain), (false, Certainty::Likely)] {
+        let mut run = super::run();
+        (run.log_complete, run.log_path) = (whole, Some(mirror.path().display().to_string()));
+        let told = read(None, &Facts::of(&run)).unwrap().cause.unwrap();
+        assert_eq!((told.code, told.certainty), ("python_exception", certainty));
+    }
     // A known cause needs no last words.
     let known = format!("{log}ModuleNotFoundError: No module named 'x'\n");
     assert_eq!(codes(&Folder::new().log(&known).read()), ["module_missing"]);

@@ -278,6 +278,7 @@ fn ends_that_say_themselves_why_come_first() {
         ("record_damaged", "record_damaged"),
         ("time_limit", "time_limit"),
         ("killed_by_other", "killed_by_other"),
+        ("engine_silent", "engine_silent"),
     ] {
         let diagnosis = ended(Folder::new(), reason, None, None, 0).read();
         assert_eq!(codes(&diagnosis), [code]);

@@ -87,3 +87,50 @@ fn a_log_longer_than_any_file_is_not_believed() {
     assert_eq!((row.status, row.log_length), (RunStatus::Failed, None));
     assert!(row.error_message.is_some());
 }
+
+fn settled(result: &str, reason: &str, code: Option<i32>, length: u64) -> RunFacts {
+    let mut told = facts("settled", json!(null));
+    told.settled = serde_json::from_value(json!({
+        "format": 1, "run_id": "rs_abcdefgh", "generation": "0".repeat(32),
+        "verdict": { "result": result, "reason": reason, "exit_code": code },
+        "log": { "length": length, "sha256": farrun_protocol::Sha256::of(b"") },
+    }))
+    .unwrap();
+    told
+}
+
+#[test]
+fn what_an_engine_had_yet_to_say_takes_the_place_of_its_silence_and_of_nothing_else() {
+    let mut row = run();
+    let now = Utc::now();
+    apply_facts(&mut row, &settled("failed", "engine_silent", None, 5), now);
+    assert!(row.awaits_engine() && row.status == RunStatus::Failed, "{row:?}");
+    (row.log_complete, row.finding) = (true, Some("engine_silent".to_owned()));
+    row.diagnostics_path = Some("/somewhere".to_owned());
+    let silent = row.clone();
+    apply_facts(&mut row, &settled("failed", "engine_silent", None, 5), now);
+    assert_eq!(row, silent, "nothing new");
+    // It succeeded; what it printed last was with the engine.
+    apply_facts(&mut row, &settled("succeeded", "ok", Some(0), 20), now);
+    assert_eq!(
+        (
+            row.status,
+            row.reason,
+            row.exit_code,
+            row.error_message.as_deref()
+        ),
+        (RunStatus::Downloading, Some(Reason::Ok), Some(0), None)
+    );
+    assert!(!row.log_complete && row.finding.is_none());
+    // It failed; its evidence is collected anew.
+    let mut row = silent;
+    apply_facts(&mut row, &settled("failed", "exit_code", Some(3), 5), now);
+    assert_eq!((row.reason, row.exit_code), (Some(Reason::ExitCode), Some(3)));
+    assert!(row.log_complete && row.diagnostics_path.is_none());
+    // That is final.
+    apply_facts(&mut row, &settled("succeeded", "ok", Some(0), 5), now);
+    assert_eq!(
+        (row.status, row.reason),
+        (RunStatus::Failed, Some(Reason::ExitCode))
+    );
+}

@@ -238,6 +238,7 @@ fn an_engine_takes_down_only_what_it_found_running() {
 fn without_an_engine_the_other_facts_do() {
     let down = |evidence| Evidence {
         engine_down: true,
+        silence: Some(Silence::default()),
         container: None,
         ..evidence
     };
@@ -261,7 +262,8 @@ fn without_an_engine_the_other_facts_do() {
         (rebooted(down(asked), "12:05:00"), failed_by(Reason::HostReboot)),
         // Nothing was recorded, and PID 1 lives no more.
         (down(Evidence::default()), failed_by(Reason::EngineRestart)),
-        (outlives(Evidence::default()), failed_by(Reason::KilledByOther)),
+        // The kernel, for want of memory, or somebody: only the engine may know.
+        (outlives(Evidence::default()), failed_by(Reason::EngineSilent)),
         (
             down(Evidence {
                 stop_requested_at: Some(at("11:59:00")),
@@ -269,6 +271,70 @@ fn without_an_engine_the_other_facts_do() {
             }),
             (RunResult::Cancelled, Reason::Stopped),
         ),
+    ] {
+        assert_eq!(told(&evidence), expected, "{evidence:?}");
+    }
+}
+
+#[test]
+fn of_an_engine_that_hangs_nothing_is_supposed() {
+    let hangs = |evidence| Evidence {
+        silence: Some(Silence::default()),
+        container: None,
+        ..evidence
+    };
+    let outlives = |evidence| Evidence {
+        live_restore: true,
+        ..hangs(evidence)
+    };
+    let asked = recorded(exit(Some(0), None, &[15]));
+    let stopped = |evidence| Evidence {
+        stop_requested_at: Some(at("11:59:00")),
+        ..evidence
+    };
+    let cancelled = (RunResult::Cancelled, Reason::Stopped);
+    for (evidence, expected) in [
+        (hangs(recorded(exit(Some(0), None, &[]))), OK),
+        (hangs(Evidence::default()), failed_by(Reason::EngineSilent)),
+        (outlives(Evidence::default()), failed_by(Reason::EngineSilent)),
+        (
+            rebooted(hangs(Evidence::default()), "12:05:00"),
+            failed_by(Reason::HostReboot),
+        ),
+        // It may be going down just now, and asks the job to end.
+        (hangs(asked.clone()), failed_by(Reason::EngineSilent)),
+        (outlives(asked.clone()), failed_by(Reason::KilledByOther)),
+        (stopped(hangs(asked)), cancelled),
+        (stopped(hangs(Evidence::default())), cancelled),
+    ] {
+        assert_eq!(told(&evidence), expected, "{evidence:?}");
+    }
+}
+
+#[test]
+fn what_an_engine_captured_only_it_knows() {
+    let silent = |seen_alive_at: Option<&str>| Evidence {
+        silence: Some(Silence {
+            engine_captured: true,
+            seen_alive_at: seen_alive_at.map(at),
+        }),
+        stop_requested_at: Some(at("11:59:00")),
+        ..Evidence::default()
+    };
+    let unknown = failed_by(Reason::EngineSilent);
+    for (evidence, expected) in [
+        (silent(Some("11:59:30")), (RunResult::Cancelled, Reason::Stopped)),
+        // It may have ended by itself before the stop, the engine's end, or the restart of the host.
+        (silent(Some("11:58:30")), unknown),
+        (silent(None), unknown),
+        (
+            Evidence {
+                engine_down: true,
+                ..silent(None)
+            },
+            unknown,
+        ),
+        (rebooted(silent(Some("11:58:30")), "12:05:00"), unknown),
     ] {
         assert_eq!(told(&evidence), expected, "{evidence:?}");
     }

@@ -62,7 +62,7 @@ impl RunFolder {
         read_json(&self.path.join("settled.json"), record::FORMAT)
     }
 
-    /// Writes `settled.json`; the caller holds the lock and has seen that there is none.
+    /// Writes `settled.json`; the caller holds the lock and has seen that there is none, or one that awaits its engine.
     ///
     /// # Errors
     /// The kernel's.

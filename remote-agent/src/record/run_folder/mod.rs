@@ -1,5 +1,6 @@
 //! One run's folder: every file of it has one method here, beside those of the same occasion.
 
+mod alive;
 mod device;
 mod end;
 mod engine;

@@ -135,7 +135,9 @@ async fn proceed_and_settle(
             detail,
             container,
         }) => settle::settle_refused(session, folder, reason, &detail, container.map(|facts| *facts)).await,
-        Err(Stop::EndWanted) => settle::settle(peer, session, folder, lock).await.map(|_| ()),
+        Err(Stop::EndWanted) => settle::settle(peer, session, folder, lock, None)
+            .await
+            .map(|_| ()),
     }
 }
 

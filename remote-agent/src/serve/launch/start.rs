@@ -81,6 +81,13 @@ pub(super) async fn start(engine: &Engine, spec: &RunSpec, folder: &RunFolder, i
     if let Err(error) = engine.start(id).await {
         after_failure(engine, spec, id, error).await?;
     }
+    if spec.capture == Capture::Docker
+        && let Ok(Some(found)) = engine.container(id).await
+        && let Some(pid) = found.pid
+    {
+        // Where nobody of ours lives in the container, its processes tell of its end should the engine not.
+        folder.note_alive(id, pid);
+    }
     secrets::deliver(engine, folder, id).await;
     // A stop that came between the check above and the start finds a live container and ends it itself.
     Ok(())

@@ -17,32 +17,44 @@ use chrono::{DateTime, Utc};
 use farrun_protocol::log::LogEnd;
 use farrun_protocol::record::{ContainerFacts, ExitRecord, FORMAT, Settled};
 use farrun_protocol::spec::{Capture, RunSpec};
-use farrun_protocol::verdict::{Evidence, Reason, RunResult, Verdict, judge};
+use farrun_protocol::verdict::{Evidence, Reason, RunResult, Silence, Verdict, judge};
 use farrun_protocol::{ErrorCode, Failure, Generation, Sha256};
 use std::path::Path;
 
 /// Longest quote of an engine or kernel in a verdict, in characters.
 const DETAIL: usize = 2000;
+/// How long an engine is waited for that has just answered, or was not asked yet.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(10);
 /// How long after a container's end an engine that answers is still believed to hand out its log sometime.
 const PATIENCE_WITH_LOG: chrono::TimeDelta = chrono::TimeDelta::minutes(10);
 
 /// Settles a run whose container no longer lives; `None` when there is nothing to settle yet. `_lock` is the run's.
+/// `silent` is what the engine has just answered with, when it said nothing of use: it is not asked again then. A record
+/// that awaits the engine's word is told anew when there is one.
 pub(crate) async fn settle(
     peer: &Peer,
     session: &Session,
     folder: &RunFolder,
     _lock: &Lock,
+    silent: Option<&EngineError>,
 ) -> Result<Option<Settled>, Failure> {
-    if let Some(settled) = folder.settled()? {
-        return Ok(Some(settled));
+    let before = folder.settled()?;
+    if before.as_ref().is_some_and(|before| !before.awaits_engine()) {
+        return Ok(before);
     }
     let Some(spec) = folder.spec()? else {
         return Ok(None);
     };
     // Looked at again under the lock: whoever held it before may have started the container.
-    let look = facts::look_without_engine(&peer.engine, folder).await?;
-    if look.stage != Stage::Ended {
-        return Ok(None);
+    let look = match silent {
+        Some(error) => facts::look_at_host(folder, error)?,
+        None => Some(facts::look_without_engine(&peer.engine, folder, LOOK).await?),
+    };
+    let Some(look) = look.filter(|look| look.stage == Stage::Ended) else {
+        return Ok(before);
+    };
+    if before.is_some() && look.silent.is_some() {
+        return Ok(before);
     }
     // A folder whose launch was interrupted very early has no record yet.
     folder.make_skeleton()?;
@@ -52,7 +64,7 @@ pub(crate) async fn settle(
         _ => None,
     };
     let exit = folder.exit()?;
-    let evidence = evidence(session, &peer.engine, folder, &look, exit.clone()).await?;
+    let evidence = evidence(session, &peer.engine, folder, &spec, &look, exit.clone()).await?;
     let mut verdict = judge(&evidence);
     let image = container
         .as_ref()
@@ -87,7 +99,10 @@ pub(crate) async fn settle(
         ended_at,
         ..recorded
     };
-    notify::mark(folder);
+    // Who was told of the end is not told again what became known since.
+    if before.is_none() {
+        notify::mark(folder);
+    }
     folder.write_settled(&settled)?;
     watching::after_end(session, Some(peer), folder, &settled.verdict);
     Ok(Some(settled))
@@ -167,6 +182,7 @@ async fn evidence(
     session: &Session,
     engine: &Engine,
     folder: &RunFolder,
+    spec: &RunSpec,
     look: &Look,
     exit: Option<ExitRecord>,
 ) -> Result<Evidence, Failure> {
@@ -192,6 +208,10 @@ async fn evidence(
         engine_started_at,
         live_restore,
         engine_down: matches!(look.silent, Some(EngineError::Unreachable { .. })),
+        silence: look.silent.as_ref().map(|_| Silence {
+            engine_captured: spec.capture == Capture::Docker,
+            seen_alive_at: folder.seen_alive_at(),
+        }),
     })
 }
 

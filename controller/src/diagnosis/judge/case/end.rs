@@ -41,6 +41,11 @@ impl<'a> Case<'a> {
             .or_else(|| settled.and_then(|settled| settled.verdict.exit_code))
     }
 
+    /// Whether the main process ended by itself, with this code.
+    pub(in crate::diagnosis) fn exited_with(&self, code: i32) -> bool {
+        self.reason() == Some(Reason::ExitCode) && self.exit_code() == Some(code) && self.signal().is_none()
+    }
+
     /// Signal that ended the main process.
     pub(in crate::diagnosis) fn signal(&self) -> Option<i32> {
         let settled = self.evidence.settled.as_ref();

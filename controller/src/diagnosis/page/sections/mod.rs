@@ -18,11 +18,13 @@ fn moment(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
-/// The same to a tenth of a second, which tells apart what follows closely; what is known to the second stays so.
+/// The same to a tenth of a second, which tells apart what follows closely; what is known to the second stays so, with
+/// blanks as wide as a point and a digit in the place of them, so that a column of both is aligned.
 fn to_the_tenth(at: DateTime<Utc>) -> String {
+    let seconds = at.format("%Y-%m-%d %H:%M:%S");
     match at.timestamp_subsec_millis() / 100 {
-        0 if at.timestamp_subsec_nanos() == 0 => moment(at),
-        tenth => format!("{}.{tenth} UTC", at.format("%Y-%m-%d %H:%M:%S")),
+        0 if at.timestamp_subsec_nanos() == 0 => format!("{seconds}\u{2008}\u{2007} UTC"),
+        tenth => format!("{seconds}.{tenth} UTC"),
     }
 }
 

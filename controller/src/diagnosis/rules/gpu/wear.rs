@@ -1,5 +1,10 @@
 //! What `nvidia-smi -q` tells of GPUs that wear out or are held back. It is never called the cause: a job may have run
 //! well on such a GPU for weeks.
+//!
+//! Names as drivers from 361 to 595 have them. Clocks have `Throttle Reasons` before driver 535 and `Event Reasons` since,
+//! with counters of microseconds below a heading of their own, which say nothing about now. Errors are counted by bits
+//! (before Ampere), by kind, and since driver 550 uncorrectable ones of SRAM by two kinds; drivers since 575 also tell of
+//! repairs that wait, in words such as `GPU requires reset`.
 
 use crate::diagnosis::evidence::Query;
 use crate::diagnosis::judge::Case;
@@ -14,7 +19,7 @@ pub(in crate::diagnosis::rules) const RULES: &[Rule] = &[
         looks: &[Look::Facts(|case| told(case, worn))],
         say: "the run's GPU {which} has memory that fails: {what}",
         remedies: &[tell(
-            "end what uses the GPU and run `sudo nvidia-smi --gpu-reset -i INDEX` on the host, or restart it; a GPU whose remapping failed should be replaced",
+            "end what uses the GPU and run `sudo nvidia-smi --gpu-reset -i INDEX` on the host, or restart it; a GPU whose remapping failed, or whose memory cannot be repaired, should be replaced",
         )],
         ..PLAIN
     },
@@ -62,12 +67,29 @@ fn worn(path: &str, value: &str) -> Option<&'static str> {
         }
         "Remapped Rows/Pending" if value == "Yes" => Some("rows wait to be remapped"),
         "Remapped Rows/Remapping Failure Occurred" if value == "Yes" => Some("remapping of rows has failed"),
+        _ => of_errors(path.split_once('/')?, value, some),
+    }
+}
+
+fn of_errors((heading, path): (&str, &str), value: &str, some: bool) -> Option<&'static str> {
+    // `Ecc` in older drivers.
+    if !heading.eq_ignore_ascii_case("ECC Errors") {
+        return None;
+    }
+    let uncorrectable = path.contains("Uncorrectable") || path.ends_with("Double Bit/Total");
+    let waits = !matches!(value, "No" | "N/A");
+    match path {
         // Counted since the driver was loaded; those of its whole life have been dealt with.
-        _ if path.starts_with("ECC Errors/Volatile/")
-            && (path.contains("Uncorrectable") || path.ends_with("Double Bit/Total"))
-            && some =>
-        {
+        _ if path.starts_with("Volatile/") && uncorrectable && some => {
             Some("errors that cannot be corrected")
+        }
+        _ if path.ends_with("SRAM Threshold Exceeded") && value == "Yes" => {
+            Some("more errors in its SRAM than it may have")
+        }
+        _ if path.ends_with("Channel Repair Pending") && waits => Some("a repair waits for its reset"),
+        _ if path.ends_with("TPC Repair Pending") && waits => Some("a repair waits for its reset"),
+        _ if path.ends_with("Unrepairable Memory") && value == "Yes" => {
+            Some("memory that cannot be repaired")
         }
         _ => None,
     }
