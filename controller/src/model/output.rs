@@ -18,3 +18,14 @@ pub struct OutputRecord {
     /// When it was verified here; none while it lies only on the host.
     pub pulled_at: Option<DateTime<Utc>>,
 }
+
+/// How many outputs of a run are known, and how much of it is here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct OutputsTotal {
+    /// How many files.
+    pub files: u64,
+    /// Their size in bytes, together.
+    pub bytes: u64,
+    /// How many of them were verified on this machine.
+    pub pulled: u64,
+}

@@ -8,6 +8,7 @@ use super::{RunError, stop};
 use crate::controller::Controller;
 use crate::host::LinkError;
 use crate::model::OutputRecord;
+use crate::store::OUTPUTS_PAGE;
 use farrun_protocol::manifest::{BLOCK, hash_of_blocks};
 use farrun_protocol::spec::ParentOutput;
 use farrun_protocol::{BlockHash, ErrorCode, Sha256};
@@ -44,15 +45,14 @@ async fn of_output(
     output: &ParentOutput,
     local: &mut Option<PathBuf>,
 ) -> Result<Sha256, RunError> {
-    let outputs = controller.store.outputs(&output.run_id).await?;
     let unknown = || RunError::NoDigest {
         run: output.run_id.clone(),
         path: output.path.clone(),
     };
-    let record = outputs.iter().find(|record| record.path == output.path);
+    let record = controller.store.output(&output.run_id, &output.path).await?;
     let record = record.ok_or_else(unknown)?;
-    if let Some(sha256) = &record.sha256 {
-        return Ok(sha256.clone());
+    if let Some(sha256) = record.sha256 {
+        return Ok(sha256);
     }
     let blocks = record.blocks.as_ref().ok_or_else(unknown)?;
     let here = match local.clone() {
@@ -63,9 +63,7 @@ async fn of_output(
         Some(sha256) => sha256,
         None => {
             *local = None;
-            ask_host(controller, output, &outputs)
-                .await?
-                .ok_or_else(unknown)?
+            ask_host(controller, output).await?.ok_or_else(unknown)?
         }
     };
     controller
@@ -121,23 +119,15 @@ fn digest(path: &Path, size: u64) -> io::Result<(Sha256, BlockHash)> {
 }
 
 /// What the host says; nothing when its outputs are no longer those that are known here.
-async fn ask_host(
-    controller: &Controller,
-    output: &ParentOutput,
-    known: &[OutputRecord],
-) -> Result<Option<Sha256>, RunError> {
-    let run = controller.store.run(&output.run_id).await?;
-    let run = run.ok_or_else(|| RunError::NoRun(output.run_id.clone()))?;
+async fn ask_host(controller: &Controller, output: &ParentOutput) -> Result<Option<Sha256>, RunError> {
+    let run = controller.row(&output.run_id).await?;
     let host = controller.host_of(&run.id, &run.host).await?;
     let link = controller.contact(&host).await?;
-    let before = known
-        .iter()
-        .filter(|record| record.size > BLOCK && record.path < output.path)
-        .count() as u64;
+    let known = controller.store.outputs_total(&run.id).await?;
+    let before = large_before(controller, output).await?;
     let asking = async {
         let manifest = link.client.outputs(run.id.clone(), |_| {}).await?;
-        let bytes = known.iter().map(|record| record.size).sum::<u64>();
-        if manifest.files != known.len() as u64 || manifest.bytes != bytes {
+        if (manifest.files, manifest.bytes) != (known.files, known.bytes) {
             return Ok(None);
         }
         link.client.digest(run.id.clone(), manifest.sha256, before).await
@@ -151,6 +141,23 @@ async fn ask_host(
         Ok(sha256) => Ok(sha256),
         Err(error) if gone(stop::code(&error)) => Ok(None),
         Err(error) => Err(LinkError::from(error).into()),
+    }
+}
+
+/// How many outputs of several blocks a manifest lists before this one.
+async fn large_before(controller: &Controller, output: &ParentOutput) -> Result<u64, RunError> {
+    let (mut large, mut after) = (0, None);
+    loop {
+        let (page, next) = controller
+            .store
+            .outputs_page(&output.run_id, after.as_deref(), OUTPUTS_PAGE)
+            .await?;
+        let before = |record: &&OutputRecord| record.size > BLOCK && record.path < output.path;
+        large += page.iter().filter(before).count() as u64;
+        if next.is_none() {
+            return Ok(large);
+        }
+        after = next;
     }
 }
 
