@@ -125,7 +125,7 @@ fn row(
     Ok(Run {
         parent_run,
         key,
-        owner: Some(Owner::this().to_string()),
+        owner: Some(Owner::this(controller.store.machine()).to_string()),
         created_at: Utc::now(),
         ..blank(host, spec, &paths)
     })
@@ -246,7 +246,7 @@ pub async fn cancel(controller: &Controller, run: &RunId) -> Result<Run, RunErro
 pub async fn not_taken(controller: &Controller, run: &RunId) -> Result<(), RunError> {
     let unmark = |row: &mut Run| {
         if row.launched_at.is_none() && !row.status.is_settled() {
-            row.owner = Some(Owner::this().to_string());
+            row.owner = Some(Owner::this(controller.store.machine()).to_string());
         }
     };
     controller.store.change_run(run, unmark).await?;
