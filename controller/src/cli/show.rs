@@ -14,6 +14,8 @@ use farrun_protocol::Sha256;
 use farrun_protocol::lease::Lease;
 use farrun_protocol::series::GpuSummary;
 
+/// Outputs that are listed at most: a list of every one that a run can have takes hundreds of MiB here.
+const MOST_LISTED: i64 = 10_000;
 /// Charts that are shown unasked.
 const PLOTTED: usize = 4;
 
@@ -31,9 +33,9 @@ pub struct Args {
     /// Ask no host; show what was last known
     #[arg(long)]
     offline: bool,
-    /// List at most so many outputs; how many there are is told in any case
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    outputs: usize,
+    /// List at most so many outputs, up to 10000; how many there are is told in any case
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=MOST_LISTED))]
+    outputs: u32,
 }
 
 /// Shows everything that is known about a run or a prompt.
@@ -59,7 +61,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, CommandError> {
         notified::refresh(&controller, &run, reconcile::BRIEF).await?;
     }
     let total = controller.store.outputs_total(&run.id).await?;
-    let outputs = first_outputs(&controller, &run, args.outputs).await?;
+    let outputs = first_outputs(&controller, &run, args.outputs as usize).await?;
     let events = controller.store.events(&run.id).await?;
     let log_error = log_error::of(&controller, &run.id).await?;
     if context.ui.is_json() {
@@ -290,11 +292,10 @@ fn print_outputs(context: &Context, outputs: &[OutputRecord], total: OutputsTota
 fn beyond(listed: u64, total: OutputsTotal) -> Option<String> {
     (listed < total.files).then(|| {
         format!(
-            "{listed} of {} outputs ({}); {} of them are here; `--outputs {}` lists all",
+            "{listed} of {} outputs ({}); {} of them are here; `--outputs N` lists up to {MOST_LISTED}",
             total.files,
             format::bytes(total.bytes),
             total.pulled,
-            total.files
         )
     })
 }
@@ -355,7 +356,7 @@ mod tests {
         };
         assert_eq!(
             beyond(100, total).unwrap(),
-            "100 of 200000 outputs (3.0 GiB); 12 of them are here; `--outputs 200000` lists all"
+            "100 of 200000 outputs (3.0 GiB); 12 of them are here; `--outputs N` lists up to 10000"
         );
         assert_eq!(beyond(200_000, total), None);
     }
