@@ -60,10 +60,10 @@ fn an_order_belongs_to_the_machine_that_placed_it_until_the_host_has_it() {
         return;
     };
     let counter = Counter::new();
-    let arguments = with_upload(&lab, &counter);
+    let arguments = with_upload(lab, &counter);
     proxy.rate(Direction::Up, Some(250_000));
     let ordering = lab.home.spawn(&arguments);
-    wait_for_upload(&lab);
+    wait_for_upload(lab);
     let refuses = |verb: &str| {
         let refused = other.farrun(&[verb, "@last"]).expect_code(5);
         assert!(refused.errors().contains("another machine"), "{refused}");
@@ -75,15 +75,15 @@ fn an_order_belongs_to_the_machine_that_placed_it_until_the_host_has_it() {
     refuses("attach");
     proxy.rate(Direction::Up, None);
     assert_eq!(lab.home.farrun(&["attach", "@last"]).ok().text(), counted());
-    assert_eq!((runs(&lab), counter.executions()), (1, 1));
+    assert_eq!((runs(lab), counter.executions()), (1, 1));
     // What is over is over for both, and each has a place of its own for it.
-    let run = last_id(&lab);
+    let run = last_id(lab);
     let shown = other.farrun(&["show", &run, "--json"]).ok().json();
     assert_eq!(shown["run"]["status"], "completed", "{shown}");
     assert_eq!(shown["outputs_total"]["pulled"], 0, "{shown}");
     assert_eq!(other.farrun(&["logs", &run]).ok().text(), counted());
     let _ = other.farrun(&["pull", &run]).ok();
-    assert_eq!(crate::pull::named_in(&other, "o"), b"out\n");
+    assert_eq!(crate::pull::named_in(other, "o"), b"out\n");
     assert_eq!(crate::pull::named_in(&lab.home, "o"), b"out\n");
 }
 
@@ -96,30 +96,29 @@ fn what_one_has_stopped_the_other_does_not_start() {
         return;
     };
     let counter = Counter::new();
-    let arguments = with_upload(&lab, &counter);
+    let arguments = with_upload(lab, &counter);
     proxy.rate(Direction::Up, Some(250_000));
     let ordering = lab.home.spawn(&arguments);
-    wait_for_upload(&lab);
+    wait_for_upload(lab);
     let _ = other.farrun(&["stop", "@last"]).ok();
     proxy.rate(Direction::Up, None);
     let _ = ordering.finish(SOON).expect_code(7);
     assert_eq!(
-        (last_status(&lab).as_str(), counter.executions()),
+        (last_status(lab).as_str(), counter.executions()),
         ("cancelled", 0)
     );
 }
 
 #[test]
 fn both_follow_a_run_to_its_end_and_have_all_of_it() {
-    let Some(Two { lab, other, .. }) = two() else {
-        return;
-    };
+    let Some(two) = two() else { return };
+    let Two { lab, other, .. } = &two;
     let mut first = lab.home.spawn(&lab.shell_arguments(BUSYBOX, &[], COUNTS));
     first.wait_for("a line", SOON, |first| !first.stdout().is_empty());
     let second = other.spawn(&["attach", "@last"]);
     assert_eq!(first.finish(SOON).ok().text(), counted());
     assert_eq!(second.finish(SOON).ok().text(), counted());
-    for home in [&lab.home, &other] {
+    for home in [&lab.home, other] {
         assert_eq!(crate::pull::named_in(home, "o"), b"out\n");
         let shown = home.farrun(&["show", "@last", "--json"]).ok().json();
         assert_eq!(shown["run"]["status"], "completed", "{shown}");
@@ -131,26 +130,24 @@ fn both_follow_a_run_to_its_end_and_have_all_of_it() {
 
 #[test]
 fn one_stops_what_the_other_follows() {
-    let Some(Two { lab, other, .. }) = two() else {
-        return;
-    };
+    let Some(two) = two() else { return };
+    let Two { lab, other, .. } = &two;
     let script = "echo on; exec sleep 600";
     let mut following = lab.home.spawn(&lab.shell_arguments(BUSYBOX, &[], script));
     following.wait_for("the line", SOON, |following| following.stdout() == b"on\n");
     let _ = other.farrun(&["stop", "@last", "--grace", "0s"]).ok();
     let _ = following.finish(SOON).expect_code(7);
-    assert_eq!(last_status(&lab), "cancelled");
+    assert_eq!(last_status(lab), "cancelled");
 }
 
 #[test]
 fn an_order_with_a_key_that_both_place_at_once_is_executed_once() {
-    let Some(Two { lab, other, .. }) = two() else {
-        return;
-    };
+    let Some(two) = two() else { return };
+    let Two { lab, other, .. } = &two;
     let counter = Counter::new();
     let script = format!("{} echo on", Counter::COUNT);
     let arguments = lab.shell_arguments(BUSYBOX, &["--mount", &counter.mount(), "--key", "once"], &script);
-    let ordered: Vec<_> = [&lab.home, &other]
+    let ordered: Vec<_> = [&lab.home, other]
         .map(|home| home.spawn(&arguments))
         .into_iter()
         .map(|ordering| ordering.finish(SOON))
@@ -161,8 +158,8 @@ fn an_order_with_a_key_that_both_place_at_once_is_executed_once() {
         codes.contains(&0) && codes.iter().all(|code| [0, 5].contains(code)),
         "{ordered:?}"
     );
-    wait_until("the one run", SOON, || last_status(&lab) == "completed");
-    assert_eq!((runs(&lab), counter.executions()), (1, 1));
+    wait_until("the one run", SOON, || last_status(lab) == "completed");
+    assert_eq!((runs(lab), counter.executions()), (1, 1));
     assert_eq!(other.farrun(&arguments).ok().text(), "on\n");
-    assert_eq!((runs(&lab), counter.executions()), (1, 1));
+    assert_eq!((runs(lab), counter.executions()), (1, 1));
 }
