@@ -53,12 +53,10 @@ fn with_upload(lab: &Lab, counter: &Counter) -> Vec<String> {
 
 #[test]
 fn an_order_belongs_to_the_machine_that_placed_it_until_the_host_has_it() {
-    let Some(Two {
+    let Some(two) = two() else { return };
+    let Two {
         lab, other, proxy, ..
-    }) = two()
-    else {
-        return;
-    };
+    } = &two;
     let counter = Counter::new();
     let arguments = with_upload(lab, &counter);
     proxy.rate(Direction::Up, Some(250_000));
@@ -89,12 +87,10 @@ fn an_order_belongs_to_the_machine_that_placed_it_until_the_host_has_it() {
 
 #[test]
 fn what_one_has_stopped_the_other_does_not_start() {
-    let Some(Two {
+    let Some(two) = two() else { return };
+    let Two {
         lab, other, proxy, ..
-    }) = two()
-    else {
-        return;
-    };
+    } = &two;
     let counter = Counter::new();
     let arguments = with_upload(lab, &counter);
     proxy.rate(Direction::Up, Some(250_000));
