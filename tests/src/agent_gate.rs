@@ -41,6 +41,7 @@ pub struct AgentGate {
     agent: PathBuf,
     aside: PathBuf,
     met: PathBuf,
+    verb: String,
 }
 
 impl AgentGate {
@@ -61,6 +62,7 @@ impl AgentGate {
             agent: agent.clone(),
             aside: agent.with_file_name("farrun-agent.aside"),
             met: state.join("met"),
+            verb: verb.to_owned(),
         };
         std::fs::rename(&gate.agent, &gate.aside).expect("agent");
         let text = GATE
@@ -77,7 +79,9 @@ impl AgentGate {
     /// # Panics
     /// When `deadline` passes.
     pub fn wait(&self, deadline: Duration) {
-        wait_until("the request at the gate", deadline, || self.met.exists());
+        wait_until(&format!("`{}` at the gate", self.verb), deadline, || {
+            self.met.exists()
+        });
     }
 }
 

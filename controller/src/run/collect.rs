@@ -2,6 +2,7 @@
 
 use super::bulk::{Bulk, further};
 use super::manifest_of::ManifestRead;
+use super::order::place_here;
 use super::upload::watch;
 use super::{RunError, enhance, manifest_of, pulled, reconcile, stop};
 use crate::controller::{Controller, Event};
@@ -65,7 +66,7 @@ pub async fn collect_over(
     id: &RunId,
     bulk: Bulk,
 ) -> Result<Collected, RunError> {
-    let run = controller.row(id).await?;
+    let run = place_here(controller, controller.row(id).await?).await?;
     let host = controller.host_of(id, &run.host).await?;
     if link.host != run.host {
         // Another host that does not know the run says nothing about its outputs.

@@ -131,7 +131,7 @@ fn one_stops_what_the_other_follows() {
     let script = "echo on; exec sleep 600";
     let mut following = lab.home.spawn(&lab.shell_arguments(BUSYBOX, &[], script));
     following.wait_for("the line", SOON, |following| following.stdout() == b"on\n");
-    let _ = other.farrun(&["stop", "@last", "--grace", "0s"]).ok();
+    let _ = other.farrun(&["stop", "@last", "--grace", "1s"]).ok();
     let _ = following.finish(SOON).expect_code(7);
     assert_eq!(last_status(lab), "cancelled");
 }

@@ -102,7 +102,7 @@ pub async fn place(controller: &Controller, order: Order) -> Result<Placed, RunE
         }
         Ok(Created::Existing(earlier)) => {
             forget(&controller.config, &run.id);
-            Ok(Placed::Existing(*earlier))
+            Ok(Placed::Existing(place_here(controller, *earlier).await?))
         }
         Err(error) => {
             forget(&controller.config, &run.id);
@@ -200,6 +200,24 @@ impl LocalPaths {
             diagnostics: folder.join("diagnostics").join(id.as_str()),
         }
     }
+}
+
+/// Gives a run a place on this machine, where another one that shares the database has ordered it.
+///
+/// # Errors
+/// The database.
+pub async fn place_here(controller: &Controller, run: Run) -> Result<Run, RunError> {
+    if run.outputs_path.is_some() {
+        return Ok(run);
+    }
+    let paths = LocalPaths::of(&controller.config, &run.spec);
+    let place = |row: &mut Run| {
+        if row.outputs_path.is_none() {
+            row.log_path = Some(paths.log.to_string_lossy().into_owned());
+            row.outputs_path = Some(paths.outputs.to_string_lossy().into_owned());
+        }
+    };
+    Ok(controller.store.change_run(&run.id, place).await?.0)
 }
 
 /// Whether an order lets go of its key: one that was cancelled, or refused, before its host had acknowledged it has
