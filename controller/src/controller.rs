@@ -64,7 +64,7 @@ impl Controller {
 }
 
 /// What tells this machine from others that share a database: the kernel's machine id, else the host name.
-pub(crate) fn machine() -> String {
+fn machine() -> String {
     let id = std::fs::read_to_string("/etc/machine-id").ok();
     let id = id
         .as_deref()

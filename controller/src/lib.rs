@@ -20,3 +20,7 @@ pub mod ssh;
 pub mod store;
 pub mod telemetry;
 pub mod ui;
+
+// What tests share speaks of the library by its name, wherever it is compiled.
+#[cfg(test)]
+extern crate self as farrun;

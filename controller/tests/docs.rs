@@ -185,6 +185,22 @@ fn every_hint_and_example_of_the_help_is_understood() {
 }
 
 #[test]
+fn every_verb_shows_how_it_is_typed() {
+    fn check(command: &clap::Command, above: &str, silent: &mut Vec<String>) {
+        let name = format!("{above} {}", command.get_name());
+        let verbs = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+        verbs.for_each(|verb| check(verb, &name, silent));
+        let help = command.get_after_help().map(ToString::to_string);
+        if !command.has_subcommands() && !help.is_some_and(|help| help.contains("farrun ")) {
+            silent.push(name);
+        }
+    }
+    let mut silent = Vec::new();
+    check(&<Cli as clap::CommandFactory>::command(), "", &mut silent);
+    assert!(silent.is_empty(), "without an example: {silent:?}");
+}
+
+#[test]
 fn every_verb_is_in_the_readme() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let command = <Cli as clap::CommandFactory>::command();

@@ -7,6 +7,8 @@
     reason = "the functions that tests share may fail like tests"
 )]
 
+mod measured;
+
 use farrun::model::OutputRecord;
 use farrun::run::RunError;
 use farrun::run::manifest_of::{self, ManifestRead};
@@ -14,35 +16,14 @@ use farrun::ssh::transfer::{Sftp, Wanted};
 use farrun_protocol::manifest::{MAX_FILES, MAX_SIZE};
 use farrun_protocol::message::ManifestReply;
 use farrun_protocol::{RunId, Sha256};
+use measured::{KIB_PER_MIB, connect};
 use std::io::Write as _;
 use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
-use tokio::process::{Child, Command};
-
-const KIB_PER_MIB: u64 = 1024;
-
-async fn connect() -> (Sftp, Child) {
-    let mut command = Command::new("/usr/lib/openssh/sftp-server");
-    let mut server = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let stream = tokio::io::join(server.stdout.take().unwrap(), server.stdin.take().unwrap());
-    (Sftp::start(stream, "liar").await.unwrap(), server)
-}
 
 /// The highest resident size so far, in MiB.
 fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-    kib / KIB_PER_MIB
+    measured::peak() / KIB_PER_MIB
 }
 
 fn run_id() -> RunId {
@@ -112,7 +93,7 @@ fn record(file: &Wanted) -> OutputRecord {
 async fn the_longest_list_fits_and_longer_ones_are_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().join("manifest.json");
-    let (sftp, _server) = connect().await;
+    let (sftp, _server) = connect("liar").await;
 
     // Lists of hosts that lie: too many entries, other content than was announced, more bytes than any list has.
     let many = list(&at, 1_200_000, |_| {

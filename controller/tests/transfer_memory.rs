@@ -1,40 +1,13 @@
 //! How much memory a transfer takes; alone in its process, because the process is measured.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "the functions that tests share may fail like tests"
-)]
+mod measured;
 
-use farrun::ssh::transfer::{DownloadOptions, Outgoing, Progress, Sftp, Upload, Wanted};
+use farrun::ssh::transfer::{DownloadOptions, Outgoing, Progress, Upload, Wanted};
 use farrun_protocol::BlockHash;
 use farrun_protocol::manifest::BLOCK;
-use std::process::Stdio;
-use tokio::process::{Child, Command};
+use measured::{KIB_PER_MIB, connect, peak};
 
 const BLOCKS: u64 = 64;
-const KIB_PER_MIB: u64 = 1024;
-
-async fn connect() -> (Sftp, Child) {
-    let mut command = Command::new("/usr/lib/openssh/sftp-server");
-    let mut server = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let stream = tokio::io::join(server.stdout.take().unwrap(), server.stdin.take().unwrap());
-    (Sftp::start(stream, "box").await.unwrap(), server)
-}
-
-/// The highest resident size so far, in KiB.
-fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_files_take_bounded_memory_both_ways() {
@@ -56,7 +29,7 @@ async fn large_files_take_bounded_memory_both_ways() {
         packed: None,
     }];
     drop(block);
-    let (sftp, _server) = connect().await;
+    let (sftp, _server) = connect("box").await;
     let target = host.path().join("sent");
     let before = peak();
     let outgoing = Outgoing {

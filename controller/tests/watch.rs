@@ -43,6 +43,25 @@ fn farrun(home: &std::path::Path) -> Command {
 
 impl Watch {
     fn start() -> Self {
+        Self::start_as(|program| {
+            program.process_group(0);
+        })
+    }
+
+    /// No shell could continue it, were it stopped.
+    fn start_in_a_session_of_its_own() -> Self {
+        Self::start_as(|program| {
+            let mut alone = Command::new("setsid");
+            alone.arg(program.get_program()).args(program.get_args());
+            alone.env_clear();
+            let set = program.get_envs();
+            alone.envs(set.filter_map(|(name, value)| Some((name, value?))));
+            alone.env("PATH", "/usr/local/bin:/usr/bin:/bin");
+            *program = alone;
+        })
+    }
+
+    fn start_as(change: impl FnOnce(&mut Command)) -> Self {
         let home = tempfile::tempdir().unwrap();
         let database = home.path().join(".local/state/farrun/farrun.db");
         // Adding a host needs it to answer, so its row is written as another machine would have written it.
@@ -81,14 +100,11 @@ impl Watch {
             .open(name.to_str().unwrap())
             .unwrap();
         let stdio = || Stdio::from(terminal.try_clone().unwrap());
-        let child = farrun(home.path())
-            .args(["status", "--watch"])
-            .stdin(stdio())
-            .stdout(stdio())
-            .stderr(stdio())
-            .process_group(0)
-            .spawn()
-            .unwrap();
+        let mut program = farrun(home.path());
+        program.args(["status", "--watch"]);
+        change(&mut program);
+        program.stdin(stdio()).stdout(stdio()).stderr(stdio());
+        let child = program.spawn().unwrap();
         let master = File::from(master);
         let said = Arc::new(Mutex::new(Vec::new()));
         let (mut reader, heard) = (master.try_clone().unwrap(), Arc::clone(&said));
@@ -201,6 +217,20 @@ fn while_it_is_stopped_the_terminal_is_as_before() {
     watch.wait_for("the terminal taken again", |watch| {
         watch.text().matches(ENTER).count() == 2
     });
+    watch.press(b"q");
+    watch.ends();
+}
+
+#[test]
+fn where_nobody_could_continue_it_it_goes_on_instead_of_stopping() {
+    let mut watch = Watch::start_in_a_session_of_its_own();
+    watch.wait_for_picture();
+    watch.press(b"\x1a");
+    watch.wait_for("the terminal taken again", |watch| {
+        let text = watch.text();
+        (text.matches(ENTER).count(), text.matches(LEAVE).count()) == (2, 1)
+    });
+    assert_ne!(watch.state(), 'T');
     watch.press(b"q");
     watch.ends();
 }

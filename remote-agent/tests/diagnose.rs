@@ -25,7 +25,7 @@ use farrun_protocol::diagnostics::{
 use farrun_protocol::log::LogEnd;
 use farrun_protocol::manifest::Manifest;
 use farrun_protocol::message::ManifestReply;
-use farrun_protocol::record::{FORMAT, Settled};
+use farrun_protocol::record::Settled;
 use farrun_protocol::verdict::{Reason, RunResult, Verdict};
 use farrun_protocol::{ErrorCode, Progress, Reply, Request, RunId, Sha256};
 use in_process::{context, converse};
@@ -96,27 +96,17 @@ impl World {
             detail: Some(format!("it said {SECRET}")),
         };
         let now = chrono::Utc::now();
-        folder
-            .write_settled(&Settled {
-                format: FORMAT,
-                run_id: folder.run_id().clone(),
-                verdict,
-                log: LogEnd {
-                    length: log.len() as u64,
-                    sha256: Sha256::of(log),
-                },
-                generation: folder.generation().unwrap().unwrap(),
-                exit: None,
-                container: None,
-                started_at: Some(now),
-                ended_at: Some(now),
-                outputs_error: None,
-                booted_at: None,
-                engine_started_at: None,
-                engine_error: None,
-                log_error: None,
-            })
-            .unwrap();
+        let end = LogEnd {
+            length: log.len() as u64,
+            sha256: Sha256::of(log),
+        };
+        let generation = folder.generation().unwrap().unwrap();
+        let settled = Settled {
+            started_at: Some(now),
+            ended_at: Some(now),
+            ..Settled::of(folder.run_id().clone(), verdict, end, generation)
+        };
+        folder.write_settled(&settled).unwrap();
         folder
     }
 }

@@ -4,15 +4,20 @@
 //! another one in the same namespace with `--bridge none` deletes the other's bridge. Containers therefore
 //! run with `--network none`.
 
-use crate::place::{shared_folder, temporary_folder};
-use crate::process::{descendants, kill_group, pid, privileged, run, signal};
+mod common;
+mod disk;
+mod remains;
+
+pub use disk::{Filler, SMALL_DISK};
+
+use crate::place::temporary_folder;
+use crate::process::{kill_group, pid, privileged, run, signal};
 use crate::wait::wait_until;
-use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -27,23 +32,6 @@ pub struct EngineOptions {
     pub one_download_attempt: bool,
     /// Its images and containers lie on a disk of their own of [`SMALL_DISK`], which [`Engine::fill_disk`] fills.
     pub small_disk: bool,
-}
-
-/// Size of an engine's own disk.
-pub const SMALL_DISK: &str = "200m";
-/// What is left of it once it is full: less than any image needs.
-const LEFT: u64 = 512 * 1024;
-
-/// Keeps an engine's disk full until it is dropped.
-#[derive(Debug)]
-pub struct Filler(PathBuf);
-
-impl Drop for Filler {
-    fn drop(&mut self) {
-        let mut remove = privileged("rm");
-        remove.arg("-f").arg(&self.0);
-        let _ = run(remove, Duration::from_secs(20));
-    }
 }
 
 /// A stand-in for NVIDIA's container toolkit.
@@ -69,55 +57,7 @@ pub struct Engine {
     _user: Option<File>,
 }
 
-/// Ends the common engine once nobody has held `users.lock` for half a minute.
-const CARETAKER: &str = r#"
-exec 9<"$2/users.lock" || exit 0
-idle=0
-while [ "$idle" -lt 6 ] && kill -0 "$1" 2>/dev/null; do
-    sleep 5
-    if flock -n -x 9; then flock -u 9; idle=$((idle + 1)); else idle=0; fi
-done
-flock -x 9
-# Whoever removed the folder has ended the engine as well.
-[ -e "$2/users.lock" ] || exit 0
-for pid in $(grep -las "$2/engine/" /proc/[0-9]*/cmdline | cut -d/ -f3); do
-    [ "$pid" = $$ ] || kill "$pid" 2>/dev/null
-done
-tries=0
-while kill -0 "$1" 2>/dev/null && [ "$tries" -lt 20 ]; do sleep 1; tries=$((tries + 1)); done
-kill -9 "$1" 2>/dev/null
-grep -F " $2/engine/" /proc/self/mounts | cut -d' ' -f2 | sort -r | while read -r mount; do umount -l "$mount"; done
-rm -rf "$2/engine"
-"#;
-
 impl Engine {
-    /// The engine that the tests of one run share. The first to need it starts it; `scripts/test` ends it, and
-    /// so does a caretaker process after half a minute without users.
-    ///
-    /// # Panics
-    /// When no engine can be started here.
-    pub fn shared() -> Self {
-        let base = shared_folder();
-        let user = lock_file(&base.join("users.lock"));
-        flock(&user, FlockOperation::LockShared).expect("lock of the users");
-        let starting = lock_file(&base.join("start.lock"));
-        flock(&starting, FlockOperation::LockExclusive).expect("lock of the start");
-        let engine = Self {
-            folder: base.join("engine"),
-            options: EngineOptions::default(),
-            own: None,
-            _user: Some(user),
-        };
-        if !engine.answers() {
-            engine.sweep();
-            let _ = privileged_remove(&engine.folder);
-            engine.launch();
-            crate::image::import_all(|| engine.docker());
-            engine.hire_caretaker(&base);
-        }
-        engine
-    }
-
     /// An engine for one test, which may kill it.
     ///
     /// # Panics
@@ -233,23 +173,6 @@ impl Engine {
         self.launch();
     }
 
-    /// Fills the disk of an engine that has a small one of its own.
-    ///
-    /// # Panics
-    /// When it has none, or it cannot be filled.
-    pub fn fill_disk(&self) -> Filler {
-        assert!(self.options.small_disk, "the engine shares its disk with others");
-        let data = self.folder.join("data");
-        let disk = rustix::fs::statvfs(&data).expect("facts about the engine's disk");
-        let filler = Filler(data.join("filler"));
-        let mut fill = privileged("fallocate");
-        fill.arg("-l")
-            .arg((disk.f_bavail * disk.f_frsize).saturating_sub(LEFT).to_string())
-            .arg(&filler.0);
-        let _ = run(fill, Duration::from_secs(60)).ok();
-        filler
-    }
-
     /// A command inside the engine's network namespace.
     pub(crate) fn inside(&self, program: &str) -> Command {
         let mut command = privileged("nsenter");
@@ -325,20 +248,6 @@ impl Engine {
         );
     }
 
-    fn mount_disk(&self) {
-        let data = self.folder.join("data");
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        if mounts.contains(&format!(" {} ", data.display())) {
-            return;
-        }
-        std::fs::create_dir_all(&data).expect("folder of the engine's data");
-        let mut mount = privileged("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", &format!("size={SMALL_DISK}"), "tmpfs"])
-            .arg(&data);
-        let _ = run(mount, Duration::from_secs(20)).ok();
-    }
-
     fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
@@ -355,37 +264,6 @@ impl Engine {
         std::fs::write(&hook, script).expect("the toolkit's hook");
         std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).expect("mode of the hook");
         Some(folder)
-    }
-
-    fn hire_caretaker(&self, base: &Path) {
-        let mut command = privileged("setsid");
-        command.args(["--fork", "sh", "-c", CARETAKER, "caretaker"]);
-        command
-            .arg(self.pid().expect("the engine's process id").to_string())
-            .arg(base);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let status = command.status().expect("setsid does not start");
-        assert!(status.success(), "the caretaker does not start");
-    }
-
-    /// Ends what still runs from this engine's folder: containers of a killed engine, its containerd.
-    fn sweep(&self) {
-        let mark = format!("{}/", self.folder.display());
-        let Ok(entries) = std::fs::read_dir("/proc") else {
-            return;
-        };
-        for pid in entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()) {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            if String::from_utf8_lossy(&line).contains(&mark) && is_engine_part(pid) {
-                for below in descendants(pid) {
-                    send(below, Signal::KILL);
-                }
-                send(pid, Signal::KILL);
-            }
-        }
     }
 }
 
@@ -416,36 +294,8 @@ impl Drop for Engine {
             kill_group(engine);
         }
         self.sweep();
-        let _ = privileged_remove(&self.folder);
+        let _ = remains::remove(&self.folder);
     }
-}
-
-/// Only these programs are ever ended by [`Engine::sweep`]; a shell or editor that names the folder is not ours.
-fn is_engine_part(pid: u32) -> bool {
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    ["dockerd", "containerd", "containerd-shim", "runc"]
-        .iter()
-        .any(|part| name.starts_with(part))
-}
-
-/// Unmounts what a killed engine left mounted and removes its folder.
-fn privileged_remove(folder: &Path) -> std::io::Result<()> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let mark = format!("{}/", folder.display());
-    for mount in mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)) {
-        if mount.starts_with(&mark) {
-            let mut command = privileged("umount");
-            command.args(["-l", mount]);
-            let _ = run(command, Duration::from_secs(20));
-        }
-    }
-    if !folder.exists() {
-        return Ok(());
-    }
-    let mut command = privileged("rm");
-    command.arg("-rf").arg(folder);
-    let _ = run(command, Duration::from_secs(60));
-    Ok(())
 }
 
 /// The group that may speak to test engines: that of the test account where there is one.
@@ -473,9 +323,4 @@ fn alive(raw: u32) -> bool {
         .map(|(_, rest)| rest.trim_start().to_owned())
         .unwrap_or_default();
     pid(raw).is_some() && !state.is_empty() && !state.starts_with('Z')
-}
-
-fn lock_file(path: &Path) -> File {
-    let file = File::options().create(true).append(true).open(path);
-    file.unwrap_or_else(|error| panic!("lock {}: {error}", path.display()))
 }

@@ -18,7 +18,13 @@ const DEADLINE: Duration = Duration::from_secs(90);
 pub struct Home {
     folder: tempfile::TempDir,
     variables: Vec<(String, String)>,
+    /// Files that take the place of the machine's id and its boot's for every command.
+    identity: Option<[PathBuf; 2]>,
 }
+
+/// Runs a program with these two files in the place of what tells this machine from others.
+const AS_ANOTHER: &str = r#"mount --bind "$1" /etc/machine-id &&
+    mount --bind "$2" /proc/sys/kernel/random/boot_id && shift 2 && exec "$@""#;
 
 impl Default for Home {
     fn default() -> Self {
@@ -39,7 +45,22 @@ impl Home {
         Self {
             folder,
             variables: Vec::new(),
+            identity: None,
         }
+    }
+
+    /// Makes every command that follows one of another machine, in a mount namespace of its own. Only root may do so.
+    ///
+    /// # Panics
+    /// When the disk refuses.
+    pub fn on_another_machine(&mut self) {
+        let id = rand::random::<u128>();
+        let machine = self.write(".machine-id", format!("{id:032x}\n"));
+        let boot = self.write(
+            ".boot-id",
+            format!("{:08x}-0000-4000-8000-000000000000\n", id as u32),
+        );
+        self.identity = Some([machine, boot]);
     }
 
     /// The home folder.
@@ -84,7 +105,23 @@ impl Home {
     /// The program with these arguments, not yet started.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let home = self.folder.path();
-        let mut command = Command::new(binary("farrun"));
+        let mut command = match &self.identity {
+            None => Command::new(binary("farrun")),
+            Some([machine, boot]) => {
+                let mut command = Command::new("unshare");
+                command.args([
+                    "--mount",
+                    "--propagation",
+                    "private",
+                    "sh",
+                    "-c",
+                    AS_ANOTHER,
+                    "sh",
+                ]);
+                command.args([machine, boot, &binary("farrun")]);
+                command
+            }
+        };
         command.args(arguments).env_clear().current_dir(home);
         command
             .env("HOME", home)

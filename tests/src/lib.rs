@@ -5,6 +5,8 @@
 //! | [`Sshd`] | an OpenSSH server on a loopback port with keys of its own |
 //! | [`Engine`] | a Docker engine in a network namespace of its own |
 //! | [`Registry`] | Debian's registry inside an engine's namespace |
+//! | [`Cluster`] | a PostgreSQL in a folder of its own |
+//! | [`AgentGate`] | what stands before a deployed agent and holds one kind of request back |
 //! | [`NvidiaSmi`] | a stand-in for `nvidia-smi` that is told which GPUs there are and how to misbehave |
 //! | [`FaultProxy`] | a TCP proxy that delays, limits, stalls, cuts and refuses |
 //! | [`Home`] | a home folder from which the real `farrun` program is run |
@@ -20,6 +22,7 @@
     reason = "a harness fails the test it serves"
 )]
 
+mod agent_gate;
 mod engine;
 mod home;
 mod image;
@@ -27,6 +30,7 @@ mod lab;
 mod nvidia_smi;
 mod observer;
 mod place;
+mod postgres;
 mod process;
 mod proxy;
 mod pty;
@@ -36,12 +40,14 @@ mod small_disk;
 mod sshd;
 mod wait;
 
+pub use agent_gate::AgentGate;
 pub use engine::{Engine, EngineOptions, Filler, SMALL_DISK, Toolkit};
 pub use home::{Background, Home};
 pub use image::{BUSYBOX, SCRATCH, USER};
 pub use lab::{Lab, TEST_ACCOUNT, test_account};
 pub use nvidia_smi::NvidiaSmi;
 pub use place::{binary, static_agent, target_folder, temporary_folder};
+pub use postgres::Cluster;
 pub use process::{Outcome, privileged, run};
 pub use proxy::{Direction, FaultProxy};
 pub use pty::Pty;

@@ -5,16 +5,22 @@ use crate::controller::Controller;
 use crate::error::CommandError;
 use crate::model::slug::slug;
 use crate::model::{Host, Prompt, Run};
+use crate::run::order::place_here;
 use crate::store::{PromptFilter, RunFilter};
 
 /// How many candidates an ambiguous prefix names.
 const CANDIDATES: u64 = 5;
 
-/// The run that `reference` means.
+/// The run that `reference` means, with a place for its log and outputs on this machine.
 ///
 /// # Errors
 /// None or several match, or the database.
 pub async fn run(controller: &Controller, reference: &str) -> Result<Run, CommandError> {
+    let run = meant(controller, reference).await?;
+    Ok(place_here(controller, run).await?)
+}
+
+async fn meant(controller: &Controller, reference: &str) -> Result<Run, CommandError> {
     if reference == "@last" {
         let none = || CommandError::not_found("there are no runs yet");
         return controller.store.last_run().await?.ok_or_else(none);

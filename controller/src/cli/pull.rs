@@ -3,10 +3,11 @@
 use super::{Context, find, launching, outcome};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
-use crate::model::{Run, RunStatus};
+use crate::model::{OutputRecord, Run, RunStatus};
 use crate::run::bulk::Bulk;
 use crate::run::collect::{collect, collect_over};
 use crate::run::{RunError, follow, reconcile, why};
+use crate::store::OUTPUTS_PAGE;
 use std::path::Path;
 
 /// Arguments of `farrun pull`.
@@ -83,11 +84,24 @@ async fn is_here(controller: &Controller, run: &Run) -> Result<bool, CommandErro
     else {
         return Ok(false);
     };
-    let outputs = controller.store.outputs(&run.id).await?;
-    Ok(outputs.iter().all(|output| {
+    let lies_here = |output: &OutputRecord| {
         let facts = Path::new(folder).join(&output.path).metadata();
         output.pulled_at.is_some() && facts.is_ok_and(|facts| facts.len() == output.size)
-    }))
+    };
+    let mut after = None;
+    loop {
+        let (outputs, next) = controller
+            .store
+            .outputs_page(&run.id, after.as_deref(), OUTPUTS_PAGE)
+            .await?;
+        if !outputs.iter().all(lies_here) {
+            return Ok(false);
+        }
+        if next.is_none() {
+            return Ok(true);
+        }
+        after = next;
+    }
 }
 
 fn already_here(context: &Context, run: &Run) -> Exit {

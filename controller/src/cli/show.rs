@@ -6,25 +6,36 @@ use super::view::{RunDetail, RunView, document};
 use super::{Context, find};
 use crate::controller::Controller;
 use crate::error::{CommandError, Exit};
-use crate::model::{OutputRecord, Run, RunEvent, RunStatus};
+use crate::model::{OutputRecord, OutputsTotal, Run, RunEvent, RunStatus};
 use crate::run::{device, log_error, notified, reconcile, series, warnings};
+use crate::store::OUTPUTS_PAGE;
 use crate::ui::{Table, format};
 use farrun_protocol::Sha256;
 use farrun_protocol::lease::Lease;
 use farrun_protocol::series::GpuSummary;
 
+/// Outputs that are listed at most: a list of every one that a run can have takes hundreds of MiB here.
+const MOST_LISTED: i64 = 10_000;
 /// Charts that are shown unasked.
 const PLOTTED: usize = 4;
 
 /// Arguments of `farrun show`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  farrun show @last\n  farrun show city\n  farrun show rs_k3v9 --json")]
+#[command(after_help = "\
+Examples:
+  farrun show @last
+  farrun show city
+  farrun show rs_k3v9 --json
+  farrun show @last --outputs 5000   a longer list of what it left")]
 pub struct Args {
     /// A run (`rs_…` or its beginning, its name, `@last`) or a prompt (its name, `ps_…` or its beginning)
     what: String,
     /// Ask no host; show what was last known
     #[arg(long)]
     offline: bool,
+    /// List at most so many outputs, up to 10000; how many there are is told in any case
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=MOST_LISTED))]
+    outputs: u32,
 }
 
 /// Shows everything that is known about a run or a prompt.
@@ -66,7 +77,8 @@ async fn show_run(
     if !args.offline && run.status.is_settled() {
         notified::refresh(controller, &run, reconcile::BRIEF).await?;
     }
-    let outputs = controller.store.outputs(&run.id).await?;
+    let total = controller.store.outputs_total(&run.id).await?;
+    let outputs = first_outputs(&controller, &run, args.outputs as usize).await?;
     let events = controller.store.events(&run.id).await?;
     let log_error = log_error::of(controller, &run.id).await?;
     if context.ui.is_json() {
@@ -76,6 +88,7 @@ async fn show_run(
                 ..RunView::from(&run)
             },
             spec: &run.spec,
+            outputs_total: total,
             outputs: &outputs,
             warnings: warnings::of(&events),
             events: &events,
@@ -91,7 +104,7 @@ async fn show_run(
     if !args.offline && context.ui.stdout_is_tty() && run.gpu_summary.is_some() {
         print_plot(controller, context, &run).await;
     }
-    print_outputs(context, &outputs);
+    print_outputs(context, &outputs, total);
     print_events(context, &events);
     if run.status == RunStatus::Failed {
         let tells = match &run.finding {
@@ -246,8 +259,32 @@ async fn print_plot(controller: &Controller, context: &Context, run: &Run) {
         .hint(format!("`farrun gpu --run {}` plots everything", run.id));
 }
 
-fn print_outputs(context: &Context, outputs: &[OutputRecord]) {
-    if outputs.is_empty() {
+/// The first outputs of a run, at most `most`.
+async fn first_outputs(
+    controller: &Controller,
+    run: &Run,
+    most: usize,
+) -> Result<Vec<OutputRecord>, CommandError> {
+    let mut outputs = Vec::new();
+    let mut after = None;
+    while outputs.len() < most {
+        let page = (most - outputs.len()).min(OUTPUTS_PAGE);
+        let (mut found, next) = controller
+            .store
+            .outputs_page(&run.id, after.as_deref(), page)
+            .await?;
+        outputs.append(&mut found);
+        if next.is_none() {
+            break;
+        }
+        after = next;
+    }
+    outputs.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(outputs)
+}
+
+fn print_outputs(context: &Context, outputs: &[OutputRecord], total: OutputsTotal) {
+    if total.files == 0 {
         return;
     }
     let mut table = Table::new(["OUTPUT", "SIZE", "HERE", "SHA-256"]);
@@ -260,7 +297,24 @@ fn print_outputs(context: &Context, outputs: &[OutputRecord]) {
         ]);
     }
     context.ui.line("");
-    context.ui.table(&table);
+    if !outputs.is_empty() {
+        context.ui.table(&table);
+    }
+    if let Some(text) = beyond(outputs.len() as u64, total) {
+        context.ui.line(text);
+    }
+}
+
+/// What a list that ends before the last output leaves out.
+fn beyond(listed: u64, total: OutputsTotal) -> Option<String> {
+    (listed < total.files).then(|| {
+        format!(
+            "{listed} of {} outputs ({}); {} of them are here; `--outputs N` lists up to {MOST_LISTED}",
+            total.files,
+            format::bytes(total.bytes),
+            total.pulled,
+        )
+    })
 }
 
 /// The beginning of a hash. That of a large output is taken only when something needs it.
@@ -308,6 +362,20 @@ mod tests {
             "peak 61.0 GiB, mean 87 %, about 55.2 Wh; 3 of 120 samples are missing; somebody else's process was on them"
         );
         assert_eq!(summary(&GpuSummary::default()), "nothing is known");
+    }
+
+    #[test]
+    fn a_list_says_what_it_leaves_out() {
+        let total = OutputsTotal {
+            files: 200_000,
+            bytes: 3 << 30,
+            pulled: 12,
+        };
+        assert_eq!(
+            beyond(100, total).unwrap(),
+            "100 of 200000 outputs (3.0 GiB); 12 of them are here; `--outputs N` lists up to 10000"
+        );
+        assert_eq!(beyond(200_000, total), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What `--json` prints: versioned shapes, apart from the types inside.
 
 use super::outcome;
-use crate::model::{Host, OutputRecord, Prompt, Run, RunEvent, RunStatus};
+use crate::model::{Host, OutputRecord, OutputsTotal, Prompt, Run, RunEvent, RunStatus};
 use crate::run::owner::Owner;
 use crate::store::RunSummary;
 use chrono::{DateTime, Utc};
@@ -188,7 +188,9 @@ pub struct RunDetail<'a> {
     pub run: RunView<'a>,
     /// The resolved order.
     pub spec: &'a farrun_protocol::spec::RunSpec,
-    /// Its outputs, as far as they are known.
+    /// How many of its outputs are known.
+    pub outputs_total: OutputsTotal,
+    /// Some of them, by path.
     pub outputs: &'a [OutputRecord],
     /// What went wrong beside it without being the cause of its end.
     pub warnings: Vec<&'a str>,

@@ -92,7 +92,7 @@ async fn one(
 async fn acknowledged(controller: &Controller, mut run: Run) -> Result<Run, CommandError> {
     while run.launched_at.is_none() && !run.status.is_settled() {
         let id = run.id.clone();
-        if Owner::is_elsewhere(&run) {
+        if Owner::is_elsewhere(&run, controller.store.machine()) {
             return Err(RunError::OrderedElsewhere(run.id).into());
         }
         if !Owner::is_other(&run) && !Owner::has_asked(&run) {

@@ -34,6 +34,11 @@ impl From<RunError> for CommandError {
                 plain(Exit::Refused).hint(format!("try `farrun stop {run}` again in a moment"))
             }
             RunError::Ended { .. } => plain(Exit::Refused),
+            RunError::LogCapTooLarge {
+                host, run, claimed, ..
+            } => plain(Exit::Refused).hint(format!(
+                "if it was ordered so: `farrun adopt {run} --host {host} --log-cap {claimed}`"
+            )),
             RunError::Input { .. }
             | RunError::InputChanged { .. }
             | RunError::Spec(_)

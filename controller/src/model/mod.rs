@@ -9,6 +9,6 @@ pub mod signal;
 pub mod slug;
 
 pub use host::{Host, HostReport, HostSettings};
-pub use output::OutputRecord;
+pub use output::{OutputRecord, OutputsTotal};
 pub use prompt::Prompt;
 pub use run::{Run, RunEvent, RunStatus};

@@ -26,3 +26,14 @@ impl OutputRecord {
         blocks.or_else(|| self.sha256.clone().map(ContentId::Sha256))
     }
 }
+
+/// How many outputs of a run are known, and how much of it is here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct OutputsTotal {
+    /// How many files.
+    pub files: u64,
+    /// Their size in bytes, together.
+    pub bytes: u64,
+    /// How many of them were verified on this machine.
+    pub pulled: u64,
+}

@@ -2,6 +2,7 @@
 
 use super::bulk::{Bulk, further};
 use super::manifest_of::ManifestRead;
+use super::order::place_here;
 use super::upload::watch;
 use super::{RunError, enhance, manifest_of, pulled, reconcile, stop};
 use crate::controller::{Controller, Event};
@@ -49,11 +50,7 @@ pub struct Collected {
 /// The run is active, the link broke (what arrived is kept and the next pull goes on there), or the disk is full.
 #[tracing::instrument(skip_all, fields(run = %id, host = %link.host))]
 pub async fn collect(controller: &Controller, link: &Link, id: &RunId) -> Result<Collected, RunError> {
-    let run = controller
-        .store
-        .run(id)
-        .await?
-        .ok_or_else(|| RunError::NoRun(id.clone()))?;
+    let run = controller.row(id).await?;
     let host = controller.host_of(id, &run.host).await?;
     let bulk = Bulk::begin(controller, &host, id);
     collect_over(controller, link, id, bulk).await
@@ -69,11 +66,7 @@ pub async fn collect_over(
     id: &RunId,
     bulk: Bulk,
 ) -> Result<Collected, RunError> {
-    let run = controller
-        .store
-        .run(id)
-        .await?
-        .ok_or_else(|| RunError::NoRun(id.clone()))?;
+    let run = place_here(controller, controller.row(id).await?).await?;
     let host = controller.host_of(id, &run.host).await?;
     if link.host != run.host {
         // Another host that does not know the run says nothing about its outputs.
@@ -228,10 +221,9 @@ async fn recall(
     let Ok(Some(manifest)) = look.await else {
         return Ok(None);
     };
-    let recorded = controller.store.outputs(id).await?;
-    let all =
-        recorded.len() == manifest.files.len() && recorded.iter().all(|output| output.pulled_at.is_some());
-    Ok(Some(manifest).filter(|_| all))
+    let recorded = controller.store.outputs_total(id).await?;
+    let all = manifest.files.len() as u64;
+    Ok(Some(manifest).filter(|_| recorded.files == all && recorded.pulled == all))
 }
 
 /// Brings every output here, records it, and remembers that it is here. There is one list of them in memory at a time.

@@ -4,7 +4,7 @@ use super::RunError;
 use super::owner::Owner;
 use crate::controller::{Controller, Event};
 use crate::host::{Dialer, Link, agents};
-use crate::model::{Host, RunStatus};
+use crate::model::{Host, Run, RunStatus};
 use crate::ssh::config::ConfigFiles;
 use crate::ssh::{Ask, Unasked};
 use crate::store::RunFilter;
@@ -21,6 +21,15 @@ impl Controller {
             controller_id: self.store.controller_id().clone(),
             ask: self.ask.clone(),
         }
+    }
+
+    /// What is known here of a run.
+    ///
+    /// # Errors
+    /// The database, or nothing is known of it.
+    pub async fn row(&self, run: &RunId) -> Result<Run, RunError> {
+        let found = self.store.run(run).await?;
+        found.ok_or_else(|| RunError::NoRun(run.clone()))
     }
 
     /// The host of a run.

@@ -145,6 +145,20 @@ pub enum RunError {
         /// What.
         what: String,
     },
+    /// A host says of a run that is to be adopted that its log may be longer than is taken over unasked.
+    #[error(
+        "`{host}` says that the log of run `{run}` may have {claimed} bytes, and no more than {most} are taken over unasked"
+    )]
+    LogCapTooLarge {
+        /// Name of the host.
+        host: String,
+        /// The run.
+        run: RunId,
+        /// The log cap of its order, as the host tells it.
+        claimed: u64,
+        /// The greatest that is accepted.
+        most: u64,
+    },
     /// The order's folder would make `log_path` longer than a database field.
     #[error("the path of the run log would be longer than 500 characters: `{}`", path.display())]
     LogPathTooLong {

@@ -238,8 +238,7 @@ async fn settle(reach: &mut Reach<'_>) -> Result<Run, RunError> {
         let link = reach.link().await?;
         match reconcile::runs_on(reach.controller, &link, std::slice::from_ref(id)).await {
             Ok(_) => {
-                let gone = || RunError::NoRun(id.clone());
-                let run = reach.controller.store.run(id).await?.ok_or_else(gone)?;
+                let run = reach.controller.row(id).await?;
                 reach.keep(link);
                 if run.status.is_settled() || run.launched_at.is_none() {
                     return Ok(run);

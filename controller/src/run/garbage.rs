@@ -161,9 +161,8 @@ async fn has_more(controller: &Controller, run: &Run, files: Option<u64>) -> Res
     if run.status == RunStatus::Completed || files == Some(0) {
         return Ok(false);
     }
-    let outputs = controller.store.outputs(&run.id).await?;
-    let pulled = outputs.iter().filter(|output| output.pulled_at.is_some()).count();
-    Ok(files.is_none_or(|files| files > pulled as u64))
+    let pulled = controller.store.outputs_total(&run.id).await?.pulled;
+    Ok(files.is_none_or(|files| files > pulled))
 }
 
 /// Brings the rest of a run's log here. A host that has removed the run already has nothing to lose.

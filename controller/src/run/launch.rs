@@ -55,9 +55,8 @@ pub async fn launch(
 
 /// Marks this process as the one that works on the order, once no other living one does.
 async fn take(controller: &Controller, id: &RunId) -> Result<Run, RunError> {
-    if controller.store.run(id).await?.is_none() {
-        return Err(RunError::NoRun(id.clone()));
-    }
+    controller.row(id).await?;
+    let machine = controller.store.machine();
     let mut told = false;
     loop {
         let mut elsewhere = false;
@@ -67,10 +66,11 @@ async fn take(controller: &Controller, id: &RunId) -> Result<Run, RunError> {
                 if row.launched_at.is_some() || row.status.is_settled() {
                     return true;
                 }
-                elsewhere = Owner::is_elsewhere(row);
+                elsewhere = Owner::is_elsewhere(row, machine);
                 let ours = !elsewhere && !Owner::is_other(row);
                 if ours {
-                    row.owner = Some(Owner::this().having_asked(Owner::has_asked(row)).to_string());
+                    let asked = Owner::has_asked(row);
+                    row.owner = Some(Owner::this(machine).having_asked(asked).to_string());
                 }
                 ours
             })
@@ -138,11 +138,11 @@ async fn prepare(
     id: &RunId,
     secrets: &BTreeMap<String, Secret>,
 ) -> Result<Option<Run>, RunError> {
-    let run = row(controller, id).await?;
+    let run = controller.row(id).await?;
     if Owner::has_asked(&run) {
         reconcile::runs_on(controller, link, std::slice::from_ref(id)).await?;
     }
-    let run = row(controller, id).await?;
+    let run = controller.row(id).await?;
     if run.launched_at.is_some() || run.status.is_settled() {
         return Ok(Some(run));
     }
@@ -166,17 +166,13 @@ async fn prepare(
     Ok(None)
 }
 
-async fn row(controller: &Controller, id: &RunId) -> Result<Run, RunError> {
-    let run = controller.store.run(id).await?;
-    run.ok_or_else(|| RunError::NoRun(id.clone()))
-}
-
 /// Writes down that the host is being asked to start the run, unless somebody cancelled it meanwhile: what happens
 /// from now on only the host knows.
 async fn announce(controller: &Controller, id: &RunId) -> Result<Run, RunError> {
+    let asking = Owner::this(controller.store.machine()).having_asked(true);
     let mark = |row: &mut Run| {
         if row.launched_at.is_none() && !row.status.is_settled() {
-            row.owner = Some(Owner::this().having_asked(true).to_string());
+            row.owner = Some(asking.to_string());
         }
     };
     Ok(controller.store.change_run(id, mark).await?.0)

@@ -3,7 +3,7 @@
 use super::order::LocalPaths;
 use super::{RunError, pulled};
 use crate::controller::Controller;
-use crate::model::{OutputRecord, Run};
+use crate::model::Run;
 use farrun_protocol::RunId;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -238,14 +238,7 @@ async fn note(controller: &Controller, item: &Item) -> Result<(), RunError> {
             };
             controller.store.change_run(id, gone).await?;
         }
-        "outputs" => {
-            let outputs = controller.store.outputs(id).await?.into_iter();
-            let gone = outputs.map(|output| OutputRecord {
-                pulled_at: None,
-                ..output
-            });
-            controller.store.set_outputs(id, gone).await?;
-        }
+        "outputs" => controller.store.forget_pulls(id).await?,
         _ => return Ok(()),
     }
     controller.store.add_event(id, REMOVED, item.kind).await?;

@@ -1,7 +1,6 @@
 //! Who is working on an order that its host has not acknowledged: a process, told apart from a later one that got
 //! the same number.
 
-use crate::controller::machine;
 use crate::model::Run;
 use farrun_protocol::Sha256;
 use std::fmt;
@@ -23,14 +22,14 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// This process.
-    pub fn this() -> Self {
+    /// This process, of `machine` as the database knows it.
+    pub fn this(machine: &str) -> Self {
         let pid = std::process::id();
         Self {
             pid,
             boot_id: boot_id(),
             started: start_time(pid).unwrap_or_default(),
-            machine: Some(this_machine()),
+            machine: Some(word(machine)),
             asked: false,
         }
     }
@@ -70,12 +69,12 @@ impl Owner {
 
     /// Whether an order that no host was asked to start belongs to another machine that shares the database: only there
     /// it can be told whether somebody works on it.
-    pub fn is_elsewhere(run: &Run) -> bool {
+    pub fn is_elsewhere(run: &Run, machine: &str) -> bool {
         let owner = run.owner.as_deref().and_then(Self::parse);
         !Self::has_asked(run)
             && owner
                 .and_then(|owner| owner.machine)
-                .is_some_and(|machine| machine != this_machine())
+                .is_some_and(|owner| owner != word(machine))
     }
 
     /// Reads what [`fmt::Display`] wrote.
@@ -125,9 +124,9 @@ impl fmt::Display for Owner {
     }
 }
 
-/// A word for this machine that tells others nothing else about it.
-fn this_machine() -> String {
-    let hash = Sha256::of(machine().as_bytes());
+/// A word for a machine that tells others nothing else about it.
+fn word(machine: &str) -> String {
+    let hash = Sha256::of(machine.as_bytes());
     hash.as_str().chars().take(16).collect()
 }
 
@@ -157,7 +156,7 @@ mod tests {
 
     #[test]
     fn this_process_is_alive_and_an_earlier_boot_is_not() {
-        let owner = Owner::this();
+        let owner = Owner::this("laptop");
         assert!(owner.is_alive());
         let read = Owner::parse(&owner.to_string()).unwrap();
         assert_eq!(read, owner);
@@ -191,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_mark_is_read_as_it_was_written_and_nobody_is_not_alive() {
-        let asked = Owner::this().having_asked(true);
+        let asked = Owner::this("laptop").having_asked(true);
         assert_eq!(Owner::parse(&asked.to_string()), Some(asked.clone()));
         assert!(asked.is_alive());
         let nobody = Owner::nobody().having_asked(true);

@@ -24,11 +24,7 @@ pub async fn stop(
     grace: Option<u64>,
     kill: bool,
 ) -> Result<Run, RunError> {
-    let run = controller
-        .store
-        .run(id)
-        .await?
-        .ok_or_else(|| RunError::NoRun(id.clone()))?;
+    let run = controller.row(id).await?;
     if run.status.is_settled() {
         return Err(RunError::Ended {
             run: id.clone(),
@@ -73,11 +69,7 @@ async fn stop_there(
             Some(ErrorCode::NotOwner) => return Err(RunError::NotOwner(id.clone())),
             _ => return Err(LinkError::from(error).into()),
         }
-        let run = controller
-            .store
-            .run(id)
-            .await?
-            .ok_or_else(|| RunError::NoRun(id.clone()))?;
+        let run = controller.row(id).await?;
         if run.launched_at.is_some() {
             return Err(LinkError::from(error).into());
         }

@@ -20,15 +20,22 @@ mod location;
 mod notification;
 mod open;
 mod output;
+mod outputs;
 mod prompt;
 mod row;
 mod run;
+#[cfg(test)]
+#[path = "../../tests/store/support.rs"]
+pub(crate) mod support;
+#[cfg(test)]
+mod tests;
 mod value;
 
 pub use error::{StoreError, Trouble};
 pub use filter::{PromptFilter, RunFilter, RunSummary};
 pub use location::Location;
 pub use notification::Listener;
+pub use output::ROWS as OUTPUTS_PAGE;
 pub use run::Created;
 
 use error::Doing as _;
@@ -57,6 +64,11 @@ impl Store {
     /// Who we are to every host: made once with the database, and shared by all who use it.
     pub fn controller_id(&self) -> &ControllerId {
         &self.controller_id
+    }
+
+    /// Which of the machines that may share the database this one is.
+    pub fn machine(&self) -> &str {
+        &self.machine
     }
 
     /// Closes the connections. What was changed is on disk already.

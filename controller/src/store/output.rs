@@ -1,21 +1,21 @@
-//! Output files of runs.
+//! Output files of runs: recording them, and which of them this machine has.
 
 use super::entity::{output_file, output_pull, run};
 use super::error::Doing as _;
-use super::value::{nanoseconds, time};
+use super::value::nanoseconds;
 use super::{Store, StoreError, row};
 use crate::model::OutputRecord;
 use chrono::{DateTime, Utc};
 use farrun_protocol::{RunId, Sha256};
 use sea_orm::{
-    ColumnTrait as _, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _, PaginatorTrait as _,
-    QueryFilter as _, QuerySelect as _,
+    ColumnTrait as _, ConnectionTrait, DatabaseTransaction, EntityTrait as _, IntoActiveModel as _,
+    PaginatorTrait as _, QueryFilter as _, QuerySelect as _,
 };
 use std::borrow::Borrow;
 use std::collections::HashMap;
 
-/// Rows of one INSERT: six values each stay far below what both databases accept.
-const ROWS: usize = 1000;
+/// Outputs that are written, or read, at once: six values each stay far below what both databases accept.
+pub const ROWS: usize = 1000;
 const DOING: &str = "recording the outputs of a run";
 
 impl Store {
@@ -79,12 +79,7 @@ impl Store {
             .count(&transaction)
             .await
             .doing(&self.database, DOING)?;
-        output_pull::Entity::delete_many()
-            .filter(output_pull::Column::RunId.eq(id.as_str()))
-            .filter(output_pull::Column::Machine.eq(&*self.machine))
-            .exec(&transaction)
-            .await
-            .doing(&self.database, DOING)?;
+        self.clear_pulls(&transaction, id).await?;
         let mut rows = Rows::new(self, id, outputs);
         while let Some((files, _)) = rows.next()? {
             if !self.is_known(&transaction, id, &files).await? {
@@ -175,56 +170,25 @@ impl Store {
             .exec(transaction)
             .await
             .doing(&self.database, DOING)?;
+        self.clear_pulls(transaction, id).await
+    }
+
+    async fn clear_pulls(&self, connection: &impl ConnectionTrait, id: &RunId) -> Result<(), StoreError> {
         output_pull::Entity::delete_many()
             .filter(output_pull::Column::RunId.eq(id.as_str()))
             .filter(output_pull::Column::Machine.eq(&*self.machine))
-            .exec(transaction)
+            .exec(connection)
             .await
             .doing(&self.database, DOING)
             .map(drop)
     }
 
-    /// The outputs of a run, by path, and when this machine pulled them.
+    /// Records that the outputs of a run are not on this machine any more.
     ///
     /// # Errors
-    /// The database could not be read.
-    pub async fn outputs(&self, id: &RunId) -> Result<Vec<OutputRecord>, StoreError> {
-        let doing = "reading the outputs of a run";
-        let files = output_file::Entity::find()
-            .filter(output_file::Column::RunId.eq(id.as_str()))
-            .all(&self.connection)
-            .await
-            .doing(&self.database, doing)?;
-        let pulls = output_pull::Entity::find()
-            .filter(output_pull::Column::RunId.eq(id.as_str()))
-            .filter(output_pull::Column::Machine.eq(&*self.machine))
-            .all(&self.connection)
-            .await
-            .doing(&self.database, doing)?;
-        let pulled: HashMap<(String, String), i64> = pulls
-            .into_iter()
-            .map(|pull| {
-                let hash = identity(&pull.sha256, &pull.blocks).to_owned();
-                ((pull.path, hash), pull.pulled_at)
-            })
-            .collect();
-        let record = row::record(&self.database, id.as_str());
-        let mut outputs = Vec::with_capacity(files.len());
-        for file in files {
-            let hash = identity(&file.sha256, &file.blocks).to_owned();
-            // One without any hash is damaged.
-            let sha256 = (!file.sha256.is_empty() || file.blocks.is_none()).then_some(&*file.sha256);
-            outputs.push(OutputRecord {
-                size: record.unsigned("size", file.size)?,
-                sha256: record.parse_some("sha256", sha256)?,
-                blocks: record.parse_some("blocks", file.blocks.as_deref())?,
-                pulled_at: pulled.get(&(file.path.clone(), hash)).copied().map(time),
-                path: file.path,
-            });
-        }
-        // Here, because the order of text differs between databases.
-        outputs.sort_by(|one, other| one.path.cmp(&other.path));
-        Ok(outputs)
+    /// The database could not be written.
+    pub async fn forget_pulls(&self, id: &RunId) -> Result<(), StoreError> {
+        self.clear_pulls(&self.connection, id).await
     }
 }
 
@@ -263,7 +227,7 @@ impl<'a, O: Iterator<Item: Borrow<OutputRecord>>> Rows<'a, O> {
 }
 
 /// What says whether a file is the same one.
-fn identity<'a>(sha256: &'a str, blocks: &'a Option<String>) -> &'a str {
+pub(super) fn identity<'a>(sha256: &'a str, blocks: &'a Option<String>) -> &'a str {
     blocks.as_deref().unwrap_or(sha256)
 }
 

@@ -3,6 +3,7 @@
 //! Written here and not by a plotting crate: four panels of lines need a hundred lines, a crate brings fonts, colour
 //! maps and a dozen dependencies.
 
+use super::escape;
 use super::plot::{Plot, Series, number, time};
 use std::fmt::Write as _;
 
@@ -174,19 +175,16 @@ fn lines(series: &Series) -> Vec<Vec<(f64, f64)>> {
     lines
 }
 
+/// A name that a host chose: readers of SVG refuse the whole file for some characters.
 fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if super::escape::is_hostile(c) => out.push(char::REPLACEMENT_CHARACTER),
-            c => out.push(c),
+    let shown = |c| {
+        if escape::is_hostile(c) {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
         }
-    }
-    out
+    };
+    escape::markup(&text.chars().map(shown).collect::<String>())
 }
 
 #[cfg(test)]

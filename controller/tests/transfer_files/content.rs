@@ -1,6 +1,6 @@
 //! Files with known content and what a host would announce about them.
 
-use farrun::ssh::transfer::Wanted;
+use farrun::ssh::transfer::{DownloadOptions, Progress, Report, Sftp, TransferError, Wanted};
 use farrun_protocol::manifest::BLOCK;
 use farrun_protocol::{BlockHash, Sha256};
 use std::path::Path;
@@ -69,4 +69,10 @@ pub(crate) fn assert_nothing_unverified(folder: &Path, wanted: &[Wanted]) {
             assert!(is_announced(&content, file), "{}", file.path);
         }
     }
+}
+
+/// Downloads over one connection.
+pub(crate) async fn fetch(sftp: &Sftp, wanted: &[Wanted], home: &Path) -> Result<Report, TransferError> {
+    sftp.download(wanted, home, &Progress::new(), &DownloadOptions::default())
+        .await
 }

@@ -1,6 +1,6 @@
 //! What arrives, and what does not have to.
 
-use crate::content::{assert_here, make};
+use crate::content::{assert_here, fetch, make};
 use crate::server::{connect, counted};
 use farrun::ssh::transfer::{DownloadOptions, Progress, Transfer, TransferError};
 use std::os::unix::fs::MetadataExt as _;
@@ -81,29 +81,13 @@ async fn an_older_version_is_replaced_and_one_bad_file_does_not_stop_the_rest() 
     std::fs::write(home.path().join("f3"), "older").unwrap();
     std::fs::remove_file(host.path().join("f7")).unwrap();
     let sftp = connect().await;
-    let error = sftp
-        .download(
-            &wanted,
-            home.path(),
-            &Progress::new(),
-            &DownloadOptions::default(),
-        )
-        .await
-        .unwrap_err();
+    let error = fetch(&sftp, &wanted, home.path()).await.unwrap_err();
     assert!(
         matches!(error, TransferError::NotFound { ref path, .. } if path.ends_with("/f7")),
         "{error}"
     );
     wanted.remove(7);
-    let report = sftp
-        .download(
-            &wanted,
-            home.path(),
-            &Progress::new(),
-            &DownloadOptions::default(),
-        )
-        .await
-        .unwrap();
+    let report = fetch(&sftp, &wanted, home.path()).await.unwrap();
     assert_eq!(report.files_present, 29);
     assert_here(home.path(), &wanted);
 }
@@ -111,11 +95,7 @@ async fn an_older_version_is_replaced_and_one_bad_file_does_not_stop_the_rest() 
 #[tokio::test]
 async fn an_empty_list_is_done_at_once() {
     let home = tempfile::tempdir().unwrap();
-    let report = connect()
-        .await
-        .download(&[], home.path(), &Progress::new(), &DownloadOptions::default())
-        .await
-        .unwrap();
+    let report = fetch(&connect().await, &[], home.path()).await.unwrap();
     assert_eq!(report.files_fetched, 0);
     assert!(!home.path().join(".farrun-part").exists());
 }

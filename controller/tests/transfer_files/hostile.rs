@@ -1,7 +1,7 @@
 //! A server that lies.
 
-use crate::content::{announce, assert_nothing_unverified, bytes};
-use farrun::ssh::transfer::{DownloadOptions, Progress, Sftp, Timing, TransferError};
+use crate::content::{announce, assert_nothing_unverified, bytes, fetch};
+use farrun::ssh::transfer::{Sftp, Timing, TransferError};
 use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -83,14 +83,7 @@ async fn download_from(lie: Lie, size: usize, silence: Duration) -> TransferErro
     let home = tempfile::tempdir().unwrap();
     let content = bytes(size, 1);
     let wanted = [announce(Path::new("/"), "f", &content)];
-    let error = start(lie, 0, silence)
-        .await
-        .download(
-            &wanted,
-            home.path(),
-            &Progress::new(),
-            &DownloadOptions::default(),
-        )
+    let error = fetch(&start(lie, 0, silence).await, &wanted, home.path())
         .await
         .unwrap_err();
     assert_nothing_unverified(home.path(), &wanted);

@@ -1,8 +1,8 @@
 //! What is refused, and that nothing is touched then.
 
-use crate::content::{announce, assert_nothing_unverified, bytes, make};
+use crate::content::{announce, assert_nothing_unverified, bytes, fetch, make};
 use crate::server::{connect, hooked};
-use farrun::ssh::transfer::{DownloadOptions, Progress, TransferError, Wanted};
+use farrun::ssh::transfer::{TransferError, Wanted};
 use farrun_protocol::manifest::BLOCK;
 use farrun_protocol::{BlockHash, Sha256};
 use std::os::unix::fs::symlink;
@@ -11,11 +11,7 @@ use std::path::Path;
 const MIB: usize = 1024 * 1024;
 
 async fn refused(wanted: &[Wanted], home: &Path) -> TransferError {
-    connect()
-        .await
-        .download(wanted, home, &Progress::new(), &DownloadOptions::default())
-        .await
-        .unwrap_err()
+    fetch(&connect().await, wanted, home).await.unwrap_err()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,15 +152,7 @@ async fn a_source_that_shrinks_or_changes_under_the_read_is_noticed() {
             }
         })
         .await;
-        let error = sftp
-            .download(
-                &wanted,
-                home.path(),
-                &Progress::new(),
-                &DownloadOptions::default(),
-            )
-            .await
-            .unwrap_err();
+        let error = fetch(&sftp, &wanted, home.path()).await.unwrap_err();
         assert!(
             matches!(error, TransferError::ChangedWhileReading { .. }),
             "{error:?}"

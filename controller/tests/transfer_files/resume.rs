@@ -1,8 +1,8 @@
 //! Cuts at any byte, and what is kept.
 
-use crate::content::{assert_here, assert_nothing_unverified, bytes, make};
+use crate::content::{assert_here, assert_nothing_unverified, bytes, fetch, make};
 use crate::server::{connect, cut_after, hooked};
-use farrun::ssh::transfer::{DownloadOptions, Progress, Report, Sftp, Transfer, TransferError, Wanted};
+use farrun::ssh::transfer::{DownloadOptions, Progress, Transfer, TransferError, Wanted};
 use farrun_protocol::Sha256;
 use farrun_protocol::manifest::BLOCK;
 use proptest::prelude::*;
@@ -12,11 +12,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 const MIB: usize = 1024 * 1024;
 const TOTAL: u64 = 24 * 1024 * 1024;
-
-async fn fetch(sftp: &Sftp, wanted: &[Wanted], home: &Path) -> Result<Report, TransferError> {
-    sftp.download(wanted, home, &Progress::new(), &DownloadOptions::default())
-        .await
-}
 
 fn make_set(host: &Path) -> Vec<Wanted> {
     let mut wanted = vec![

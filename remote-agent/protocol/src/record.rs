@@ -179,6 +179,26 @@ impl Settled {
     pub fn awaits_engine(&self) -> bool {
         self.verdict.reason == Reason::EngineSilent
     }
+
+    /// An end of which nothing else is known.
+    pub fn of(run_id: RunId, verdict: Verdict, log: LogEnd, generation: Generation) -> Self {
+        Self {
+            format: FORMAT,
+            run_id,
+            verdict,
+            log,
+            generation,
+            exit: None,
+            container: None,
+            started_at: None,
+            ended_at: None,
+            outputs_error: None,
+            booted_at: None,
+            engine_started_at: None,
+            engine_error: None,
+            log_error: None,
+        }
+    }
 }
 
 /// What a host knows about one of its runs, gathered on request.

@@ -1,6 +1,6 @@
 //! What names this machine and this boot of it.
 
-use super::{RecordError, read_bounded, sync_folder};
+use super::{RecordError, read_value, sync_folder};
 use chrono::{DateTime, TimeDelta, Utc};
 use farrun_protocol::HostId;
 use std::io::{self, Write as _};
@@ -53,17 +53,7 @@ pub fn host_id(state: &Path) -> Result<HostId, RecordError> {
 }
 
 fn read(path: &Path) -> Result<Option<HostId>, RecordError> {
-    let Some(bytes) = read_bounded(path, 200)? else {
-        return Ok(None);
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    text.trim()
-        .parse()
-        .map(Some)
-        .map_err(|error| RecordError::Damaged {
-            path: path.to_owned(),
-            detail: format!("{error}"),
-        })
+    read_value(path, 200)
 }
 
 #[cfg(test)]

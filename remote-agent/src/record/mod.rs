@@ -104,6 +104,24 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, RecordEr
     Ok(Some(bytes))
 }
 
+/// Reads a file that holds one value as text; `None` when there is none.
+///
+/// # Errors
+/// The kernel's, or content that is no such value.
+pub fn read_value<T: std::str::FromStr<Err: std::fmt::Display>>(
+    path: &Path,
+    limit: u64,
+) -> Result<Option<T>, RecordError> {
+    let Some(bytes) = read_bounded(path, limit)? else {
+        return Ok(None);
+    };
+    let value = String::from_utf8_lossy(&bytes).trim().parse();
+    value.map(Some).map_err(|error| RecordError::Damaged {
+        path: path.to_owned(),
+        detail: format!("{error}"),
+    })
+}
+
 /// Reads a JSON record that carries a format number; `None` when there is no such file.
 ///
 /// # Errors

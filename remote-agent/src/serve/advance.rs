@@ -138,7 +138,7 @@ async fn try_start(
     let Ok(Some(lock)) = folder.try_lock() else {
         return false;
     };
-    let started = launch::start_queued(session, peer, spec, folder, &lock, &Call::unheard()).await;
+    let started = launch::proceed_and_settle(session, peer, spec, folder, &lock, &Call::unheard()).await;
     started.is_ok() && !folder.queued().exists()
 }
 
@@ -155,7 +155,7 @@ async fn has_left(session: &Session, peer: &Peer, folder: &RunFolder) -> bool {
                 return false;
             };
             let call = Call::unheard();
-            let started = launch::start_queued(session, peer, &spec, folder, &lock, &call).await;
+            let started = launch::proceed_and_settle(session, peer, &spec, folder, &lock, &call).await;
             started.is_ok() && !folder.queued().exists()
         }
         Ok(Stage::Moving) | Err(_) => false,

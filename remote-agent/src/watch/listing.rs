@@ -59,32 +59,19 @@ mod tests {
         let run = RunFolder::new(state, &name.parse().unwrap());
         std::fs::create_dir_all(run.outputs()).unwrap();
         std::fs::write(run.outputs().join("a"), "content").unwrap();
-        run.write_settled(&Settled {
-            format: farrun_protocol::record::FORMAT,
-            run_id: run.run_id().clone(),
-            verdict: Verdict {
-                result,
-                reason: Reason::ExitCode,
-                exit_code: None,
-                signal: None,
-                detail: None,
-            },
-            log: LogEnd {
-                length: 0,
-                sha256: Sha256::of(b""),
-            },
-            generation: Generation::random(),
-            exit: None,
-            container: None,
-            started_at: None,
-            ended_at: None,
-            outputs_error: None,
-            engine_error: None,
-            log_error: None,
-            booted_at: None,
-            engine_started_at: None,
-        })
-        .unwrap();
+        let verdict = Verdict {
+            result,
+            reason: Reason::ExitCode,
+            exit_code: None,
+            signal: None,
+            detail: None,
+        };
+        let log = LogEnd {
+            length: 0,
+            sha256: Sha256::of(b""),
+        };
+        let settled = Settled::of(run.run_id().clone(), verdict, log, Generation::random());
+        run.write_settled(&settled).unwrap();
         run
     }
 

@@ -20,7 +20,7 @@ use farrun_agent::serve::Context;
 use farrun_protocol::frame::{Frame, Kind};
 use farrun_protocol::log::LogEnd;
 use farrun_protocol::message::Hello;
-use farrun_protocol::record::{FORMAT, Settled};
+use farrun_protocol::record::Settled;
 use farrun_protocol::verdict::{Reason, RunResult, Verdict};
 use farrun_protocol::{ErrorCode, PROTOCOL, Reply, Request, RunId, Sha256};
 use in_process::{context, converse};
@@ -68,30 +68,16 @@ fn settle(folder: &RunFolder) -> LogEnd {
         length: log.len() as u64,
         sha256: Sha256::of(&log),
     };
-    folder
-        .write_settled(&Settled {
-            format: FORMAT,
-            run_id: folder.run_id().clone(),
-            verdict: Verdict {
-                result: RunResult::Succeeded,
-                reason: Reason::Ok,
-                exit_code: Some(0),
-                signal: None,
-                detail: None,
-            },
-            log: end.clone(),
-            generation: folder.generation().unwrap().unwrap(),
-            exit: None,
-            container: None,
-            started_at: None,
-            ended_at: None,
-            outputs_error: None,
-            booted_at: None,
-            engine_started_at: None,
-            engine_error: None,
-            log_error: None,
-        })
-        .unwrap();
+    let verdict = Verdict {
+        result: RunResult::Succeeded,
+        reason: Reason::Ok,
+        exit_code: Some(0),
+        signal: None,
+        detail: None,
+    };
+    let generation = folder.generation().unwrap().unwrap();
+    let settled = Settled::of(folder.run_id().clone(), verdict, end.clone(), generation);
+    folder.write_settled(&settled).unwrap();
     end
 }
 

@@ -165,40 +165,31 @@ fn front(script: &str) -> SshdOptions {
     }
 }
 
+/// Tries to add a host whose questions this script answers.
+fn add_behind(script: &str, code: i32) -> Outcome {
+    let lab = Lab::apart(Engine::shared(), &front(script));
+    lab.home.trust(&lab.sshd, lab.sshd.port());
+    lab.home
+        .farrun(&lab.host_arguments("lab", lab.sshd.port()))
+        .expect_code(code)
+}
+
 #[test]
 fn machine_without_an_agent_of_ours_is_named() {
-    let options = front("case $SSH_ORIGINAL_COMMAND in uname*) echo Linux riscv64; exit 0 ;; esac");
-    let lab = Lab::apart(Engine::shared(), &options);
-    lab.home.trust(&lab.sshd, lab.sshd.port());
-    let outcome = lab
-        .home
-        .farrun(&lab.host_arguments("lab", lab.sshd.port()))
-        .expect_code(8);
-    let _ = outcome.expect_error("riscv64");
+    let script = "case $SSH_ORIGINAL_COMMAND in uname*) echo Linux riscv64; exit 0 ;; esac";
+    let _ = add_behind(script, 8).expect_error("riscv64");
 }
 
 #[test]
 fn account_without_a_shell_is_unreachable() {
-    let options = front("echo 'This account is currently not available.'; exit 1");
-    let lab = Lab::apart(Engine::shared(), &options);
-    lab.home.trust(&lab.sshd, lab.sshd.port());
-    let outcome = lab
-        .home
-        .farrun(&lab.host_arguments("lab", lab.sshd.port()))
-        .expect_code(3);
-    let _ = outcome.expect_error("currently not available");
+    let script = "echo 'This account is currently not available.'; exit 1";
+    let _ = add_behind(script, 3).expect_error("currently not available");
 }
 
 #[test]
 fn account_without_file_transfer_is_named() {
-    let options = front("case $SSH_ORIGINAL_COMMAND in *sftp-server*) exit 1 ;; esac");
-    let lab = Lab::apart(Engine::shared(), &options);
-    lab.home.trust(&lab.sshd, lab.sshd.port());
-    let outcome = lab
-        .home
-        .farrun(&lab.host_arguments("lab", lab.sshd.port()))
-        .expect_code(3);
-    let _ = outcome.expect_error("SFTP");
+    let script = "case $SSH_ORIGINAL_COMMAND in *sftp-server*) exit 1 ;; esac";
+    let _ = add_behind(script, 3).expect_error("SFTP");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::SOON;
 use crate::trouble::{
     Counter, behind_a_proxy, is_alive, last, last_id, last_status, noise, runs, wait_for_upload,
 };
-use farrun_tests::{BUSYBOX, Direction, Engine, EngineOptions, Lab, SshdOptions, wait_until};
+use farrun_tests::{AgentGate, BUSYBOX, Direction, Engine, EngineOptions, Lab, SshdOptions, wait_until};
 use rustix::process::Signal;
 use std::time::Duration;
 
@@ -23,6 +23,38 @@ fn while_connecting_cancels() {
     assert_eq!(last_status(&lab), "cancelled");
     assert_eq!(last(&lab).unwrap()["reason"], "interrupted");
     assert!(!lab.run_folder(&last_id(&lab)).exists());
+}
+
+#[test]
+fn while_the_host_looks_for_inputs_cancels_and_nothing_was_sent() {
+    let lab = Lab::new();
+    let counter = Counter::new();
+    let clip = lab.home.write("clip", "the clip");
+    let input = format!("clip={}", clip.display());
+    let mount = counter.mount();
+    let options = ["--input", &input, "--mount", &mount, "--key", "once"];
+    let arguments = lab.shell_arguments(BUSYBOX, &options, Counter::COUNT);
+    let gate = AgentGate::before(&lab.state(), "check_inputs");
+    let attached = lab.home.spawn(&arguments);
+    // Asked, and not answered: the command waits for nothing else now.
+    gate.wait(SOON);
+    assert_eq!(last_status(&lab), "pending");
+    attached.interrupt();
+    // Far less than the time after which a silent host is given up, or the program leaves anyway.
+    let outcome = attached.finish(Duration::from_secs(15)).expect_code(7);
+    assert!(outcome.errors().contains("cancelled"), "{outcome}");
+    drop(gate);
+    let run = last(&lab).unwrap();
+    assert_eq!(
+        (&run["status"], &run["reason"]),
+        (&"cancelled".into(), &"interrupted".into())
+    );
+    let blob = farrun_protocol::Sha256::of(b"the clip");
+    assert!(!lab.state().join("blobs").join(blob.as_str()).exists());
+    assert!(!lab.run_folder(&last_id(&lab)).exists());
+    // Nothing keeps the same order from being carried out now.
+    let _ = lab.home.farrun(&arguments).ok();
+    assert_eq!((runs(&lab), counter.executions()), (2, 1));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::registry::slow_image;
 use crate::trouble::{
     Counter, behind_a_proxy, bytes_below, is_alive, last_id, last_status, noise, wait_for_upload,
 };
-use farrun_tests::{BUSYBOX, Direction, Lab, wait_until};
+use farrun_tests::{AgentGate, BUSYBOX, Direction, Lab, wait_until};
 use std::time::Duration;
 
 /// Within this a command ends that notices by itself, on a busy machine.
@@ -41,6 +41,59 @@ fn looking_at_a_host_that_does_not_answer_ends_with_a_word() {
     }
     assert_eq!(lab.status(&run), "running");
     let _ = lab.home.farrun(&["stop", &run, "--kill"]).ok();
+}
+
+#[test]
+fn whatever_answer_is_awaited_a_command_ends_and_can_be_given_again() {
+    let lab = Lab::new();
+    let _ = lab.shell(&[], "echo said; exit 3").expect_code(1);
+    let failed = last_id(&lab);
+    let due = lab.detached(&[], "echo due; echo made >/farrun/outputs/made");
+    lab.wait_status(&due, &["downloading"], SOON);
+    let live = lab.detached(&[], "exec sleep 600");
+    let commands: [(&str, &[&str]); 13] = [
+        ("outputs", &["pull", &due]),
+        ("outputs", &["attach", &due]),
+        ("outputs", &["wait", &due]),
+        ("outputs", &["sync"]),
+        ("fetch_log", &["logs", &due]),
+        ("diagnose", &["diagnose", &failed]),
+        ("collect", &["gc", "--yes"]),
+        ("runs", &["adopt", "lab"]),
+        ("host", &["status"]),
+        ("gpus", &["gpu"]),
+        ("doctor", &["host", "doctor", "lab"]),
+        (
+            "set_hook",
+            &["host", "set", "lab", "--notify-command", "/bin/true"],
+        ),
+        ("stop_run", &["stop", &live]),
+    ];
+    for (verb, arguments) in commands {
+        let gate = AgentGate::before(&lab.state(), verb);
+        let asked = lab.home.spawn(arguments);
+        gate.wait(SOON);
+        asked.interrupt();
+        let outcome = asked.finish(AT_ONCE).expect_code(130);
+        let said = outcome.errors();
+        assert!(
+            ["interrupted", "detached"].iter().any(|word| said.contains(word)),
+            "{outcome}"
+        );
+        drop(gate);
+        assert_eq!(
+            (lab.status(&due), lab.status(&live)),
+            ("downloading".into(), "running".into())
+        );
+    }
+    for (_, arguments) in commands {
+        // The machine on which this runs may have no GPU to tell of, and a doctor may find something.
+        if !["gpu", "host"].contains(&arguments[0]) {
+            let _ = lab.home.farrun(arguments).ok();
+        }
+    }
+    assert_eq!(lab.status(&due), "completed");
+    assert_eq!(lab.status(&live), "cancelled");
 }
 
 #[test]

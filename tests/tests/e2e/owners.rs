@@ -62,6 +62,45 @@ fn one_run_is_adopted_by_its_id() {
 }
 
 #[test]
+fn a_host_does_not_say_how_much_of_our_disk_a_log_may_take() {
+    let lab = Lab::new();
+    let honest = lab.detached(&[], "exec sleep 600");
+    let liar = lab.detached(&["--log-cap", "3g"], "exec sleep 600");
+    let order = lab.run_folder(&liar).join("spec.json");
+    let told = std::fs::read_to_string(&order).unwrap();
+    let most = format!("\"log_cap\":{}", u64::MAX);
+    let lie = told.replace("\"log_cap\":3221225472", &most);
+    assert_ne!(lie, told);
+    std::fs::remove_file(&order).unwrap();
+    std::fs::write(&order, lie).unwrap();
+    let other = second(&lab);
+    // Every other run of the host is taken over all the same.
+    let adopted = other
+        .farrun(&["adopt", "lab", "--json"])
+        .ok()
+        .expect_error("left alone");
+    assert_eq!(ids(&adopted.json()), [honest.as_str()], "{adopted}");
+    let one = ["adopt", &liar, "--host", "lab"];
+    let refused = other.farrun(&one).expect_code(5);
+    assert!(
+        refused.errors().contains("18446744073709551615 bytes") && refused.errors().contains("--log-cap"),
+        "{refused}"
+    );
+    // It was not made ours on the host either.
+    let _ = other.farrun(&["stop", &liar]).expect_code(4);
+    // What was ordered so is taken over on request, or when the configuration allows as much for one's own runs.
+    std::fs::remove_file(&order).unwrap();
+    std::fs::write(&order, told).unwrap();
+    let _ = other.farrun(&one).expect_code(5);
+    let asked = [one.as_slice(), &["--log-cap", "3g"]].concat();
+    let _ = other.farrun(&asked).ok();
+    let mut third = second(&lab);
+    third.set("FARRUN_LOG_CAP", "3221225472");
+    let adopted = third.farrun(&["adopt", "lab", "--json"]).ok().json();
+    assert_eq!(ids(&adopted).len(), 2, "{adopted}");
+}
+
+#[test]
 fn lost_database_is_rebuilt_from_the_host() {
     let lab = Lab::new();
     let _ = lab.shell(&[], "echo made > /farrun/outputs/made; echo said").ok();

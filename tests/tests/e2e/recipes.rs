@@ -2,9 +2,8 @@
 
 use crate::SOON;
 use crate::pull::named;
-use farrun_tests::{BUSYBOX, Lab};
+use farrun_tests::Lab;
 use serde_json::Value;
-use std::path::PathBuf;
 
 /// Real work for a shell-less recipe: every operation copies a file.
 const RECIPE: &str = r#"
@@ -66,7 +65,7 @@ entrypoint = []
 argv = ["/bin/printf", "%s", "{prompt}"]
 "#;
 
-fn lab() -> Lab {
+pub(crate) fn lab() -> Lab {
     let mut lab = Lab::new();
     lab.home.write(".config/farrun/recipes/tiny.toml", RECIPE);
     lab.home.write(".config/farrun/recipes/says.toml", SAYS);
@@ -74,14 +73,14 @@ fn lab() -> Lab {
     lab
 }
 
-fn prompt(lab: &Lab, name: &str, text: &str) {
+pub(crate) fn prompt(lab: &Lab, name: &str, text: &str) {
     let _ = lab
         .home
         .farrun_with_input(text.as_bytes(), &["prompt", "create", "-", "--name", name])
         .ok();
 }
 
-fn last(lab: &Lab) -> Value {
+pub(crate) fn last(lab: &Lab) -> Value {
     lab.show("@last")
 }
 
@@ -280,77 +279,6 @@ fn upscale_of_a_failed_run_is_refused() {
 }
 
 #[test]
-fn enhance_writes_a_new_prompt() {
-    let lab = lab();
-    prompt(&lab, "city", "a city");
-    let _ = lab.home.farrun(&["enhance", "city"]).ok();
-    let made = lab
-        .home
-        .farrun(&["prompt", "show", "city_enhanced", "--json"])
-        .ok()
-        .json();
-    assert_eq!(made["prompt"]["text"], "a city, much better", "{made}");
-    let old = lab.home.farrun(&["prompt", "show", "city", "--json"]).ok().json();
-    assert_eq!(old["prompt"]["text"], "a city");
-    assert_eq!(made["prompt"]["parent"], old["prompt"]["id"]);
-    let id = last(&lab)["run"]["id"].as_str().unwrap().to_owned();
-    assert!(
-        lab.home
-            .outputs()
-            .join(format!("prompt_enhancement/logs/op_{id}.log"))
-            .is_file()
-    );
-    let _ = lab
-        .home
-        .farrun(&["enhance", "city", "--name", "city"])
-        .expect_code(5);
-}
-
-#[test]
-fn enhance_that_was_left_alone_makes_its_prompt_when_it_comes_home() {
-    let lab = lab();
-    prompt(&lab, "city", "a city");
-    let ordered = lab.home.farrun(&["enhance", "city", "--detach"]).ok();
-    let run = ordered.text().trim().to_owned();
-    lab.wait_status(&run, &["downloading"], SOON);
-    let _ = lab
-        .home
-        .farrun(&["prompt", "show", "city_enhanced"])
-        .expect_code(4);
-    let attached = lab.home.farrun(&["attach", &run]).ok();
-    assert!(
-        attached.errors().contains("new prompt `city_enhanced`"),
-        "{attached}"
-    );
-    let made = lab
-        .home
-        .farrun(&["prompt", "show", "city_enhanced", "--json"])
-        .ok()
-        .json();
-    assert_eq!(made["prompt"]["text"], "a city, much better", "{made}");
-    assert_eq!(made["prompt"]["made_by"], run.as_str());
-    // Nobody makes a second one of it.
-    for arguments in [["attach", &run], ["pull", &run]] {
-        let _ = lab.home.farrun(&arguments).ok();
-    }
-    let listed = lab.home.farrun(&["prompt", "list", "--json"]).ok().json();
-    assert_eq!(listed["prompts"].as_array().unwrap().len(), 2, "{listed}");
-}
-
-#[test]
-fn enhance_repeated_under_its_key_makes_one_prompt() {
-    let lab = lab();
-    prompt(&lab, "city", "a city");
-    let order = ["enhance", "city", "--key", "once", "--json"];
-    let first = lab.home.farrun(&order).ok().json();
-    let again = lab.home.farrun(&order).ok().json();
-    assert_eq!(first["schema"], "farrun.enhancement/1");
-    assert_eq!(first["prompt"], again["prompt"]);
-    let listed = lab.home.farrun(&["prompt", "list", "--json"]).ok().json();
-    assert_eq!(listed["prompts"].as_array().unwrap().len(), 2, "{listed}");
-}
-
-#[test]
 fn several_prompts_share_a_secret_that_is_read_once() {
     let lab = lab();
     let _ = ["one", "two"].map(|name| prompt(&lab, name, name));
@@ -386,46 +314,6 @@ fn several_prompts_that_were_interrupted_say_what_was_not_ordered() {
     let outcome = attached.finish(SOON).expect_code(130);
     assert!(outcome.errors().contains("not ordered: two, three"), "{outcome}");
     let _ = lab.home.farrun(&["stop", "@last", "--kill"]).ok();
-}
-
-#[test]
-fn rerun_changes_only_what_is_said() {
-    let lab = lab();
-    prompt(&lab, "city", "a city");
-    let _ = lab
-        .home
-        .farrun(&["inference", "city", "--set", "steps=4", "--set", "look=ink"])
-        .ok();
-    let first = last(&lab);
-    let _ = lab.home.farrun(&["rerun", "@last", "--set", "steps=5"]).ok();
-    let second = last(&lab);
-    assert_ne!(first["run"]["id"], second["run"]["id"]);
-    assert_eq!(
-        second["spec"]["parameters"],
-        serde_json::json!({ "steps": 5, "look": "ink" })
-    );
-    let _ = lab
-        .home
-        .farrun(&["rerun", "@last", "--set", "steps=50"])
-        .expect_code(2);
-}
-
-#[test]
-fn rerun_of_an_image_sends_nothing_again() {
-    let lab = lab();
-    let clip: PathBuf = lab.home.write("clip", "the clip");
-    let arguments = lab.shell_arguments(
-        BUSYBOX,
-        &["--input", clip.to_str().unwrap()],
-        "cat /farrun/inputs/clip",
-    );
-    assert_eq!(lab.home.farrun(&arguments).ok().text(), "the clip");
-    std::fs::remove_file(&clip).unwrap();
-    assert_eq!(lab.home.farrun(&["rerun", "@last"]).ok().text(), "the clip");
-    let _ = lab
-        .home
-        .farrun(&["rerun", "@last", "--set", "steps=1"])
-        .expect_code(2);
 }
 
 #[test]

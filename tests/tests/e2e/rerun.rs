@@ -1,5 +1,6 @@
 //! An order that is given again, on another host.
 
+use crate::recipes::{lab, last, prompt};
 use farrun_tests::{BUSYBOX, Lab};
 use std::path::Path;
 
@@ -54,4 +55,44 @@ fn inputs_are_sent_from_the_files_they_were_as_long_as_they_are_the_same() {
     assert_eq!(again(&first, "lab").ok().text(), "videowords");
     std::fs::write(&notes, "words").unwrap();
     assert_eq!(again(&first, "third").ok().text(), "videowords");
+}
+
+#[test]
+fn rerun_changes_only_what_is_said() {
+    let lab = lab();
+    prompt(&lab, "city", "a city");
+    let _ = lab
+        .home
+        .farrun(&["inference", "city", "--set", "steps=4", "--set", "look=ink"])
+        .ok();
+    let first = last(&lab);
+    let _ = lab.home.farrun(&["rerun", "@last", "--set", "steps=5"]).ok();
+    let second = last(&lab);
+    assert_ne!(first["run"]["id"], second["run"]["id"]);
+    assert_eq!(
+        second["spec"]["parameters"],
+        serde_json::json!({ "steps": 5, "look": "ink" })
+    );
+    let _ = lab
+        .home
+        .farrun(&["rerun", "@last", "--set", "steps=50"])
+        .expect_code(2);
+}
+
+#[test]
+fn rerun_of_an_image_sends_nothing_again() {
+    let lab = lab();
+    let clip = lab.home.write("clip", "the clip");
+    let arguments = lab.shell_arguments(
+        BUSYBOX,
+        &["--input", clip.to_str().unwrap()],
+        "cat /farrun/inputs/clip",
+    );
+    assert_eq!(lab.home.farrun(&arguments).ok().text(), "the clip");
+    std::fs::remove_file(&clip).unwrap();
+    assert_eq!(lab.home.farrun(&["rerun", "@last"]).ok().text(), "the clip");
+    let _ = lab
+        .home
+        .farrun(&["rerun", "@last", "--set", "steps=1"])
+        .expect_code(2);
 }

@@ -4,27 +4,12 @@ use crate::ui::escape;
 
 /// Text of one line as HTML.
 pub(super) fn line(text: &str) -> String {
-    escaped(&escape::line(text))
+    escape::markup(&escape::line(text))
 }
 
 /// Text of several lines as HTML.
 pub(super) fn block(text: &str) -> String {
-    escaped(&escape::block(text))
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + text.len() / 16);
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
+    escape::markup(&escape::block(text))
 }
 
 /// A sentence with its `code` marked as such, with a capital letter.

@@ -100,7 +100,7 @@ pub async fn place(controller: &Controller, order: Order) -> Result<Placed, RunE
         }
         Ok(Created::Existing(earlier)) => {
             forget(&controller.config, &run.id);
-            Ok(Placed::Existing(*earlier))
+            Ok(Placed::Existing(place_here(controller, *earlier).await?))
         }
         Err(error) => {
             forget(&controller.config, &run.id);
@@ -123,7 +123,7 @@ fn row(
     Ok(Run {
         parent_run,
         key,
-        owner: Some(Owner::this().to_string()),
+        owner: Some(Owner::this(controller.store.machine()).to_string()),
         created_at: Utc::now(),
         ..blank(host, spec, &paths)
     })
@@ -200,6 +200,24 @@ impl LocalPaths {
     }
 }
 
+/// Gives a run a place on this machine, where another one that shares the database has ordered it.
+///
+/// # Errors
+/// The database.
+pub async fn place_here(controller: &Controller, run: Run) -> Result<Run, RunError> {
+    if run.outputs_path.is_some() {
+        return Ok(run);
+    }
+    let paths = LocalPaths::of(&controller.config, &run.spec);
+    let place = |row: &mut Run| {
+        if row.outputs_path.is_none() {
+            row.log_path = Some(paths.log.to_string_lossy().into_owned());
+            row.outputs_path = Some(paths.outputs.to_string_lossy().into_owned());
+        }
+    };
+    Ok(controller.store.change_run(&run.id, place).await?.0)
+}
+
 /// Whether an order lets go of its key: one that was cancelled, or refused, before its host had acknowledged it has
 /// done nothing that a repeated order could do twice. What ended without a word of the host may have run all the same.
 fn gives_key_up(run: &Run) -> bool {
@@ -244,7 +262,7 @@ pub async fn cancel(controller: &Controller, run: &RunId) -> Result<Run, RunErro
 pub async fn not_taken(controller: &Controller, run: &RunId) -> Result<(), RunError> {
     let unmark = |row: &mut Run| {
         if row.launched_at.is_none() && !row.status.is_settled() {
-            row.owner = Some(Owner::this().to_string());
+            row.owner = Some(Owner::this(controller.store.machine()).to_string());
         }
     };
     controller.store.change_run(run, unmark).await?;

@@ -27,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 /// How long the reader of keys waits before it looks whether anybody still wants them.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// A program that still runs so long after it was to be stopped is not stopped at all.
+const NOT_STOPPED: Duration = Duration::from_secs(1);
+
 /// What the user wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
@@ -94,16 +97,17 @@ impl Screen {
         self.terminal.draw(|frame| draw(frame, picture)).map(drop)
     }
 
-    /// Gives the terminal back, stops the program, and takes the terminal again once it is continued.
+    /// Gives the terminal back, stops the program, and takes the terminal again once it is continued, which `continued`
+    /// hears. Any thread may take the signal, so that this one can still run for a moment.
     ///
     /// # Errors
     /// The terminal refuses.
-    pub fn suspend(&mut self) -> io::Result<()> {
+    pub async fn suspend(&mut self, continued: impl Future<Output = Option<()>>) -> io::Result<()> {
         leave();
         // As the terminal would do it outside raw mode: the whole job, so that a wrapping script stops as well.
         kill_current_process_group(Signal::TSTP)?;
-        // Another thread may take the signal; this one must not take the terminal before it has.
-        std::thread::sleep(Duration::from_millis(100));
+        // The kernel does not stop a job that no shell could continue, and whoever started us may have it ignored.
+        let _ = tokio::time::timeout(NOT_STOPPED, continued).await;
         self.take_again()
     }
 

@@ -173,15 +173,7 @@ mod tests {
     use super::*;
     use crate::lease::Placement;
     use crate::spec::Mount;
-
-    fn spec() -> RunSpec {
-        serde_json::from_value(serde_json::json!({
-            "format": 1, "run_id": "rs_abcdefgh", "controller_id": "co_abcdefgh", "operation": "inference",
-            "name": "city", "created_at": "2026-01-02T03:04:05Z", "image": "demo:1",
-            "inputs_target": "/farrun/inputs", "outputs_target": "/farrun/outputs",
-        }))
-        .unwrap()
-    }
+    use crate::spec::tests::spec;
 
     #[test]
     fn wishes_that_contradict_themselves_are_refused() {

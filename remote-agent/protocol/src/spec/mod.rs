@@ -250,7 +250,7 @@ impl Gpus {
 mod tests {
     use super::*;
 
-    fn spec() -> RunSpec {
+    pub(super) fn spec() -> RunSpec {
         serde_json::from_value(serde_json::json!({
             "format": 1, "run_id": "rs_abcdefgh", "controller_id": "co_abcdefgh", "operation": "inference",
             "name": "city", "created_at": "2026-01-02T03:04:05Z", "image": "demo:1",

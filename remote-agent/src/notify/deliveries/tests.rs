@@ -35,31 +35,18 @@ fn ended(state: &Path, name: &str) -> RunFolder {
     .unwrap();
     folder.write_spec(&spec).unwrap();
     mark(&folder);
-    let settled = Settled {
-        format: farrun_protocol::record::FORMAT,
-        run_id: folder.run_id().clone(),
-        verdict: Verdict {
-            result: RunResult::Failed,
-            reason: Reason::ExitCode,
-            exit_code: Some(3),
-            signal: None,
-            detail: None,
-        },
-        log: LogEnd {
-            length: 0,
-            sha256: Sha256::of(b""),
-        },
-        generation: Generation::random(),
-        exit: None,
-        container: None,
-        started_at: None,
-        ended_at: None,
-        outputs_error: None,
-        booted_at: None,
-        engine_started_at: None,
-        engine_error: None,
-        log_error: None,
+    let verdict = Verdict {
+        result: RunResult::Failed,
+        reason: Reason::ExitCode,
+        exit_code: Some(3),
+        signal: None,
+        detail: None,
     };
+    let log = LogEnd {
+        length: 0,
+        sha256: Sha256::of(b""),
+    };
+    let settled = Settled::of(folder.run_id().clone(), verdict, log, Generation::random());
     folder.write_settled(&settled).unwrap();
     folder
 }

@@ -1,7 +1,7 @@
 //! What the run left: what PID 1 wrote, and how it ended.
 
 use super::RunFolder;
-use crate::record::{RecordError, read_bounded, read_json, remove_if_present, write_json};
+use crate::record::{RecordError, read_json, read_value, remove_if_present, write_json};
 use farrun_protocol::Generation;
 use farrun_protocol::record::{self, EXIT_SIZE, ExitRecord, Settled};
 use farrun_protocol::verdict::RunResult;
@@ -17,18 +17,7 @@ impl RunFolder {
     /// # Errors
     /// The kernel's or a damaged file.
     pub fn generation(&self) -> Result<Option<Generation>, RecordError> {
-        let path = self.record().join("generation");
-        let Some(bytes) = read_bounded(&path, 100)? else {
-            return Ok(None);
-        };
-        let text = String::from_utf8_lossy(&bytes);
-        text.trim()
-            .parse()
-            .map(Some)
-            .map_err(|error| RecordError::Damaged {
-                path,
-                detail: format!("{error}"),
-            })
+        read_value(&self.record().join("generation"), 100)
     }
 
     /// Length of the run log now.

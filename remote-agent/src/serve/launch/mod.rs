@@ -115,7 +115,8 @@ fn is_stored(folder: &RunFolder, spec: &RunSpec) -> Result<bool, Failure> {
     }
 }
 
-async fn proceed_and_settle(
+/// Starts a run, or leaves it waiting, and settles one that is refused. The caller holds its lock.
+pub(crate) async fn proceed_and_settle(
     session: &Session,
     peer: &Peer,
     spec: &RunSpec,
@@ -139,18 +140,6 @@ async fn proceed_and_settle(
             .await
             .map(|_| ()),
     }
-}
-
-/// Starts a run that waited, or leaves it waiting. The caller holds its lock.
-pub(crate) async fn start_queued(
-    session: &Session,
-    peer: &Peer,
-    spec: &RunSpec,
-    folder: &RunFolder,
-    lock: &Lock,
-    call: &Call,
-) -> Result<(), Failure> {
-    proceed_and_settle(session, peer, spec, folder, lock, call).await
 }
 
 /// Brings the run as far as it can be brought; each step is skipped when it was done before.

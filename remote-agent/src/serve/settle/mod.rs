@@ -15,7 +15,7 @@ use crate::notify;
 use crate::record::{Lock, RecordError, RunFolder, boot_id, booted_at, file_sha256};
 use chrono::{DateTime, Utc};
 use farrun_protocol::log::LogEnd;
-use farrun_protocol::record::{ContainerFacts, ExitRecord, FORMAT, Settled};
+use farrun_protocol::record::{ContainerFacts, ExitRecord, Settled};
 use farrun_protocol::spec::{Capture, RunSpec};
 use farrun_protocol::verdict::{Evidence, Reason, RunResult, Silence, Verdict, judge};
 use farrun_protocol::{ErrorCode, Failure, Generation, Sha256};
@@ -256,21 +256,14 @@ async fn record(
     let ended_at = times(exit.as_ref().map(|exit| exit.ended_at), |container| {
         container.finished_at
     });
+    let log = log_end(folder, exit.as_ref()).await?;
+    let generation = folder.generation()?.unwrap_or_else(Generation::random);
     Ok(Settled {
-        format: FORMAT,
-        run_id: folder.run_id().clone(),
-        verdict,
-        log: log_end(folder, exit.as_ref()).await?,
-        generation: folder.generation()?.unwrap_or_else(Generation::random),
         started_at,
         ended_at: Some(ended_at.unwrap_or_else(Utc::now)),
-        booted_at: None,
-        engine_started_at: None,
         exit,
         container,
-        outputs_error: None,
-        engine_error: None,
-        log_error: None,
+        ..Settled::of(folder.run_id().clone(), verdict, log, generation)
     })
 }
 

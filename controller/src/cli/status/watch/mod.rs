@@ -13,6 +13,7 @@ use crate::error::{CommandError, Exit};
 use crate::model::Host;
 use crate::ssh::NobodyToAsk;
 use crate::ui::screen::{Key, Screen};
+use futures_util::FutureExt as _;
 use link::Following;
 use rustix::process::Signal;
 use state::State;
@@ -100,8 +101,6 @@ async fn show(
     let mut ticks = tokio::time::interval(DRAW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut continued = signal(SignalKind::from_raw(Signal::CONT.as_raw())).ok();
-    // Stops of its own, after which the terminal has been taken already when their signal is heard.
-    let mut own_stops = 0_usize;
     let mut drawn = Instant::now();
     let mut looked: Option<Instant> = None;
     let mut changed = true;
@@ -115,10 +114,11 @@ async fn show(
                 // The reader of keys ended: the terminal went away.
                 None | Some(Key::Quit) => return Ok(Left::Wanted),
                 Some(Key::Suspend) => {
-                    if let Err(error) = screen.suspend() {
+                    // One of an earlier stop is not the end of this one.
+                    while next(&mut continued).now_or_never().is_some() {}
+                    if let Err(error) = screen.suspend(next(&mut continued)).await {
                         return Ok(Left::Unusable(error));
                     }
-                    own_stops += 1;
                     now = true;
                 }
                 Some(key) => {
@@ -127,9 +127,7 @@ async fn show(
                 }
             },
             Some(()) = next(&mut continued) => {
-                if own_stops > 0 {
-                    own_stops -= 1;
-                } else if let Err(error) = screen.take_again() {
+                if let Err(error) = screen.take_again() {
                     return Ok(Left::Unusable(error));
                 }
                 now = true;

@@ -1,28 +1,12 @@
-//! Several tasks, processes and machines that share a database, on both databases.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test may fail by panicking, also in the functions that tests share"
-)]
+//! Outputs: which of them each machine has, and reading many.
 
-#[macro_use]
-mod store_support;
-
+use crate::support::{Fixture, on_both, run};
 use chrono::Utc;
-use farrun::model::OutputRecord;
-use farrun::store::{Created, Store, StoreError};
+use farrun::model::{OutputRecord, OutputsTotal};
+use farrun::store::StoreError;
 use farrun_protocol::{BlockHash, RunId, Sha256};
-use store_support::{Fixture, prompt, run};
 
-on_both!(
-    outputs_belong_to_machines,
-    a_key_makes_one_run,
-    changes_are_never_lost,
-    what_cannot_be_kept_is_refused
-);
+on_both!(outputs_belong_to_machines, many_outputs_are_read_some_at_a_time);
 
 async fn outputs_belong_to_machines(fixture: Fixture) {
     let (laptop, desktop) = (fixture.open_as("laptop").await, fixture.open_as("desktop").await);
@@ -105,92 +89,73 @@ async fn outputs_belong_to_machines(fixture: Fixture) {
     desktop.close().await.unwrap();
 }
 
-async fn a_key_makes_one_run(fixture: Fixture) {
-    let mut orders = tokio::task::JoinSet::new();
-    for number in 0..8 {
-        let store = fixture.open_as(&format!("machine{number}")).await;
-        orders.spawn(async move {
-            let mut order = run(&store, None);
-            order.key = Some("K".to_owned());
-            let created = store.create_run(&order).await.unwrap();
-            store.close().await.unwrap();
-            (order.id, created)
-        });
-    }
-    let made = orders.join_all().await;
-    let new: Vec<_> = made
-        .iter()
-        .filter(|(_, created)| *created == Created::New)
+async fn many_outputs_are_read_some_at_a_time(fixture: Fixture) {
+    let (laptop, desktop) = (fixture.open_as("laptop").await, fixture.open_as("desktop").await);
+    let ordered = run(&laptop, None);
+    laptop.create_run(&ordered).await.unwrap();
+    let (id, at) = (&ordered.id, Utc::now());
+    assert_eq!(laptop.outputs_total(id).await.unwrap(), OutputsTotal::default());
+    assert_eq!(laptop.outputs_page(id, None, 10).await.unwrap(), (vec![], None));
+    // Databases do not agree on the order of such names.
+    let names = (0..2500).map(|number| match number % 4 {
+        0 => format!("Frame_{number}"),
+        1 => format!("frame_{number}"),
+        2 => format!("é/{number}"),
+        _ => format!("{number}"),
+    });
+    let mut files: Vec<OutputRecord> = names
+        .enumerate()
+        .map(|(number, path)| OutputRecord {
+            sha256: (number % 10 != 0).then(|| Sha256::of(path.as_bytes())),
+            blocks: (number % 10 == 0).then(|| BlockHash::of(path.as_bytes())),
+            path,
+            size: 1 << 20,
+            pulled_at: None,
+        })
         .collect();
-    assert_eq!(new.len(), 1);
-    for (_, created) in &made {
-        if let Created::Existing(existing) = created {
-            assert_eq!(existing.id, new[0].0);
+    laptop.set_outputs(id, &files).await.unwrap();
+    assert!(laptop.mark_all_pulled(id, &files, at).await.unwrap());
+    let total = |pulled| OutputsTotal {
+        files: 2500,
+        bytes: 2500 << 20,
+        pulled,
+    };
+    assert_eq!(laptop.outputs_total(id).await.unwrap(), total(2500));
+    assert_eq!(desktop.outputs_total(id).await.unwrap(), total(0));
+
+    let (mut read, mut after, mut sizes) = (Vec::new(), None, Vec::new());
+    loop {
+        let (mut page, next) = desktop.outputs_page(id, after.as_deref(), 1000).await.unwrap();
+        sizes.push(page.len());
+        read.append(&mut page);
+        if next.is_none() {
+            break;
         }
+        after = next;
     }
-}
+    assert_eq!(sizes, [1000, 1000, 500]);
+    read.sort_by(|one, other| one.path.cmp(&other.path));
+    files.sort_by(|one, other| one.path.cmp(&other.path));
+    assert_eq!(read, files);
+    assert_eq!(desktop.outputs(id).await.unwrap(), files);
 
-async fn changes_are_never_lost(fixture: Fixture) {
-    const TASKS: i32 = 8;
-    const CHANGES: i32 = 25;
-    let store = fixture.open().await;
-    let ordered = run(&store, None);
-    store.create_run(&ordered).await.unwrap();
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..TASKS {
-        let (store, id) = (fixture.open().await, ordered.id.clone());
-        tasks.spawn(async move {
-            for _ in 0..CHANGES {
-                count(&store, &id).await;
-            }
-            store.close().await.unwrap();
-        });
-    }
-    tasks.join_all().await;
-    let counted = store.run(&ordered.id).await.unwrap().unwrap();
-    assert_eq!(counted.exit_code, Some(TASKS * CHANGES));
-    store.close().await.unwrap();
-}
+    // One by its path; and what has changed since counts as not here, by either hash.
+    let one = laptop.output(id, &files[7].path).await.unwrap().unwrap();
+    assert_eq!(one.pulled_at, Some(at));
+    assert_eq!(laptop.output(id, "nothing").await.unwrap(), None);
+    let large = files.iter().position(|file| file.blocks.is_some()).unwrap();
+    let small = files.iter().position(|file| file.blocks.is_none()).unwrap();
+    files[large].blocks = Some(BlockHash::of(b"changed"));
+    files[small].sha256 = Some(Sha256::of(b"changed"));
+    desktop.set_outputs(id, &files).await.unwrap();
+    assert_eq!(laptop.outputs_total(id).await.unwrap(), total(2498));
+    let changed = laptop.output(id, &files[large].path).await.unwrap().unwrap();
+    assert_eq!(changed.pulled_at, None);
 
-async fn count(store: &Store, id: &RunId) {
-    store
-        .change_run(id, |run| run.exit_code = Some(run.exit_code.unwrap_or(0) + 1))
-        .await
-        .unwrap();
-}
-
-async fn what_cannot_be_kept_is_refused(fixture: Fixture) {
-    let store = fixture.open().await;
-    let ordered = run(&store, None);
-    store.create_run(&ordered).await.unwrap();
-    let long = store
-        .change_run(&ordered.id, |run| run.log_path = Some("ü".repeat(501)))
-        .await;
-    assert!(matches!(
-        long,
-        Err(StoreError::LogPathTooLong { length: 501, .. })
-    ));
-    let nul = store
-        .change_run(&ordered.id, |run| run.container_id = Some("a\0b".to_owned()))
-        .await;
-    assert!(matches!(
-        nul,
-        Err(StoreError::Unstorable {
-            field: "container_id",
-            ..
-        })
-    ));
-    let huge = store
-        .change_run(&ordered.id, |run| run.log_length = Some(u64::MAX))
-        .await;
-    assert!(matches!(
-        huge,
-        Err(StoreError::Unstorable {
-            field: "log_length",
-            ..
-        })
-    ));
-    assert!(store.create_prompt(&prompt("x", "a\0b")).await.is_err());
-    assert_eq!(store.run(&ordered.id).await.unwrap(), Some(ordered));
-    store.close().await.unwrap();
+    assert!(desktop.mark_all_pulled(id, &files, at).await.unwrap());
+    laptop.forget_pulls(id).await.unwrap();
+    assert_eq!(laptop.outputs_total(id).await.unwrap(), total(0));
+    assert_eq!(desktop.outputs_total(id).await.unwrap(), total(2500));
+    laptop.close().await.unwrap();
+    desktop.close().await.unwrap();
 }
