@@ -19,7 +19,8 @@ mkdir -p /run/sshd /run/lock
 chmod 1777 /run/lock
 mount -t tmpfs -o mode=1730,gid=$(stat -c %g /var/spool/cron/crontabs) tmpfs /var/spool/cron/crontabs";
 
-const OTHERS: &[u8] = b"# mine, caf\xe9\n\nMAILTO=\"\"\n0 5 * * * backup --at '50\\%'\r\n#\n";
+/// No carriage return: Debian's `crontab -l` shows one as two other characters, so nobody gets it back by asking.
+const OTHERS: &[u8] = b"# mine, caf\xe9\n\nMAILTO=\"\"\n0 5 * * * \tbackup --at '50\\%' \n#\n";
 
 struct Cron {
     lab: Lab,
@@ -146,6 +147,8 @@ fn an_account_that_may_have_no_crontab_is_told_so() {
     let shown = cron.lab.home.farrun(&["host", "show", "lab", "--json"]).ok();
     assert_eq!(shown.json()["settings"].get("resident"), None, "{shown}");
     assert!(!cron.lab.state().join("resident").exists());
+    let allowed = cron.lab.sshd.beside("rm").arg("/etc/cron.deny").status();
+    assert!(allowed.unwrap().success());
     assert_eq!(cron.tab(), b"");
 }
 
