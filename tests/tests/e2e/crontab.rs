@@ -122,7 +122,7 @@ fn the_daemon_starts_what_waits_after_a_boot() {
     let tab = cron.tab();
     let line = tab.strip_prefix(OTHERS).unwrap();
     assert!(line.starts_with(b"@reboot test -x "), "{line:?}");
-    let run = cron.lab.detached(&[], "echo done");
+    let run = cron.lab.detached(&[], "sleep 2; echo done");
     crate::wait_until_settled(&cron.lab, &run);
     let settled = cron.lab.run_folder(&run).join("settled.json");
     assert!(!settled.exists());
