@@ -121,8 +121,11 @@ pub(super) struct Detected {
 pub(super) struct Store {
     folder: PathBuf,
     /// `sample.json` as it was read last: one question looks at it many times.
-    newest: Arc<Mutex<Option<(Version, Option<Stored>)>>>,
+    newest: Arc<Mutex<Option<Parsed>>>,
 }
+
+/// A file, and what it holds; nothing when it is damaged.
+type Parsed = (Version, Option<Stored>);
 
 /// What tells a file from the one that took its place.
 type Version = (u64, u64, u64, i64, i64);
