@@ -51,13 +51,18 @@ impl State {
         Self { folder }
     }
 
-    /// One with a run that waits, so that there is something to observe. Nobody answers where its engine should be.
     fn with_waiting_run() -> Self {
         let state = Self::new();
+        state.bring_run();
+        state
+    }
+
+    /// A run that waits, so that there is something to observe. Nobody answers where its engine should be.
+    fn bring_run(&self) {
         let run_id = RunId::random();
-        let folder = state.path().join("runs").join(run_id.as_str());
+        let folder = self.path().join("runs").join(run_id.as_str());
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::create_dir_all(state.path().join("queue")).unwrap();
+        std::fs::create_dir_all(self.path().join("queue")).unwrap();
         let spec = serde_json::json!({
             "format": 1, "run_id": run_id, "controller_id": "co_mine0000", "operation": "inference",
             "name": "test", "created_at": "2026-01-02T03:04:05Z", "image": "x", "pull": "never",
@@ -67,9 +72,8 @@ impl State {
         let order = serde_json::json!({
             "format": 1, "run_id": run_id, "at": "2026-01-02T03:04:05Z", "controller_id": "co_mine0000",
         });
-        let place = state.path().join(format!("queue/{run_id}.json"));
+        let place = self.path().join(format!("queue/{run_id}.json"));
         std::fs::write(place, order.to_string()).unwrap();
-        state
     }
 
     fn path(&self) -> &Path {
@@ -133,8 +137,9 @@ impl State {
             .block_on(farrun_protocol::frame::write_frame(&mut bytes, &frame))
             .unwrap();
         child.stdin.as_mut().unwrap().write_all(&bytes).unwrap();
-        let mut first = [0; 1];
-        child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+        // Up to the beginning of the answer: by then an observer is on its way where one is needed.
+        let mut read = vec![0; farrun_protocol::preamble::line(&nonce).len() + 1];
+        child.stdout.as_mut().unwrap().read_exact(&mut read).unwrap();
         child
     }
 }
@@ -326,4 +331,30 @@ fn it_ends_when_there_is_nothing_or_its_folder_is_gone() {
     assert!(!busy.path().exists());
     assert!(ended.wait().unwrap().success());
     assert_eq!(idle.card(), None);
+}
+
+#[test]
+fn a_run_that_comes_while_it_leaves_is_observed() {
+    // It leaves ten seconds after it has begun, at the end of a round.
+    let moments = (0..40).map(|number| Duration::from_millis(9900 + number * 15));
+    std::thread::scope(|scope| {
+        for moment in moments {
+            scope.spawn(move || {
+                let state = State::new();
+                let begun = Instant::now();
+                let mut first = state.start();
+                std::thread::sleep(moment.saturating_sub(begun.elapsed()));
+                state.bring_run();
+                let mut only_contact = state.serve();
+                drop(only_contact.stdin.take());
+                only_contact.wait().unwrap();
+                // Only an observer that has seen the run makes a ticket of it.
+                let locks = state.path().join("locks");
+                let seen = || LockFolder::open(Some(&locks)).is_ok_and(|locks| living(&locks).len() == 1);
+                until(&format!("the run of {moment:?} to be seen"), seen);
+                kill_process(state.pid(), Signal::TERM).unwrap();
+                first.wait().unwrap();
+            });
+        }
+    });
 }

@@ -23,6 +23,8 @@ pub struct SshdOptions {
     pub front: Option<String>,
     /// Variables that sessions get, such as a PATH that leads elsewhere.
     pub environment: Vec<(String, String)>,
+    /// A shell script that mounts what the server and its sessions see and nobody else does. Needs root.
+    pub mounts: Option<String>,
 }
 
 /// An OpenSSH server on a loopback port, with host keys and one accepted key of its own.
@@ -31,6 +33,7 @@ pub struct Sshd {
     folder: tempfile::TempDir,
     port: u16,
     account: String,
+    mounts: Option<String>,
     child: Option<Child>,
 }
 
@@ -59,11 +62,25 @@ impl Sshd {
             folder,
             port: free_port(),
             account,
+            mounts: options.mounts.clone(),
             child: None,
         };
         server.write_settings(options);
         server.launch();
         server
+    }
+
+    /// A program that sees what the server sees. Needs root.
+    ///
+    /// # Panics
+    /// When the server was stopped.
+    pub fn beside(&self, program: &str) -> Command {
+        let server = self.child.as_ref().expect("a server that runs");
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--mount=/proc/{}/ns/mnt", server.id()))
+            .arg(program);
+        command
     }
 
     /// The port it listens on, on 127.0.0.1.
@@ -221,7 +238,15 @@ impl Sshd {
         if rustix::process::geteuid().is_root() {
             let _ = std::fs::create_dir_all("/run/sshd");
         }
-        let mut command = Command::new("/usr/sbin/sshd");
+        let mut command = match &self.mounts {
+            None => Command::new("/usr/sbin/sshd"),
+            Some(script) => {
+                let mut command = Command::new("unshare");
+                let script = format!("set -e\n{script}\nexec /usr/sbin/sshd \"$@\"");
+                command.args(["--mount", "sh", "-c", &script, "sshd"]);
+                command
+            }
+        };
         command.arg("-D").arg("-f").arg(self.folder.path().join("config"));
         command.arg("-E").arg(self.folder.path().join("log"));
         command

@@ -78,7 +78,7 @@ async fn show_run(
         notified::refresh(controller, &run, reconcile::BRIEF).await?;
     }
     let total = controller.store.outputs_total(&run.id).await?;
-    let outputs = first_outputs(&controller, &run, args.outputs as usize).await?;
+    let outputs = first_outputs(controller, &run, args.outputs as usize).await?;
     let events = controller.store.events(&run.id).await?;
     let log_error = log_error::of(controller, &run.id).await?;
     if context.ui.is_json() {

@@ -64,6 +64,10 @@ pub fn trouble(kind: TroubleKind) -> (&'static str, Option<&'static str>) {
             "`nvidia-smi` did not answer in time and was ended",
             Some("wait a little; when it stays, `sudo nvidia-smi -pm 1` or a restart of the host helps"),
         ),
+        K::Reading => (
+            "`nvidia-smi` has not answered yet",
+            Some("ask again in a moment; when it is always slow, `sudo nvidia-smi -pm 1` on the host helps"),
+        ),
         K::Stuck => (
             "the GPU driver does not answer: `nvidia-smi` hangs and cannot be ended",
             Some("a restart of the host is usually needed"),
@@ -284,7 +288,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const KINDS: [TroubleKind; 19] = {
+    const KINDS: [TroubleKind; 20] = {
         use TroubleKind as K;
         [
             K::NoGpu,
@@ -302,6 +306,7 @@ mod tests {
             K::ResetRequired,
             K::Blocked,
             K::Timeout,
+            K::Reading,
             K::Stuck,
             K::Garbled,
             K::CacheUnwritable,
@@ -343,6 +348,11 @@ mod tests {
              driver for the running kernel"
         );
         assert_eq!(no_gpu_detail("no_gpu"), "there is no GPU");
+        let going_on = no_gpu_detail("reading");
+        assert!(
+            going_on.starts_with("`nvidia-smi` has not answered yet; "),
+            "{going_on}"
+        );
         assert_eq!(
             no_gpu_detail("words: of a newer agent"),
             "words: of a newer agent"

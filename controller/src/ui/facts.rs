@@ -29,13 +29,15 @@ pub(super) struct Facts {
     pub(super) stdin_tty: bool,
     pub(super) stdout_tty: bool,
     pub(super) stderr_tty: bool,
+    /// Whether a terminal would understand more than lines that follow one another.
+    pub(super) cursor_moves: bool,
 }
 
 impl Facts {
     pub(super) fn detect(options: UiOptions) -> Self {
         let (stdout_tty, stderr_tty) = (io::stdout().is_terminal(), io::stderr().is_terminal());
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let cursor_moves = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) || !cursor_moves;
         Self {
             json: options.json,
             quiet: options.quiet,
@@ -49,6 +51,7 @@ impl Facts {
             stdin_tty: io::stdin().is_terminal(),
             stdout_tty,
             stderr_tty,
+            cursor_moves,
         }
     }
 
@@ -62,6 +65,7 @@ impl Facts {
             stdin_tty: false,
             stdout_tty: false,
             stderr_tty: false,
+            cursor_moves: false,
         }
     }
 

@@ -94,6 +94,12 @@ impl Ui {
         self.0.facts.stdout_tty
     }
 
+    /// Whether a whole screen can be drawn there, and keys be heard.
+    pub fn draws_screens(&self) -> bool {
+        let facts = &self.0.facts;
+        facts.stdout_tty && facts.stdin_tty && facts.cursor_moves
+    }
+
     /// Whether colours are shown there.
     pub fn stdout_is_coloured(&self) -> bool {
         self.0.facts.color_stdout

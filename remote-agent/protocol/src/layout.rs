@@ -21,7 +21,7 @@
 //! queue/<run_id>.json                      a run that waits for a GPU
 //! notify/<controller_id>.json               what its user wants done when a run has ended, 0600
 //! notify/due/<run_id>                       an end that nobody was told of yet
-//! watch.lock watch.json                    the resident observer
+//! watch.lock watch.json watch.call         the resident observer, and that somebody brought work
 //! resident/farrun-agent resident.json      which agent is started after a boot, and by what
 //! diagnostics/<time>/                      evidence about the host; <time>.manifest.json and <time>.pack beside it
 //! ```

@@ -33,7 +33,9 @@ pub(crate) use driver::facts as driver_facts;
 pub(crate) use kernel_log::facts as kernel_log_facts;
 pub(crate) use locks::facts as lock_facts;
 pub(crate) use login::{facts as login_facts, is_in_session, kills as kills_processes, lingers};
-pub(crate) use program::{CHANGES, Said, run_with as run_program_with};
+pub(crate) use program::{
+    CHANGES, Printed, Said, print_with as print_program_with, run_with as run_program_with,
+};
 pub(crate) use space::of as space_of;
 pub(crate) use state::facts as state_facts;
 pub(crate) use toolkit::facts as toolkit_facts;

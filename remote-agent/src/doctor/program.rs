@@ -28,6 +28,28 @@ pub(crate) struct Said {
     pub(crate) stderr: String,
 }
 
+/// The same, every byte of it as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Printed {
+    pub(crate) code: i32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+impl From<Printed> for Said {
+    fn from(printed: Printed) -> Self {
+        let text = |bytes: &[u8]| {
+            let kept = bytes.get(..MOST).unwrap_or(bytes);
+            String::from_utf8_lossy(kept).into_owned()
+        };
+        Self {
+            code: printed.code,
+            stdout: text(&printed.stdout),
+            stderr: text(&printed.stderr),
+        }
+    }
+}
+
 /// Limits of a program that only looks something up.
 pub(crate) const LOOKS: ChildLimits = ChildLimits {
     run: Duration::from_secs(4),
@@ -72,6 +94,17 @@ pub(crate) fn run_with(
     environment: &[(&str, String)],
     limits: ChildLimits,
 ) -> Looked<Said> {
+    print_with(launcher, name, arguments, environment, limits).map(Said::from)
+}
+
+/// As [`run_with`], for one who needs every byte.
+pub(crate) fn print_with(
+    launcher: &Path,
+    name: &str,
+    arguments: &[&str],
+    environment: &[(&str, String)],
+    limits: ChildLimits,
+) -> Looked<Printed> {
     let program =
         find(name).ok_or_else(|| Unseen::because(Why::Absent, format!("no `{name}` is installed")))?;
     let mut command = Command::new(launcher);
@@ -82,18 +115,14 @@ pub(crate) fn run_with(
         .arg(program)
         .args(arguments);
     let finished = run_child(command, environment, Stdio::null(), limits);
-    let text = |bytes: &[u8]| {
-        let kept = bytes.get(..MOST).unwrap_or(bytes);
-        String::from_utf8_lossy(kept).into_owned()
-    };
-    let said = |code| Said {
+    let printed = |code| Printed {
         code,
-        stdout: text(&finished.stdout),
-        stderr: text(&finished.stderr),
+        stdout: finished.stdout,
+        stderr: finished.stderr,
     };
-    match &finished.end {
-        End::Exited(code) => Ok(said(*code)),
-        End::Signalled(signal) => Ok(said(128_i32.saturating_add(*signal))),
+    match finished.end {
+        End::Exited(code) => Ok(printed(code)),
+        End::Signalled(signal) => Ok(printed(128_i32.saturating_add(signal))),
         End::NotStarted(reason) => Err(Unseen::because(Why::Failed, reason)),
         End::Flooded => Err(Unseen::because(Why::Failed, format!("`{name}` printed too much"))),
         End::Late | End::Stuck(_) => Err(Unseen::because(

@@ -61,8 +61,8 @@ impl Readings {
             return found.facts;
         }
         let broken = trouble.cloned().unwrap_or(GpuTrouble {
-            kind: TroubleKind::Timeout,
-            detail: Some("nvidia-smi has not answered yet".to_owned()),
+            kind: TroubleKind::Reading,
+            detail: None,
             pid: None,
             for_ms: refreshing_ms,
         });

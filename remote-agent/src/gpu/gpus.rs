@@ -59,7 +59,7 @@ impl Gpus {
             return Ok(report);
         }
         Err(report.trouble.unwrap_or(GpuTrouble {
-            kind: TroubleKind::Timeout,
+            kind: TroubleKind::Reading,
             detail: None,
             pid: None,
             for_ms: report.refreshing_ms,

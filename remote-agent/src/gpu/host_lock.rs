@@ -64,7 +64,7 @@ fn late(root: &Path, who: &str, patience: Duration) -> GpuTrouble {
     GpuTrouble {
         kind: match stuck {
             Some(_) => TroubleKind::Stuck,
-            None => TroubleKind::Timeout,
+            None => TroubleKind::Reading,
         },
         detail: Some(format!(
             "{} waited {} s for a reading of {who}",

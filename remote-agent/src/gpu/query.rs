@@ -84,7 +84,10 @@ pub(super) fn take(
 
 /// Whether asking again would take long once more.
 pub(super) fn hangs(trouble: &GpuTrouble) -> bool {
-    matches!(trouble.kind, TroubleKind::Timeout | TroubleKind::Stuck)
+    matches!(
+        trouble.kind,
+        TroubleKind::Timeout | TroubleKind::Reading | TroubleKind::Stuck
+    )
 }
 
 struct Answer {

@@ -33,13 +33,13 @@ impl Allocator {
         let deadline = Instant::now() + patience;
         loop {
             let file = folder.find_or_make(NAME)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) if folder.is_current(NAME, &file) => {
+            match try_lock(folder, &file) {
+                Ok(Tried::Ours) => {
                     note(&file, own);
                     return Ok(Self { _file: file });
                 }
-                Ok(()) | Err(Errno::INTR) => continue,
-                Err(Errno::WOULDBLOCK) => {}
+                Ok(Tried::Again) => continue,
+                Ok(Tried::Held) => {}
                 Err(error) => return Err(unusable(error.to_string())),
             }
             if Instant::now() >= deadline {
@@ -51,6 +51,22 @@ impl Allocator {
             }
             tokio::time::sleep(APART).await;
         }
+    }
+}
+
+enum Tried {
+    Ours,
+    Held,
+    /// The file was tidied away since it was opened, and who makes it anew would have another lock.
+    Again,
+}
+
+fn try_lock(folder: &LockFolder, file: &File) -> Result<Tried, Errno> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) if folder.is_current(NAME, file) => Ok(Tried::Ours),
+        Ok(()) | Err(Errno::INTR) => Ok(Tried::Again),
+        Err(Errno::WOULDBLOCK) => Ok(Tried::Held),
+        Err(error) => Err(error),
     }
 }
 
@@ -87,6 +103,9 @@ pub(super) fn who(file: &File) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
 
     fn own() -> Holder {
         Holder {
@@ -122,16 +141,18 @@ mod tests {
         let folder = LockFolder::open(Some(below.path())).unwrap();
         let old = folder.find_or_make(NAME).unwrap();
         flock(&old, FlockOperation::LockExclusive).unwrap();
-        let waiting = {
-            let folder = folder.clone();
-            tokio::spawn(async move { Allocator::take(&folder, &own(), PATIENCE).await.unwrap() })
-        };
-        tokio::time::sleep(Duration::from_millis(30)).await;
+        // One who opened it before, and one who waits already.
+        let opened = folder.find_or_make(NAME).unwrap();
+        let own = own();
+        let mut waiting = pin!(Allocator::take(&folder, &own, PATIENCE));
+        let waits = poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending()));
+        assert!(waits.await);
         std::fs::remove_file(below.path().join(NAME)).unwrap();
         drop(old);
+        assert!(matches!(try_lock(&folder, &opened), Ok(Tried::Again)));
         let held = waiting.await.unwrap();
-        let second = Allocator::take(&folder, &own(), Duration::from_millis(50)).await;
+        let second = Allocator::take(&folder, &own, Duration::from_millis(50)).await;
         assert!(second.is_err());
-        drop(held);
+        drop((held, opened));
     }
 }

@@ -6,12 +6,18 @@ use farrun_protocol::HostId;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::OnceLock;
 
-/// The kernel's random name for this boot; empty when it has none.
+/// The kernel's random name for this boot; empty when it has none. No process outlives it.
 pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|text| text.trim().to_owned())
-        .unwrap_or_default()
+    static KNOWN: OnceLock<String> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return known.clone();
+    }
+    match std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
+        Ok(text) => KNOWN.get_or_init(|| text.trim().to_owned()).clone(),
+        Err(_) => String::new(),
+    }
 }
 
 /// When this boot began, by today's clock.

@@ -2,12 +2,15 @@
 
 use super::link;
 use super::place::Place;
-use crate::doctor::Said;
+use crate::doctor::{Printed, Said};
 use farrun_protocol::doctor::Looked;
 use std::fs;
 
 /// Programs that carry out crontabs.
 const DAEMONS: &[&str] = &["cron", "crond", "fcron", "dcron", "busybox-crond"];
+
+/// What is said where an account has none.
+const NONE: &[u8] = b"no crontab";
 
 fn mark(place: &Place) -> String {
     format!("# {}", place.name())
@@ -29,68 +32,73 @@ pub(super) fn install(place: &Place) -> Result<(), String> {
     if !daemon_runs(place) {
         return Err("no cron daemon runs on the host".to_owned());
     }
-    let mut lines = without(&before, place);
-    lines.push(line(place));
-    write(place, &lines)
+    let mut text = without(&before, place);
+    if text.last().is_some_and(|last| *last != b'\n') {
+        text.push(b'\n');
+    }
+    text.extend_from_slice(line(place).as_bytes());
+    text.push(b'\n');
+    write(place, &text)
 }
 
 /// Removes the line; fine when there is none.
 pub(super) fn remove(place: &Place) -> Result<(), String> {
     let before = read(place)?;
-    let lines = without(&before, place);
-    if lines.len() == before.lines().count() {
+    let others = without(&before, place);
+    if others == before {
         return Ok(());
     }
-    if lines.is_empty() {
+    if others.is_empty() {
         return check(place.crontab(&["-r"])).map(drop);
     }
-    write(place, &lines)
+    write(place, &others)
 }
 
-fn without(crontab: &str, place: &Place) -> Vec<String> {
+/// What others wrote, byte for byte.
+fn without(crontab: &[u8], place: &Place) -> Vec<u8> {
     let mark = mark(place);
-    let others = crontab.lines().filter(|line| !line.ends_with(&mark));
-    others.map(str::to_owned).collect()
+    let others = crontab
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| !line.trim_ascii_end().ends_with(mark.as_bytes()));
+    others.flatten().copied().collect()
 }
 
-fn read(place: &Place) -> Result<String, String> {
+fn read(place: &Place) -> Result<Vec<u8>, String> {
     match place.crontab(&["-l"]) {
-        Ok(said) if said.code != 0 && said.stderr.contains("no crontab") => Ok(String::new()),
+        Ok(printed) if printed.code != 0 && printed.stderr.windows(NONE.len()).any(|words| words == NONE) => {
+            Ok(Vec::new())
+        }
         other => check(other),
     }
 }
 
-fn write(place: &Place, lines: &[String]) -> Result<(), String> {
+fn write(place: &Place, text: &[u8]) -> Result<(), String> {
     let path = place
         .state
         .join(format!(".crontab-{}", uuid::Uuid::new_v4().simple()));
-    let text = lines.join("\n") + "\n";
-    let written = fs::write(&path, &text).map_err(|error| error.to_string());
+    let written = fs::write(&path, text).map_err(|error| error.to_string());
     let taken = written.and_then(|()| check(place.crontab(&[&path.to_string_lossy()])));
     let _ = fs::remove_file(&path);
     taken?;
     // Some put a head of their own before it.
-    let now = read(place)?;
-    if now.trim_end().ends_with(text.trim_end()) {
+    if read(place)?.ends_with(text) {
         return Ok(());
     }
     Err("it is not what was written".to_owned())
 }
 
-fn check(said: Looked<Said>) -> Result<String, String> {
-    match said {
-        Ok(said) if said.code == 0 => Ok(said.stdout),
-        Ok(said) => Err(said
-            .stderr
-            .lines()
-            .next()
-            .unwrap_or("it failed")
-            .trim()
-            .to_owned()),
-        Err(unseen) => Err(unseen
-            .detail
-            .unwrap_or_else(|| "it could not be asked".to_owned())),
-    }
+fn check(printed: Looked<Printed>) -> Result<Vec<u8>, String> {
+    let said = match printed {
+        Ok(printed) if printed.code == 0 => return Ok(printed.stdout),
+        Ok(printed) => Said::from(printed),
+        Err(unseen) => {
+            return Err(unseen
+                .detail
+                .unwrap_or_else(|| "it could not be asked".to_owned()));
+        }
+    };
+    let first = said.stderr.lines().find(|line| !line.trim().is_empty());
+    Err(first.unwrap_or("it failed").trim().to_owned())
 }
 
 fn daemon_runs(place: &Place) -> bool {

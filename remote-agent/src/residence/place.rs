@@ -1,6 +1,6 @@
 //! Where and with what the observer is made resident.
 
-use crate::doctor::{self, Said};
+use crate::doctor::{self, Printed, Said};
 use crate::gpu::ChildLimits;
 use crate::serve::Context;
 use farrun_protocol::Sha256;
@@ -67,17 +67,23 @@ impl Place {
         self.run(loginctl, arguments)
     }
 
-    pub(super) fn crontab(&self, arguments: &[&str]) -> Looked<Said> {
+    /// Every byte counts: what others wrote into the crontab is written back.
+    pub(super) fn crontab(&self, arguments: &[&str]) -> Looked<Printed> {
         let [_, _, crontab] = &self.programs;
-        self.run(crontab, arguments)
+        let environment = self.environment();
+        doctor::print_program_with(&self.launcher, crontab, arguments, &environment, self.limits)
     }
 
     fn run(&self, name: &str, arguments: &[&str]) -> Looked<Said> {
+        doctor::run_program_with(&self.launcher, name, arguments, &self.environment(), self.limits)
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
         let mut environment = self.manager.clone();
         environment.push(("HOME", self.home.to_string_lossy().into_owned()));
         environment.push(("LOGNAME", self.account.clone()));
         environment.push(("USER", self.account.clone()));
-        doctor::run_program_with(&self.launcher, name, arguments, &environment, self.limits)
+        environment
     }
 }
 

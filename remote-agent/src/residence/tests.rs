@@ -61,9 +61,9 @@ impl Host {
         self
     }
 
-    fn with_crontab(self, content: &str, daemon: bool) -> Self {
+    fn with_crontab(self, content: impl AsRef<[u8]>, daemon: bool) -> Self {
         let tab = self.path("tab");
-        if !content.is_empty() {
+        if !content.as_ref().is_empty() {
             fs::write(&tab, content).unwrap();
         }
         let tab = tab.display();
@@ -186,6 +186,27 @@ fn a_crontab_serves_where_systemd_does_not_and_keeps_its_other_lines() {
     unset(&place).unwrap();
     assert_eq!(host.tab(), others);
     assert_eq!(installed(&place.state), None);
+}
+
+#[test]
+fn what_others_wrote_into_a_crontab_stays_byte_for_byte() {
+    let long = format!("# {}\n", "x".repeat(600 * 1024));
+    let others = [
+        &b"\n# caf\xe9\n0 5 * * * backup --at '50\\%'\r\n\n\t \n# farrun-watch-ffffffffffff \n"[..],
+        long.as_bytes(),
+    ]
+    .concat();
+    let host = Host::new().with_crontab(&others, true);
+    let place = host.place("one", false);
+    assert_eq!(set(&place, Vec::new()).unwrap(), Residence::Crontab);
+    let with = fs::read(host.path("tab")).unwrap();
+    assert!(with.strip_prefix(&others[..]).unwrap().starts_with(b"@reboot "));
+    unset(&place).unwrap();
+    assert!(fs::read(host.path("tab")).unwrap() == others);
+    // One that ends in the middle of a line.
+    fs::write(host.path("tab"), "MAILTO=ada").unwrap();
+    set(&place, Vec::new()).unwrap();
+    assert!(host.tab().starts_with("MAILTO=ada\n@reboot "), "{}", host.tab());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::Context;
 use super::diagnose::of_run as diagnose_run;
 use super::session::{Peer, Session};
 use crate::record::RunFolder;
+use crate::watch::Ensured;
 use crate::{diagnostics, notify, queue, watch};
 use farrun_protocol::diagnostics::Trigger;
 use farrun_protocol::record::{Phase, RunFacts};
@@ -11,6 +12,7 @@ use farrun_protocol::verdict::{RunResult, Verdict};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
 
 /// A host on which no observer can live is not asked for one again and again.
 const TRIED_APART: Duration = Duration::from_secs(5);
@@ -94,33 +96,50 @@ fn beside(session: &Arc<Session>) {
 }
 
 async fn ensure(session: &Session, patience: Duration) -> bool {
-    ensure_with(
-        session.context.clone(),
-        Arc::clone(&session.watch_tried),
-        patience,
-    )
-    .await
+    Watch::of(session).ensure(patience).await
 }
 
-async fn ensure_with(context: Context, tried: Arc<Mutex<Option<Instant>>>, patience: Duration) -> bool {
-    if !context.watch {
-        return false;
+/// What getting an observer to live needs of a session.
+#[derive(Debug, Clone)]
+struct Watch {
+    context: Context,
+    tried: Arc<Mutex<Option<Instant>>>,
+    starting: TaskTracker,
+}
+
+impl Watch {
+    fn of(session: &Session) -> Self {
+        Self {
+            context: session.context.clone(),
+            tried: Arc::clone(&session.watch_tried),
+            starting: session.starting.clone(),
+        }
     }
-    let may_start = {
-        let mut tried = tried.lock().await;
-        let may_start = tried.is_none_or(|at| at.elapsed() >= TRIED_APART);
-        if may_start {
-            *tried = Some(Instant::now());
+
+    /// Answers whether one lives, at the latest after `patience`.
+    async fn ensure(&self, patience: Duration) -> bool {
+        if !self.context.watch {
+            return false;
         }
-        may_start
-    };
-    let ensured = tokio::task::spawn_blocking(move || {
-        if may_start {
-            watch::ensure(&context);
-        }
-        watch::comes_up(&context, patience)
-    });
-    ensured.await.unwrap_or_default()
+        let may_start = {
+            let mut tried = self.tried.lock().await;
+            let may_start = tried.is_none_or(|at| at.elapsed() >= TRIED_APART);
+            if may_start {
+                *tried = Some(Instant::now());
+            }
+            may_start
+        };
+        let own = self.clone();
+        let ensured = tokio::task::spawn_blocking(move || {
+            if may_start && watch::ensure(&own.context) == Ensured::MakesRoom {
+                let context = own.context.clone();
+                // The end of the conversation waits for it.
+                own.starting.spawn_blocking(move || watch::succeed(&context));
+            }
+            watch::comes_up(&own.context, patience)
+        });
+        ensured.await.unwrap_or_default()
+    }
 }
 
 /// After an end was recorded: whatever did not succeed gets its evidence collected by an observer, beside whatever is
@@ -135,10 +154,12 @@ pub(crate) fn after_end(session: &Session, peer: Option<&Peer>, folder: &RunFold
         diagnostics::forget_secrets(folder);
         return;
     }
-    let (context, tried) = (session.context.clone(), Arc::clone(&session.watch_tried));
+    let watch = Watch::of(session);
     let (own, folder) = (peer.cloned(), folder.clone());
-    let first = ensure_with(context.clone(), Arc::clone(&tried), COMES_UP);
-    let first = session.starting.spawn(first);
+    let first = watch.clone();
+    let first = session
+        .starting
+        .spawn(async move { first.ensure(COMES_UP).await });
     tokio::spawn(async move {
         let mut lives = first.await.unwrap_or_default();
         for _ in 1..ATTEMPTS {
@@ -146,15 +167,15 @@ pub(crate) fn after_end(session: &Session, peer: Option<&Peer>, folder: &RunFold
                 return;
             }
             tokio::time::sleep(TRIED_APART).await;
-            lives = ensure_with(context.clone(), Arc::clone(&tried), COMES_UP).await;
+            lives = watch.ensure(COMES_UP).await;
         }
         if lives {
             return;
         }
-        let Some(peer) = own.or_else(|| docker_of(&context, &folder)) else {
+        let Some(peer) = own.or_else(|| docker_of(&watch.context, &folder)) else {
             return;
         };
-        let session = Arc::new(Session::new(context));
+        let session = Arc::new(Session::new(watch.context));
         diagnose_run(&session, &peer, &folder, Trigger::Failure, false, |_| {}).await;
     });
 }

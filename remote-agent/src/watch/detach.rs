@@ -1,5 +1,6 @@
 //! Getting an observer to live beside a conversation, and beyond it.
 
+use super::call;
 use super::card::{self, living};
 use crate::serve::Context;
 use crate::{doctor, residence};
@@ -15,24 +16,37 @@ const APART: Duration = Duration::from_secs(5);
 /// Time between two looks at what is waited for.
 const LOOK_APART: Duration = Duration::from_millis(10);
 
-/// Starts an observer unless one lives that is not older than this program. Costs one look at a lock when there is
-/// one. Blocks for the start of a process.
-pub(crate) fn ensure(context: &Context) {
-    match living(&context.state) {
-        // One that has not written its name yet is as new as can be.
-        None if card::lives(&context.state) => {}
-        None => start(context),
-        Some(card) if card.is_older_than(env!("CARGO_PKG_VERSION"), &context.agent_sha256) => {
-            card.step_down();
-            // Beside the conversation, for it may be in the middle of something.
-            let context = context.clone();
-            std::thread::spawn(move || {
-                if wait(STEPS_DOWN, || !card::lives(&context.state)) {
-                    start(&context);
-                }
-            });
+/// What was done for an observer to live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ensured {
+    /// One lives, or is being started.
+    Done,
+    /// An older one was asked to make room: [`succeed`] is due.
+    MakesRoom,
+}
+
+/// Starts an observer unless one lives that is not older than this program. What it is needed for is written down
+/// before. Blocks for the start of a process.
+pub(crate) fn ensure(context: &Context) -> Ensured {
+    if !call::is_heard(&context.state) {
+        start(context);
+        return Ensured::Done;
+    }
+    // One that has not written its name yet is as new as can be.
+    let card = living(&context.state);
+    match card.filter(|card| card.is_older_than(env!("CARGO_PKG_VERSION"), &context.agent_sha256)) {
+        Some(older) => {
+            older.step_down();
+            Ensured::MakesRoom
         }
-        Some(_) => {}
+        None => Ensured::Done,
+    }
+}
+
+/// Waits for an older observer to be gone and starts another; the older one may be in the middle of something.
+pub(crate) fn succeed(context: &Context) {
+    if wait(STEPS_DOWN, || !card::lives(&context.state)) {
+        start(context);
     }
 }
 

@@ -5,6 +5,7 @@
 //! ```text
 //! detach      how a conversation gets one to live
 //! card        which one lives, and whether it should make room
+//! call        nobody is left to one that is about to leave
 //! open_runs   which runs have not ended
 //! evidence    what did not succeed gets its evidence collected
 //! listing     what succeeded gets its outputs listed
@@ -13,6 +14,7 @@
 //! observer    all of it until there is nothing left to do
 //! ```
 
+mod call;
 mod card;
 mod detach;
 mod evidence;
@@ -24,7 +26,7 @@ mod sampling;
 
 pub use card::lives;
 pub(crate) use card::{living, numbers};
-pub(crate) use detach::{comes_up, ensure, environment};
+pub(crate) use detach::{Ensured, comes_up, ensure, environment, succeed};
 
 use crate::serve::Context;
 use card::Post;

@@ -1,5 +1,6 @@
 //! Everything that an observer does, until there is nothing left to do.
 
+use super::call;
 use super::card::Post;
 use super::open_runs::OpenRun;
 use super::rounds::Rounds;
@@ -36,23 +37,32 @@ impl Observed {
 /// Observes until nothing is left, SIGTERM comes, or the state folder is gone.
 pub(super) async fn observe(context: Context, post: Post, engine_comes_up: Duration) -> std::io::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
-    let agent = context.agent.clone();
-    let session = Arc::new(Session::of_observer(context));
+    let mut engine_comes_up = engine_comes_up;
+    let shift = async |post: Post| {
+        shift(&context, &post, std::mem::take(&mut engine_comes_up)).await;
+        context.agent.exists()
+    };
+    tokio::select! {
+        () = call::shifts(&context.state, &context.agent_sha256, post, shift) => {}
+        _ = terminated.recv() => {}
+    }
+    Ok(())
+}
+
+async fn shift(context: &Context, post: &Post, engine_comes_up: Duration) {
+    let session = Arc::new(Session::of_observer(context.clone()));
     let observed = Observed::default();
-    let post = Arc::new(post);
     let rounds = Rounds::new(Arc::clone(&session), observed.clone(), engine_comes_up);
     let sampler = Sampler::new(session, observed);
     let dismissed = async {
         // Containers that it starts need the agent's file.
-        while post.is_kept() && agent.exists() {
+        while post.is_kept() && context.agent.exists() {
             tokio::time::sleep(LOOK_APART).await;
         }
     };
     tokio::select! {
-        () = rounds.run(&post) => {}
-        () = sampler.run(&post) => {}
+        () = rounds.run(post) => {}
+        () = sampler.run(post) => {}
         () = dismissed => {}
-        _ = terminated.recv() => {}
     }
-    Ok(())
 }

@@ -52,11 +52,6 @@ impl OpenRuns {
         std::mem::take(&mut self.ended)
     }
 
-    /// The runs that had not ended at the last look.
-    pub(super) fn ids(&self) -> impl Iterator<Item = &RunId> {
-        self.known.keys().chain(&self.unclear)
-    }
-
     /// Every run that has not ended.
     pub(super) fn look(&mut self) -> Vec<OpenRun> {
         self.list();
@@ -170,7 +165,6 @@ mod tests {
         assert_eq!(runs.look()[0].docker, settings);
         let second = make(state.path(), "rs_bbbbbbbb");
         assert_eq!(names(&mut runs), ["rs_aaaaaaaa", "rs_bbbbbbbb"]);
-        assert_eq!(runs.ids().count(), 2);
         std::fs::write(first.path().join("settled.json"), "{}").unwrap();
         assert_eq!(names(&mut runs), ["rs_bbbbbbbb"]);
         std::fs::remove_dir_all(second.path()).unwrap();

@@ -1,5 +1,6 @@
 //! What the engine and the line say: runs that ended are settled, runs that can be started are started.
 
+use super::call;
 use super::card::Post;
 use super::evidence::Evidence;
 use super::listing::Listings;
@@ -42,8 +43,6 @@ pub(super) struct Rounds {
     tickets: Tickets,
     line: Vec<Order>,
     live: HashSet<RunId>,
-    /// The runs that were open at the last look.
-    seen: HashSet<RunId>,
     asked: Option<Instant>,
     tried: Option<Instant>,
     eager_until: Option<Instant>,
@@ -72,7 +71,6 @@ impl Rounds {
             tickets: Tickets::default(),
             line: Vec::new(),
             live: HashSet::new(),
-            seen: HashSet::new(),
             asked: None,
             tried: None,
             eager_until: None,
@@ -95,24 +93,16 @@ impl Rounds {
             self.round().await;
             let collecting = self.evidence.go_on();
             let listing = self.listings.go_on();
-            let news = self.has_news();
-            if news || collecting || listing || self.is_busy() {
+            // A call stays where it is while there is enough to do.
+            if collecting || listing || self.is_busy() || call::answer(&self.session.context.state) {
                 busy = Instant::now();
             }
-            // Right behind a look: whoever launches a run meanwhile finds an observer and starts none.
-            if busy.elapsed() >= LINGERS {
+            // The engine is asked less often than the folders are looked at.
+            if busy.elapsed() >= LINGERS && self.asked.is_some_and(|asked| asked > busy) {
                 break;
             }
             tokio::time::sleep(APART).await;
         }
-    }
-
-    /// Whether there is a run that was not there before. The engine is asked about it less often than it is looked.
-    fn has_news(&mut self) -> bool {
-        let open: HashSet<RunId> = self.open.ids().cloned().collect();
-        let news = !open.is_subset(&self.seen);
-        self.seen = open;
-        news
     }
 
     fn is_busy(&self) -> bool {

@@ -83,7 +83,7 @@ async fn a_turn_that_never_comes_is_told_and_starts_nothing() {
     let report = gpus.report(None, false).await;
     let trouble = report.trouble.unwrap();
     assert!(
-        matches!(trouble.kind, TroubleKind::Timeout | TroubleKind::Stuck),
+        matches!(trouble.kind, TroubleKind::Reading | TroubleKind::Stuck),
         "{trouble:?}"
     );
     assert!(fake.calls().is_empty() && report.gpus.is_empty());

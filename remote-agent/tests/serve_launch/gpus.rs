@@ -4,11 +4,13 @@
 use crate::World;
 use crate::scripted::Fault;
 use crate::support::{PATIENCE, Peer, code, order};
+use farrun_agent::gpu::Program;
 use farrun_protocol::lease::{Fit, Obstacle, Placement, Wait};
 use farrun_protocol::record::{Phase, RunFacts};
 use farrun_protocol::spec::{Gpus, RunSpec};
 use farrun_protocol::verdict::{Reason, RunResult};
 use farrun_protocol::{ErrorCode, Failure, Reply, Request, RunId};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 pub(crate) fn wants(gpus: Gpus) -> RunSpec {
@@ -146,6 +148,21 @@ async fn whoever_looks_for_a_host_gets_the_word_of_the_allocator() {
     let (mut peer, _serving) = bare.talk().await;
     let none = fit(&mut peer, Gpus::Count(1), Wait::Until).await.unwrap_err();
     assert_eq!(none.code, ErrorCode::NoGpu);
+}
+
+#[tokio::test]
+async fn a_reading_that_goes_on_is_no_reading_that_was_given_up() {
+    let mut world = World::with_gpus(1);
+    let slow = world.folder.path().join("slow");
+    std::fs::write(&slow, "#!/bin/sh\nexec sleep 4\n").unwrap();
+    std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
+    world.nvidia_smi = Program::At(slow);
+    let (mut peer, _serving) = world.talk().await;
+    let refused = fit(&mut peer, Gpus::Count(1), Wait::Until).await.unwrap_err();
+    assert_eq!(
+        (refused.code, refused.detail.as_deref()),
+        (ErrorCode::NoGpu, Some("reading"))
+    );
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import pathlib
 import shutil
 import time
 
@@ -12,16 +13,22 @@ from .measure import Race, Row, require, timed
 GPUS = 8
 # How long figures serve all who ask, in seconds.
 TIME_TO_LIVE = 2
-# Built-ins only: a stand-in that starts programs would be measured instead of farrun.
-STAND_IN = """#!/bin/sh
+# Built-ins of a static shell only: what the stand-in costs is spent on the same processors and is not farrun's. What
+# it answered once it keeps.
+STAND_IN = """#!{shell} sh
 echo "$1" >> {calls}
 case "$1" in
 --query-gpu=*) fields=${{1#--query-gpu=}} ;;
 --query-compute-apps=*) exit 0 ;;
 *) echo "| NVIDIA-SMI 550.54    Driver Version: 550.54    CUDA Version: 12.4 |"; exit 0 ;;
 esac
+if [ -e {calls}.known ]; then
+    . {calls}.known
+    if [ "$known" = "$fields" ]; then echo "$answer"; exit 0; fi
+fi
 IFS=,
 n=0
+answer=
 while [ $n -lt {gpus} ]; do
     line=
     for field in $fields; do
@@ -41,9 +48,13 @@ while [ $n -lt {gpus} ]; do
         esac
         line="$line${{line:+, }}$value"
     done
-    echo "$line"
+    answer="$answer${{answer:+
+}}$line"
     n=$((n + 1))
 done
+echo "$answer"
+echo "known='$fields' answer='$answer'" > {calls}.$$
+mv {calls}.$$ {calls}.known
 """
 QUERY = "nvidia-smi --query-gpu=index,uuid,name,memory.used,utilization.gpu --format=csv,noheader,nounits"
 
@@ -53,7 +64,8 @@ def stand_in(lab):
     """Hosts have GPUs for as long as this lasts; answers the file that has a line for each run of the stand-in."""
     calls, program = lab.folder / "nvidia-smi-calls", lab.host_programs / "nvidia-smi"
     calls.touch()
-    program.write_text(STAND_IN.format(calls=calls, gpus=GPUS))
+    shell = next(place for place in ("/bin/busybox", "/usr/bin/busybox") if pathlib.Path(place).exists())
+    program.write_text(STAND_IN.format(shell=shell, calls=calls, gpus=GPUS))
     program.chmod(0o755)
     # What was found is believed for an hour, also that there is nothing.
     lab.farrun("gpu", "--detect")

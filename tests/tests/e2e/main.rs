@@ -10,6 +10,7 @@
 mod bad_hosts;
 mod bad_input;
 mod canary;
+mod crontab;
 mod cut;
 mod diagnose;
 mod disk;

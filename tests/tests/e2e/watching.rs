@@ -59,6 +59,23 @@ fn runs_are_chosen_by_keys_and_the_picture_follows_the_size() {
 }
 
 #[test]
+fn where_nothing_can_be_drawn_nothing_is() {
+    let home = farrun_tests::Home::new();
+    let piped = home.farrun(&["status", "--watch"]).expect_code(2);
+    let _ = piped.expect_error("`farrun status` prints once");
+    let inner = home.command(&["status", "--watch"]);
+    let mut dumb = Command::new("env");
+    dumb.arg("TERM=dumb")
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    dumb.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut shown = Pty::start(&dumb, 24, 80);
+    assert_eq!(shown.wait(SOON), Some(2), "{}", shown.words(0));
+    assert!(shown.words(0).contains("needs a terminal"), "{}", shown.words(0));
+    assert_eq!(shown.left_behind(), [""; 0]);
+}
+
+#[test]
 fn the_terminal_is_given_back_however_it_ends() {
     let lab = Lab::new();
     type Ending<'a> = &'a dyn Fn(&mut Pty);

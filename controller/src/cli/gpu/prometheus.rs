@@ -4,7 +4,8 @@
 
 use super::HostGpus;
 use chrono::{DateTime, Utc};
-use farrun_protocol::gpu::{Freshness, Gpu, Health, Reading};
+use farrun_protocol::gpu::{Freshness, Gpu, GpuReport, Health, Reading};
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 struct Metric {
@@ -110,43 +111,38 @@ pub(super) fn exposition(hosts: &[HostGpus<'_>], now: DateTime<Utc>) -> String {
     }
     for metric in METRICS {
         head(&mut out, metric.name, metric.help);
-        for (host, gpu) in gpus(hosts) {
+        for (host, _, gpu) in gpus(hosts) {
             if let Some(value) = (metric.of)(gpu) {
                 sample(&mut out, metric.name, &labels(host, gpu), value);
             }
         }
     }
     head(&mut out, "farrun_gpu_leased", "How many runs hold the GPU.");
-    for known in hosts {
-        let Some(report) = readable(known) else { continue };
-        for gpu in &report.gpus {
-            let of =
-                |uuid: &str| gpu.uuid == uuid || gpu.mig_devices.iter().any(|instance| instance.uuid == uuid);
-            let held = report.leases.iter().filter(|lease| of(&lease.gpu_uuid)).count();
-            sample(
-                &mut out,
-                "farrun_gpu_leased",
-                &labels(known.host, gpu),
-                held as f64,
-            );
-        }
+    for (host, report, gpu) in gpus(hosts) {
+        let of =
+            |uuid: &str| gpu.uuid == uuid || gpu.mig_devices.iter().any(|instance| instance.uuid == uuid);
+        let held = report.leases.iter().filter(|lease| of(&lease.gpu_uuid)).count();
+        sample(&mut out, "farrun_gpu_leased", &labels(host, gpu), held as f64);
     }
     out
 }
 
 /// The report of a host that has figures.
-fn readable<'a>(known: &'a HostGpus<'_>) -> Option<&'a farrun_protocol::gpu::GpuReport> {
+fn readable<'a>(known: &'a HostGpus<'_>) -> Option<&'a GpuReport> {
     known
         .gpus
         .as_ref()
         .filter(|report| report.state != Freshness::Unavailable)
 }
 
-fn gpus<'a>(hosts: &'a [HostGpus<'_>]) -> impl Iterator<Item = (&'a str, &'a Gpu)> {
-    hosts
+/// Each GPU once: a scraper refuses everything when a host names one twice.
+fn gpus<'a>(hosts: &'a [HostGpus<'_>]) -> impl Iterator<Item = (&'a str, &'a GpuReport, &'a Gpu)> {
+    let told = hosts
         .iter()
         .filter_map(|known| Some((known.host, readable(known)?)))
-        .flat_map(|(host, report)| report.gpus.iter().map(move |gpu| (host, gpu)))
+        .flat_map(|(host, report)| report.gpus.iter().map(move |gpu| (host, report, gpu)));
+    let mut seen = HashSet::new();
+    told.filter(move |(host, _, gpu)| seen.insert((*host, gpu.uuid.as_str())))
 }
 
 /// Seconds since the figures were read, by the host's clock until they came here and by ours since.
@@ -235,15 +231,32 @@ mod tests {
         }
     }
 
+    /// As a scraper reads it: a family has one head with its help and its type, its samples follow, and none comes twice.
     #[test]
-    fn every_line_is_a_comment_or_a_sample() {
-        for line in exposition(&[known(Some(report()))], Utc::now()).lines() {
-            if line.starts_with("# HELP ") || line.starts_with("# TYPE ") {
-                continue;
+    fn families_are_whole_and_samples_are_told_once() {
+        let mut doubled = report();
+        doubled.gpus.push(doubled.gpus[0].clone());
+        let other = HostGpus {
+            host: "gpu2",
+            ..known(Some(doubled))
+        };
+        let text = exposition(&[known(Some(report())), other], Utc::now());
+        let (mut families, mut series) = (HashSet::new(), HashSet::new());
+        let mut lines = text.lines().peekable();
+        while let Some(line) = lines.next() {
+            let (name, help) = line.strip_prefix("# HELP ").unwrap().split_once(' ').unwrap();
+            assert!(families.insert(name) && !help.contains('\\'), "{line}");
+            assert_eq!(lines.next(), Some(&*format!("# TYPE {name} gauge")));
+            while let Some(sample) = lines.next_if(|line| !line.starts_with('#')) {
+                let (labelled, value) = sample.rsplit_once(' ').unwrap();
+                assert!(
+                    labelled.starts_with(&format!("{name}{{")) && labelled.ends_with('}'),
+                    "{sample}"
+                );
+                assert!(value.parse::<f64>().unwrap().is_finite(), "{sample}");
+                assert!(series.insert(labelled), "{sample}");
             }
-            let (series, value) = line.rsplit_once(' ').unwrap();
-            assert!(series.starts_with("farrun_") && series.ends_with('}'), "{line}");
-            assert!(value.parse::<f64>().unwrap().is_finite(), "{line}");
         }
+        assert!(families.len() > 10 && text.ends_with('\n'));
     }
 }

@@ -52,6 +52,8 @@ pub enum TroubleKind {
     Blocked,
     /// `nvidia-smi` did not answer in time and was ended.
     Timeout,
+    /// A reading goes on, of this account or of another, and nothing is known yet.
+    Reading,
     /// `nvidia-smi` did not answer and cannot be ended: the driver hangs, and the host usually needs a restart.
     Stuck,
     /// `nvidia-smi` printed something that cannot be read.

@@ -41,11 +41,11 @@ pub(super) async fn run(hosts: Vec<Host>, context: &Context) -> Result<Exit, Com
             "`--watch` draws for people and goes not with `--json`",
         ));
     }
-    if !context.ui.stdout_is_tty() || !context.ui.stdin_is_tty() {
-        return Err(
-            CommandError::usage("`--watch` needs a terminal on stdin and stdout")
-                .hint("`farrun status` prints once, and `farrun status --json` for programs"),
-        );
+    if !context.ui.draws_screens() {
+        return Err(CommandError::usage(
+            "`--watch` needs a terminal on stdin and stdout that moves its cursor",
+        )
+        .hint("`farrun status` prints once, and `farrun status --json` for programs"));
     }
     // A question or a progress bar would be drawn over.
     let quiet = Controller::open(
