@@ -56,7 +56,7 @@ fn whatever_answer_is_awaited_a_command_ends_and_can_be_given_again() {
         ("outputs", &["attach", &due]),
         ("outputs", &["wait", &due]),
         ("outputs", &["sync"]),
-        ("fetch_log", &["logs", &due]),
+        ("fetch_log", &["logs", &live]),
         ("diagnose", &["diagnose", &failed]),
         ("collect", &["gc", "--yes"]),
         ("runs", &["adopt", "lab"]),
