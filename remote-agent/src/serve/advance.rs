@@ -1,8 +1,8 @@
 //! Starting what waits for a GPU. Anybody who comes by does it, so a run needs no process of its own to wait.
 
 use super::call::Call;
-use super::facts::{self, Stage};
 use super::launch::{self, Scene};
+use super::look::{self, Stage};
 use super::session::{Peer, Session};
 use super::settle;
 use crate::leases::{Refused, Reserved, Wish, choose, usable};
@@ -147,7 +147,7 @@ async fn has_left(session: &Session, peer: &Peer, folder: &RunFolder) -> bool {
     let Ok(Some(lock)) = folder.try_lock() else {
         return false;
     };
-    match facts::look(&peer.engine, folder).await.map(|look| look.stage) {
+    match look::look(&peer.engine, folder).await.map(|look| look.stage) {
         Ok(Stage::Live) => folder.leave_queue().is_ok(),
         Ok(Stage::Ended) => settle::settle(peer, session, folder, &lock, None).await.is_ok(),
         Ok(Stage::Prepared) => {

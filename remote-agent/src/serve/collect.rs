@@ -2,8 +2,8 @@
 
 mod apart;
 
-use super::facts;
 use super::listing::{Turn, elsewhere};
+use super::look;
 use super::runs;
 use super::session::{Peer, Session};
 use super::stop_run::require_owner;
@@ -107,7 +107,7 @@ async fn run(session: &Session, peer: &Peer, run_id: &RunId, dry_run: bool) -> R
     }
     // Held until the folder is gone, so that nobody settles or launches what is being removed.
     let _lock = folder.lock().await?;
-    if let Some(container) = facts::look(&peer.engine, &folder).await?.container {
+    if let Some(container) = look::look(&peer.engine, &folder).await?.container {
         if container.facts.is_live() {
             return Ok(Garbage {
                 kept: Some("active".to_owned()),

@@ -25,6 +25,7 @@ mod inputs;
 mod launch;
 mod listing;
 mod log_reader;
+mod look;
 mod notify;
 mod outputs;
 mod runs;

@@ -1,5 +1,7 @@
 use super::*;
 use crate::log::LogEnd;
+use crate::record::ContainerFacts;
+use chrono::{DateTime, Utc};
 
 /// A moment of the day on which all of it happens.
 fn at(time: &str) -> DateTime<Utc> {

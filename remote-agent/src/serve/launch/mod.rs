@@ -13,8 +13,9 @@ pub(crate) use secrets::deliver_again as deliver_secrets_again;
 
 use super::advance::advance;
 use super::call::{Call, blocking, cancelled};
-use super::facts::{self, Look, Stage};
+use super::facts;
 use super::inputs;
+use super::look::{self, Look, Stage};
 use super::session::{Peer, Session, unknown};
 use super::{settle, watching};
 use crate::gpu;
@@ -197,7 +198,7 @@ async fn proceed(
 
 /// The run's container, which must be of this order.
 async fn find(peer: &Peer, spec: &RunSpec, folder: &RunFolder) -> Result<Look, Stop> {
-    let look = facts::look(&peer.engine, folder).await?;
+    let look = look::look(&peer.engine, folder).await?;
     if let Some(found) = &look.container {
         start::require_same_order(spec, found)?;
     }

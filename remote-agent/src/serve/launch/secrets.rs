@@ -2,7 +2,7 @@
 
 use crate::docker::Engine;
 use crate::record::{RecordError, RunFolder, read_bounded, write_atomically};
-use crate::serve::facts::Look;
+use crate::serve::look::Look;
 use base64::Engine as _;
 use farrun_protocol::message::Secret;
 use farrun_protocol::{Failure, Sha256};

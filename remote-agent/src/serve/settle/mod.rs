@@ -7,7 +7,7 @@ pub(crate) use open_outputs::{make_removable, needs_opening, open_to_account};
 pub(crate) use output::{OpenOutput, fetch_output, follow_output};
 
 use super::call::blocking;
-use super::facts::{self, Look, Stage};
+use super::look::{self, Look, Stage};
 use super::session::{Peer, Session};
 use super::watching;
 use crate::docker::{Engine, EngineError};
@@ -47,8 +47,8 @@ pub(crate) async fn settle(
     };
     // Looked at again under the lock: whoever held it before may have started the container.
     let look = match silent {
-        Some(error) => facts::look_at_host(folder, error)?,
-        None => Some(facts::look_without_engine(&peer.engine, folder, LOOK).await?),
+        Some(error) => look::look_at_host(folder, error)?,
+        None => Some(look::look_without_engine(&peer.engine, folder, LOOK).await?),
     };
     let Some(look) = look.filter(|look| look.stage == Stage::Ended) else {
         return Ok(before);
@@ -131,7 +131,7 @@ async fn last_output(
             return Err(failure);
         }
         // An engine that answers everything but this has a log that it cannot hand out.
-        facts::look(&peer.engine, folder).await?;
+        look::look(&peer.engine, folder).await?;
     }
     tracing::warn!(run = %folder.run_id(), %failure, "The engine's copy of the output cannot be fetched whole");
     let words = failure.detail.unwrap_or_else(|| failure.code.to_string());
