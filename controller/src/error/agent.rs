@@ -44,7 +44,9 @@ impl From<AgentError> for CommandError {
                 "the account may not use Docker on the host",
                 "add it to the `docker` group there, or use `farrun host set NAME --docker-sudo`",
             ),
-            ErrorCode::DockerTimeout => with(Exit::RunFailed, "Docker does not answer on the host", ""),
+            ErrorCode::DockerTimeout => {
+                with(Exit::RunFailed, "Docker does not answer on the host in time", "")
+            }
             ErrorCode::DockerRefused => with(Exit::RunFailed, "Docker refused", ""),
             ErrorCode::MountMissing => with(
                 Exit::RunFailed,

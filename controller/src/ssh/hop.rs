@@ -223,6 +223,9 @@ async fn login(
     }
 }
 
+/// Without a word; see `MaxStartups` and `PerSourcePenalties` in sshd_config(5).
+const HUNG_UP: &str = "the host hung up, as servers do where too many connections begin at once (`MaxStartups`) or an address is refused for a while";
+
 fn lost(endpoint: &Endpoint, reason: String) -> SshError {
     SshError::Lost {
         host: endpoint.name.clone(),
@@ -237,7 +240,7 @@ fn handshake_error(endpoint: &Endpoint, notes: &Notes, error: &russh::Error) -> 
     let said = notes.farewell().filter(|farewell| farewell.by_host);
     let reason = match (said, error) {
         (Some(farewell), _) => format!("the host hung up: {}", farewell.reason.escape_default()),
-        (None, russh::Error::Disconnect | russh::Error::HUP) => "the host hung up".to_owned(),
+        (None, russh::Error::Disconnect | russh::Error::HUP) => HUNG_UP.to_owned(),
         (None, error) => error.to_string(),
     };
     SshError::Handshake {

@@ -2,7 +2,7 @@
 
 use super::note;
 use super::place::Place;
-use crate::record::{RecordError, remove_if_present};
+use crate::record::{RecordError, make_private_folder, remove_if_present};
 use farrun_protocol::{Sha256, layout};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,7 @@ pub(super) fn path(state: &Path) -> PathBuf {
 pub(super) fn point_to(place: &Place) -> Result<(), RecordError> {
     let link = path(&place.state);
     let folder = place.state.join(FOLDER);
-    match std::fs::create_dir(&folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(RecordError::io(&folder)(error));
-        }
-        _ => {}
-    }
+    make_private_folder(&folder)?;
     let target = Path::new("..").join(layout::agent(&place.agent_sha256));
     let temporary = folder.join(format!(".new-{}", uuid::Uuid::new_v4().simple()));
     let named =
