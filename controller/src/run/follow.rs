@@ -95,12 +95,17 @@ pub async fn follow_beside(
 
 async fn follow_sharing(
     controller: &Controller,
-    run: Run,
+    mut run: Run,
     link: Option<Arc<Link>>,
     following: Following,
     links: Option<&Links>,
 ) -> Result<Ended, RunError> {
     let id = run.id.clone();
+    // Its host may know by now how it ended; one that is away is not waited for, because the run is over.
+    if run.awaits_engine() {
+        reconcile::all(controller, Some(&run.host), reconcile::BRIEF).await?;
+        run = controller.store.run(&id).await?.unwrap_or(run);
+    }
     // What was never started has no log.
     if run.status.is_final() && (run.log_complete || run.launched_at.is_none()) {
         if following.show {

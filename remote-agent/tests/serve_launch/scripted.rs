@@ -1,7 +1,10 @@
 //! An engine that answers from a script: it can lose an answer, lose a request, or keep one waiting for good.
 
+use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -49,6 +52,8 @@ pub(crate) struct Container {
     pub(crate) body: Value,
     pub(crate) status: &'static str,
     error: String,
+    /// Its PID 1's lock on the run, for as long as it lives.
+    claim: Option<Arc<File>>,
 }
 
 impl Container {
@@ -58,6 +63,7 @@ impl Container {
             body: json!({"Labels": labels, "Entrypoint": ["/bin/job"]}),
             status: "running",
             error: String::new(),
+            claim: None,
         }
     }
 }
@@ -244,6 +250,7 @@ fn act(state: &mut State, method: &str, path: &str, body: Value) -> (u16, Value)
             body,
             status: "created",
             error: String::new(),
+            claim: None,
         };
         state.containers.insert(name.clone(), container);
         return (201, json!({"Id": id_of(&name), "Warnings": []}));
@@ -282,7 +289,7 @@ fn act(state: &mut State, method: &str, path: &str, body: Value) -> (u16, Value)
             // As a real engine does: whatever does not run is executed, however often it ran before.
             if container.status != "running" {
                 container.status = "running";
-                claim(container);
+                container.claim = claim(container);
                 state.executions += 1;
             }
             (204, Value::Null)
@@ -290,25 +297,21 @@ fn act(state: &mut State, method: &str, path: &str, body: Value) -> (u16, Value)
         ("POST", "exec") if state.executed.is_some() => (201, json!({"Id": "program"})),
         ("POST", "kill") => {
             container.status = "exited";
+            container.claim = None;
             (204, Value::Null)
         }
         _ => (404, json!({"message": "page not found"})),
     }
 }
 
-/// As PID 1 does once it holds the locks of its GPUs.
-fn claim(container: &Container) {
-    let mounts = container.body["HostConfig"]["Mounts"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    for mount in mounts.iter().filter(|mount| mount["Target"] == "/.farrun/record") {
-        std::fs::write(
-            Path::new(mount["Source"].as_str().unwrap()).join("started"),
-            "now\n",
-        )
-        .unwrap();
-    }
+/// As PID 1 does once it holds the locks of its GPUs; one that nobody holds would tell of its end.
+fn claim(container: &Container) -> Option<Arc<File>> {
+    let mounts = container.body["HostConfig"]["Mounts"].as_array()?;
+    let record = mounts.iter().find(|mount| mount["Target"] == "/.farrun/record")?;
+    let mut claim = File::create(Path::new(record["Source"].as_str().unwrap()).join("started")).unwrap();
+    flock(&claim, FlockOperation::LockExclusive).unwrap();
+    claim.write_all(b"now\n").unwrap();
+    Some(Arc::new(claim))
 }
 
 fn listed(name: &str, container: &Container) -> Value {

@@ -214,7 +214,16 @@ fn what_only_the_engine_knows_is_asked_until_it_says_so() {
     let waited = lab.home.farrun(&["wait", &well]).ok();
     assert!(!waited.errors().contains("engine_silent"), "{waited}");
     assert_eq!(lab.status(&well), "completed");
-    let shown = anew(&ill);
+    // Whoever waits for it asks as well.
+    let shown = wait_for("the engine to be asked", SOON, || {
+        let _ = lab.home.farrun(&["wait", &ill]);
+        let shown = lab
+            .home
+            .farrun(&["show", &ill, "--offline", "--json"])
+            .ok()
+            .json();
+        Some(shown).filter(|shown| shown["run"]["reason"] != "engine_silent")
+    });
     assert_eq!(
         (
             &shown["run"]["status"],
