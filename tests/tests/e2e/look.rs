@@ -35,9 +35,21 @@ fn list_and_show_keep_their_schema() {
     assert_eq!(shown["schema"], "farrun.run_detail/1");
     assert_eq!(
         keys(&shown),
-        ["events", "outputs", "run", "schema", "spec", "warnings"]
+        [
+            "events",
+            "outputs",
+            "outputs_total",
+            "run",
+            "schema",
+            "spec",
+            "warnings"
+        ]
     );
     assert_eq!(shown["outputs"][0]["path"], "y");
+    assert_eq!(
+        shown["outputs_total"],
+        serde_json::json!({"files": 1, "bytes": 2, "pulled": 1})
+    );
     assert_eq!(shown["run"]["log_complete"], true);
     assert_eq!(shown["run"]["log_length"], 2);
     assert_eq!(shown["run"]["exit_code"], 0);
