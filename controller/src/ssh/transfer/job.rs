@@ -6,9 +6,8 @@ use super::{Packed, TransferError, Wanted};
 use bytes::Bytes;
 use farrun_protocol::manifest::BLOCK;
 use rustix::fs::{Timespec, Timestamps, futimens};
-use rustix::io::{Errno, pwritev};
+use rustix::io::Errno;
 use std::fs::File;
-use std::io::{ErrorKind, IoSlice};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -217,22 +216,11 @@ impl Job {
         self.settle(&part)
     }
 
-    /// All pieces at once: they end anywhere in a page, and the kernel takes a block in larger pages than pieces.
     fn write(&self, part: &File, mut offset: u64, content: &[Bytes]) -> Result<(), TransferError> {
-        let mut slices: Vec<_> = content.iter().map(|piece| IoSlice::new(piece)).collect();
-        let mut left = slices.as_mut_slice();
-        // Empty ones at the front would look like the end.
-        IoSlice::advance_slices(&mut left, 0);
-        while !left.is_empty() {
-            match pwritev(part, left, offset) {
-                Ok(0) => return Err(self.error(ErrorKind::WriteZero)),
-                Ok(written) => {
-                    offset += written as u64;
-                    IoSlice::advance_slices(&mut left, written);
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(self.error(errno)),
-            }
+        for piece in content {
+            part.write_all_at(piece, offset)
+                .map_err(|error| self.error(error))?;
+            offset += piece.len() as u64;
         }
         Ok(())
     }
