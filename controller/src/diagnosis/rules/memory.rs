@@ -51,7 +51,7 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         code: "child_out_of_memory",
-        when: "a child process was killed for want of memory and the job went on; by itself no cause, and a likely one when the job failed after it",
+        when: "a child process was killed for want of memory and the job went on; by itself no cause",
         looks: &[Look::Facts(child)],
         say: "the kernel ended a process of the container for want of main memory, and the job went on without it[; limit {limit}]",
         figures,
@@ -163,12 +163,7 @@ fn child(case: &Case<'_>) -> Option<Found> {
     if case.was_killed() || !recorded(case) || worker(case).is_some() {
         return None;
     }
-    // A job that failed for a reason of its own has that one as its cause; this one stands in for want of a better.
-    let certainty = match case.reason_is(Reason::OutOfMemory) {
-        Some(_) => Certainty::Likely,
-        None => Certainty::Seen,
-    };
-    Some(quoted(case, Found::with(certainty)))
+    Some(quoted(case, Found::with(Certainty::Seen)))
 }
 
 fn figures(case: &Case<'_>, found: &Found) -> Figures {

@@ -133,7 +133,7 @@ fn a_kill_for_memory_is_told_apart_from_other_kills() {
 }
 
 #[test]
-fn a_child_that_was_killed_is_a_cause_for_want_of_a_better() {
+fn a_child_that_was_killed_is_a_warning() {
     let child = ended(
         Folder::new().log("ValueError: x\n"),
         "out_of_memory",
@@ -142,8 +142,7 @@ fn a_child_that_was_killed_is_a_cause_for_want_of_a_better() {
         1,
     )
     .read();
-    let cause = child.cause.as_ref().map(|cause| (cause.code, cause.certainty));
-    assert_eq!(cause, Some(("child_out_of_memory", Certainty::Likely)));
+    assert_eq!(child.cause, None);
     assert_eq!(codes(&child), ["child_out_of_memory"]);
     let beside = ended(
         Folder::new().log("ModuleNotFoundError: No module named 'x'\n"),
