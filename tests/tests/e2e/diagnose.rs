@@ -324,6 +324,12 @@ fn gc_names_evidence_apart_and_images_of_the_demo_only_when_asked() {
         of_kind(&young, "diagnostics").is_empty() && of_kind(&young, "run").is_empty(),
         "{young}"
     );
+    wait_until("both to be older than a second", SOON, || {
+        let old = items(&["--dry-run", "--older-than", "1s"]);
+        ["diagnostics", "run"]
+            .iter()
+            .all(|kind| of_kind(&old, kind).len() == 1)
+    });
 
     let removed = items(&["--yes", "--demo-images"]);
     let [image] = of_kind(&removed, "image").try_into().unwrap();
