@@ -11,7 +11,7 @@ use super::signals::Signals;
 use super::spawn;
 use super::supervise::{Ended, Limits, Supervisor};
 use super::tail::Tail;
-use super::{REFUSED, oom};
+use super::{REFUSED, oom, program_pages};
 use chrono::{DateTime, SecondsFormat, Utc};
 use farrun_protocol::Sha256;
 use farrun_protocol::log::LogEnd;
@@ -28,6 +28,7 @@ const BOOT_ID_LIMIT: u64 = 64;
 /// Runs the job and returns the exit code that tells how it ended: the job's own, 128 and the signal that ended
 /// it, [`ExecError::exit_code`] or [`REFUSED`].
 pub fn run(args: InitArgs) -> u8 {
+    program_pages::let_go();
     // Without a claim there is no right to write the exit record either.
     let Ok(claim) = Claim::take(&args.record) else {
         return REFUSED;
@@ -84,7 +85,10 @@ fn hold_and_execute(args: &InitArgs, claim: &Claim, boot_id: Option<&str>, ready
         Err(error) => return refused(error),
     };
     let ended = match gpu_locks::require_visible(&args.gpus) {
-        Ok(()) => execute(args, claim, boot_id, ready),
+        Ok(()) => {
+            program_pages::let_go();
+            execute(args, claim, boot_id, ready)
+        }
         Err(error) => refused(error),
     };
     std::mem::forget(locks);
@@ -109,6 +113,7 @@ fn execute(args: &InitArgs, claim: &Claim, boot_id: Option<&str>, ready: Ready) 
             error: super::bounded(error),
         });
     }
+    program_pages::let_go();
     let job = match spawn::start(args, &secrets) {
         Ok(job) => job,
         Err(error) => return refused(error),
@@ -118,6 +123,7 @@ fn execute(args: &InitArgs, claim: &Claim, boot_id: Option<&str>, ready: Ready) 
         time: args.time_limit,
         grace: args.grace,
     };
+    program_pages::let_go();
     let mut buffer = vec![0; READ_SIZE];
     let supervisor = Supervisor::new(job, &signals, limits);
     let ended = match supervisor.run(&mut capture, &mut Echo::new(), &mut buffer) {
