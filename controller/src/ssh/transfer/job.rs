@@ -5,19 +5,17 @@ use super::proof::Proof;
 use super::{Packed, TransferError, Wanted};
 use bytes::Bytes;
 use farrun_protocol::manifest::BLOCK;
-use rustix::fs::{Timespec, Timestamps, futimens};
+use rustix::fs::{Advice, Timespec, Timestamps, fadvise, futimens};
 use rustix::io::Errno;
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// What is read from the disk at once.
 const STEP: usize = 256 * 1024;
-/// From this many bytes on that the disk may not have yet, it is made to take them while more arrive; the sync at the
-/// end would have to wait for all of them at once.
-const UNSYNCED: u64 = 64 * 1024 * 1024;
 
 /// One wanted file.
 #[derive(Debug)]
@@ -32,10 +30,6 @@ pub(super) struct Job {
     /// Held while a block is written: the kernel lets one writer of a file in at a time, and the others would wait for it
     /// with a processor each.
     writing: Mutex<()>,
-    /// Bytes that were written since the last sync.
-    unsynced: AtomicU64,
-    /// Held while the disk is made to take them; whether it ever could not.
-    refused: Mutex<bool>,
     /// Set when the copy in a pack turned out to be of no use.
     unpacked: AtomicBool,
     _turns: Vec<OwnedSemaphorePermit>,
@@ -80,8 +74,6 @@ impl Job {
             part: OnceLock::new(),
             blocks: Mutex::new(blocks),
             writing: Mutex::default(),
-            unsynced: AtomicU64::new(0),
-            refused: Mutex::default(),
             unpacked: AtomicBool::new(false),
             _turns: turns,
         }
@@ -167,37 +159,20 @@ impl Job {
             let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
             self.write(part, block * BLOCK, content)?;
         }
-        self.unsynced.fetch_add(self.wanted.block_length(block), Relaxed);
         let mut blocks = self.lock();
         blocks.missing = blocks.missing.saturating_sub(1);
         Ok(blocks.missing == 0)
     }
 
-    /// Has the disk take what was written, when that is much.
-    pub(super) fn sync_early(&self) -> Result<(), TransferError> {
-        let many = |bytes: u64| (bytes >= UNSYNCED).then_some(0);
-        match self.part() {
-            Some(part) if self.unsynced.fetch_update(Relaxed, Relaxed, many).is_ok() => {
-                self.note_early(|| part.sync_data())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Syncs, and remembers a failure: the kernel tells each only once, and the sync at the end would not hear of it.
-    pub(super) fn note_early(&self, sync: impl FnOnce() -> std::io::Result<()>) -> Result<(), TransferError> {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        sync().map_err(|error| {
-            *refused = true;
-            self.error(error)
-        })
-    }
-
-    /// Waits for a sync under way, and fails if one has failed.
-    pub(super) fn check_early(&self) -> Result<(), TransferError> {
-        match *self.refused.lock().unwrap_or_else(PoisonError::into_inner) {
-            true => Err(self.error(Errno::IO)),
-            false => Ok(()),
+    /// Has the disk begin to take a block, or the sync at the end would wait for the whole file.
+    ///
+    /// On Linux this is what `POSIX_FADV_DONTNEED` does with pages that are dirty (`mm/fadvise.c`); it waits for nothing. A
+    /// sync in between would: it commits the file system's journal, and writers of the next blocks wait for that. What
+    /// the disk refuses is told by the sync at the end, which is of the same open file.
+    pub(super) fn begin_writeback(&self, block: u64) {
+        if let Some(part) = self.part() {
+            let length = NonZeroU64::new(self.wanted.block_length(block));
+            let _ = fadvise(part, block * BLOCK, length, Advice::DontNeed);
         }
     }
 

@@ -232,7 +232,7 @@ impl Lane {
             buffers.give_back(content);
             drop(memory);
             if !complete {
-                job.sync_early()?;
+                job.begin_writeback(block);
             }
             Ok(complete)
         })
