@@ -10,21 +10,18 @@ use crate::record::{RecordError, read_bounded};
 use farrun_protocol::content::ContentHasher;
 use farrun_protocol::layout::{self, UPLOAD_PIECE};
 use farrun_protocol::{ContentId, ErrorCode, Failure, Reply};
+use rustix::fs::{Advice, fadvise};
 use std::fs::File;
 use std::io::ErrorKind;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinHandle;
 
 /// How often it is looked whether more has arrived.
 const LOOK_APART: Duration = Duration::from_millis(20);
 /// Most bytes that are hashed before a cancellation is looked at.
 const STRETCH: u64 = 16 * 1024 * 1024;
-/// From this many bytes on that the disk may not have yet, it is made to take them while more arrive; the sync at the
-/// end would have to wait for all of them at once.
-const UNSYNCED: u64 = 64 * 1024 * 1024;
 
 pub(crate) async fn commit(
     session: &Session,
@@ -41,11 +38,9 @@ pub(crate) async fn commit(
         file: None,
         hash: ContentHasher::like(&content),
     };
-    let mut disk = Disk::default();
     while following.hash.length() < size {
         let before = following.hash.length();
         following = blocking(move || following.advance()).await?;
-        disk.keep_up(following.hash.length(), &following).await?;
         if call.cancel.is_cancelled() {
             return Err(cancelled());
         }
@@ -64,8 +59,8 @@ pub(crate) async fn commit(
             () = call.cancel.cancelled() => return Err(cancelled()),
         }
     }
-    disk.finish(&following).await?;
     blocking(move || {
+        following.sync()?;
         let Some(file) = open_incoming(&state, &incoming, &content, size)? else {
             return Ok(Reply::Done);
         };
@@ -80,7 +75,7 @@ pub(crate) async fn commit(
 struct Following {
     incoming: PathBuf,
     size: u64,
-    file: Option<Arc<File>>,
+    file: Option<File>,
     /// Of what is there from the start.
     hash: ContentHasher,
 }
@@ -88,16 +83,13 @@ struct Following {
 impl Following {
     /// Hashes what has arrived behind what was hashed, at most a stretch of it.
     fn advance(mut self) -> Result<Self, Failure> {
-        let file = match self
-            .file
-            .take()
-            .map_or_else(|| File::open(&self.incoming).map(Arc::new), Ok)
-        {
+        let file = match self.file.take().map_or_else(|| File::open(&self.incoming), Ok) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(self),
             Err(error) => return Err(RecordError::io(&self.incoming)(error).into()),
         };
-        let end = self.arrived()?.min(self.hash.length().saturating_add(STRETCH));
+        let start = self.hash.length();
+        let end = self.arrived()?.min(start.saturating_add(STRETCH));
         let mut buffer = vec![0; 128 * 1024];
         while self.hash.length() < end {
             let most = usize::try_from(end - self.hash.length()).unwrap_or(buffer.len());
@@ -107,8 +99,19 @@ impl Following {
                 .map_err(RecordError::io(&self.incoming))?;
             self.hash.update(part);
         }
+        // The disk begins to take what was written (`POSIX_FADV_DONTNEED` in Linux' mm/fadvise.c), or the sync at the end
+        // would wait for all of it. A sync in between would hold up who writes, with a commit of the journal.
+        if let Some(length) = NonZeroU64::new(end.saturating_sub(start)) {
+            let _ = fadvise(&file, start, Some(length), Advice::DontNeed);
+        }
         self.file = Some(file);
         Ok(self)
+    }
+
+    /// Waits until the disk has all of it, and tells what it has refused since the file was opened.
+    fn sync(&self) -> Result<(), RecordError> {
+        let synced = self.file.as_ref().map_or(Ok(()), File::sync_data);
+        synced.map_err(RecordError::io(&self.incoming))
     }
 
     /// Whether the upload no longer has a name: it has begun, so there was a file.
@@ -122,44 +125,6 @@ impl Following {
         let pieces = self.size.div_ceil(UPLOAD_PIECE);
         let marks = read_bounded(&marks_of(&self.incoming), pieces)?.unwrap_or_default();
         Ok(whole_pieces(&marks).saturating_mul(UPLOAD_PIECE).min(self.size))
-    }
-}
-
-/// Has the disk take an upload while it arrives, one sync at a time.
-#[derive(Default)]
-struct Disk {
-    asked_for: u64,
-    syncing: Option<JoinHandle<std::io::Result<()>>>,
-}
-
-impl Disk {
-    /// Begins a sync when much has arrived since the last one and that one is done.
-    async fn keep_up(&mut self, arrived: u64, following: &Following) -> Result<(), Failure> {
-        let much = arrived.saturating_sub(self.asked_for) >= UNSYNCED;
-        if !much
-            || self
-                .syncing
-                .as_ref()
-                .is_some_and(|syncing| !syncing.is_finished())
-        {
-            return Ok(());
-        }
-        self.finish(following).await?;
-        self.asked_for = arrived;
-        let file = following.file.clone();
-        self.syncing = file.map(|file| tokio::task::spawn_blocking(move || file.sync_data()));
-        Ok(())
-    }
-
-    /// Waits for the sync under way. Its error counts: the kernel tells each only once, and no later sync would hear of it.
-    async fn finish(&mut self, following: &Following) -> Result<(), Failure> {
-        let Some(syncing) = self.syncing.take() else {
-            return Ok(());
-        };
-        let synced = syncing
-            .await
-            .unwrap_or_else(|error| Err(std::io::Error::other(error)));
-        Ok(synced.map_err(RecordError::io(&following.incoming))?)
     }
 }
 
@@ -202,28 +167,6 @@ mod tests {
             assert_eq!(following.hash.length(), hashed, "{marks:?}");
         }
         assert_eq!(following.hash.finish(), ContentId::of(&content));
-    }
-
-    #[tokio::test]
-    async fn the_disk_is_asked_when_much_has_arrived() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("x"), b"").unwrap();
-        let following = following(folder.path(), 2 * UNSYNCED).advance().unwrap();
-        let mut disk = Disk::default();
-        for (arrived, asked_for) in [
-            (UNSYNCED - 1, 0),
-            (UNSYNCED, UNSYNCED),
-            (2 * UNSYNCED - 1, UNSYNCED),
-        ] {
-            disk.keep_up(arrived, &following).await.unwrap();
-            assert_eq!(disk.asked_for, asked_for);
-        }
-        disk.finish(&following).await.unwrap();
-        disk.syncing = Some(tokio::task::spawn_blocking(|| Err(ErrorKind::StorageFull.into())));
-        assert!(
-            disk.finish(&following).await.is_err(),
-            "an error is not swallowed"
-        );
     }
 
     #[test]
