@@ -9,6 +9,7 @@ pub mod init;
 pub mod leases;
 pub mod notify;
 pub mod outputs;
+mod program_pages;
 pub mod queue;
 pub mod record;
 mod residence;

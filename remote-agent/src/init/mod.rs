@@ -25,7 +25,6 @@
 //! | `supervise` | the loop: capture, pass on signals, reap, keep the time limit |
 //! | `capture`, `run_log`, `tail` | what happens to the bytes |
 //! | `echo` | the bounded copy to our own stdout |
-//! | `program_pages` | memory that only the start needed |
 //! | `oom` | the cgroup's count of processes killed for memory |
 
 mod args;
@@ -34,7 +33,6 @@ mod claim;
 mod echo;
 mod gpu_locks;
 mod oom;
-mod program_pages;
 mod run;
 mod run_log;
 mod secrets;

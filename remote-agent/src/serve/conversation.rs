@@ -7,6 +7,7 @@ use super::{
     Context, adopt, arriving, asked, collect, diagnose, doctor, fetch_log, fit, gpus, hash_log, hello, host,
     inputs, launch, notify, outputs, runs, series, set_residence, stop_run, watching,
 };
+use crate::program_pages;
 use farrun_protocol::frame::{Frame, FrameError, FrameReader, Kind, write_frame};
 use farrun_protocol::{ErrorCode, Failure, Request};
 use std::collections::HashMap;
@@ -163,6 +164,7 @@ async fn answer(session: &Arc<Session>, request: Request, call: &Arc<Call>) -> R
     let reply = match request {
         Request::Hello(hello) => {
             let reply = hello::hello(session, hello).await;
+            program_pages::let_go();
             if reply.is_ok() {
                 advance_beside(session);
                 watching::for_line(session);

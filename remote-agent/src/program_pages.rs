@@ -1,16 +1,16 @@
 //! Letting go of pages of the program that are not needed any more.
 //!
-//! The start of the program (relocations, the command line, the record, finding and starting the job) touches other
-//! code than the loop that follows it. Kernels map whole large folios of the page cache around the first byte that is
-//! touched (Linux 6.18 even beyond `fault_around_bytes`), so that code which ran once would count as memory of every
-//! job's PID 1 for days. The pages stay in the page cache; what is needed again is mapped again.
+//! The start of a process (relocations, the command line, its first words with the outside) touches other code than what it
+//! does then for hours or days. Kernels map whole large folios of the page cache around the first byte that is touched
+//! (Linux 6.18 even beyond `fault_around_bytes`), so that code which ran once would count as memory of the process to its
+//! end. The pages stay in the page cache; what is needed again is mapped again.
 
 use nix::sys::mman::{MmapAdvise, madvise};
 use std::ptr::NonNull;
 
 /// Unmaps the pages of the program's code and constants. Without `/proc` nothing happens.
 #[expect(unsafe_code, reason = "madvise takes an address")]
-pub(super) fn let_go() {
+pub(crate) fn let_go() {
     let Ok(maps) = std::fs::read_to_string("/proc/self/maps") else {
         return;
     };
