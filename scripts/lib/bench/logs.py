@@ -9,7 +9,7 @@ import sys
 import time
 
 from .lab import FAR, HOSTS, IMAGE, LOOPBACK, MIB, call
-from .measure import Race, Row, require, timed, wait_until
+from .measure import Race, Row, require, settled, wait_until
 from .transfer import wait_ended
 
 LINE = "0123456789abcdef0123456789abcdef"
@@ -32,7 +32,7 @@ def catch_up(lab):
 
         def into_a_file(command, log=log, here=here):
             with open(here, "wb") as file:
-                seconds = timed(lambda: command(file))
+                seconds = settled(lab, lambda: command(file), 2 * size)
             require(here.read_bytes() == log.read_bytes(), "another log arrived")
             here.unlink()
             return seconds

@@ -6,7 +6,7 @@ import random
 import shutil
 
 from .lab import FAR, HOSTS, LOOPBACK, MIB, NARROW, call
-from .measure import Race, Row, random_file, require, timed, tree_equal, wait_until
+from .measure import Race, Row, random_file, require, settled, timed, tree_equal, wait_until
 
 ENDED = ("downloading", "completed", "failed")
 
@@ -87,22 +87,6 @@ def pull(lab, what, target, link, source, scp=True):
     return Race([Row(f"pull {what}", target), Row(f"the same before the host has listed them, {what}", "–", key="at_once"),
                  Row(f"the same again, {what}", "≤ 3 round trips, no content", key="again")],
                 contestants)
-
-
-def settled(lab, action, size):
-    """Seconds of `action`, which moves `size` bytes, when the machine owes nothing. What `action` syncs is in its time.
-
-    What was written before, such as the files that are to be moved, is on the disk. And the machine has memory for
-    them: a virtual machine that reports free pages gets them back from its host only as they are touched, and writing
-    1 GiB into the page cache took 2.1 s instead of 0.3 for whoever came first."""
-    os.sync()
-    scratch = lab.fresh("memory") / "scratch"
-    with open(scratch, "wb") as file:
-        for _ in range(2 * size // MIB + 64):
-            file.write(bytes(MIB))
-    shutil.rmtree(scratch.parent)
-    os.sync()
-    return timed(action)
 
 
 def wait_ended(lab, run):
