@@ -3,15 +3,18 @@
 use super::MirrorError;
 use farrun_protocol::log::TAIL_LENGTH;
 use farrun_protocol::{Generation, Sha256};
-use rustix::fs::{FlockOperation, Mode, OFlags, XattrFlags};
+use rustix::fs::{Advice, FlockOperation, Mode, OFlags, XattrFlags, fadvise};
 use sha2::Digest as _;
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 /// Bytes read at one time while hashing.
 pub(super) const PIECE: u64 = 256 * 1024;
+/// From this many bytes on that come at once the disk begins to take them at once.
+const MUCH: u64 = 256 * 1024;
 /// Most files that one run's logs of earlier lives are kept in. A host makes a log anew when its state folder was lost.
 const MOST_ASIDE: u32 = 16;
 const GENERATION: &str = "user.farrun.generation";
@@ -147,7 +150,7 @@ impl Local {
 
     /// Appends as many of `bytes` as the disk takes; answers with how many and why not all.
     pub(super) fn append(&mut self, disk: &dyn Disk, bytes: &[u8]) -> (usize, Option<io::Error>) {
-        let mut written = 0;
+        let (start, mut written) = (self.length, 0);
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
             match disk.write_at(&self.file, rest, self.length) {
                 Ok(0) => return (written, Some(io::ErrorKind::StorageFull.into())),
@@ -160,6 +163,11 @@ impl Local {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return (written, Some(error)),
             }
+        }
+        if let Some(much) = NonZeroU64::new(written as u64).filter(|written| written.get() >= MUCH) {
+            // The disk begins to take it (`POSIX_FADV_DONTNEED` in Linux' mm/fadvise.c); the sync at the end of a log that is
+            // caught up with would wait for all of it. It is of the same open file, and tells what was refused.
+            let _ = fadvise(&self.file, start, Some(much), Advice::DontNeed);
         }
         (written, None)
     }
