@@ -100,7 +100,7 @@ impl Following {
             self.hash.update(part);
         }
         // The disk begins to take what was written (`POSIX_FADV_DONTNEED` in Linux' mm/fadvise.c), or the sync at the end
-        // would wait for all of it. A sync in between would hold up who writes, with a commit of the journal.
+        // would wait for all of it. What it refuses is told by that sync, which is of this open file.
         if let Some(length) = NonZeroU64::new(end.saturating_sub(start)) {
             let _ = fadvise(&file, start, Some(length), Advice::DontNeed);
         }
